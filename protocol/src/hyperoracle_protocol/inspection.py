@@ -1,0 +1,141 @@
+"""What people and scripts read: explanations, memory entries, schedules."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from hyperoracle_protocol.base import Count, Finite, Message, Name
+from hyperoracle_protocol.jobs import Role
+from hyperoracle_protocol.space import Value
+
+
+class Neighbour(Message):
+    """A memory entry that a proposal was based on.
+
+    Attributes:
+        entry_id: the memory entry.
+        job_id: the job that left it.
+        age_seconds: at the time of the proposal.
+        distance: squared Euclidean distance of the keys.
+        weight: its share of the kernel sum of Eq. 3, in [0, 1].
+        value: its stored hyper-return at the time of the proposal.
+        from_other_job: whether another job left it.
+    """
+
+    entry_id: Count
+    job_id: str
+    age_seconds: Finite
+    distance: Finite
+    weight: Finite
+    value: Finite
+    from_other_job: bool
+
+
+class HyperActionValue(Message):
+    """What the memory said of one hyper-action; `q` is null where the strategy reads none."""
+
+    bins: list[Count]
+    hyperparameters: dict[str, Value]
+    q: Finite | None
+    known: bool
+
+
+class Explanation(Message):
+    """Why a proposal is what it is."""
+
+    proposal_id: str
+    job_id: str
+    study: Name
+    sequence: Count
+    created_at: datetime
+    role: Role
+    strategy: str
+    encoder_version: Count | None
+    memory_revision: Count
+    epsilon: Finite
+    explored: bool
+    propensity: Finite
+    held: bool
+    chosen: HyperActionValue
+    values: list[HyperActionValue]
+    neighbours: list[Neighbour]
+    applied: bool
+    hyper_return: Finite | None
+    why: str
+
+
+class MemoryEntry(Message):
+    """One (key, hyper-action, value) triple."""
+
+    entry_id: Count
+    layout: str
+    job_id: str
+    proposal_id: str
+    bins: list[Count]
+    hyperparameters: dict[str, Value]
+    value: Finite
+    env_step: Count
+    created_at: datetime
+
+
+class MemoryPage(Message):
+    """Entries in order of their ids; `next_after` continues, null at the end."""
+
+    entries: list[MemoryEntry]
+    size: Count
+    capacity: Count | None
+    next_after: Count | None
+
+
+class MapPoint(Message):
+    """A key in the plane of the two main axes of all keys."""
+
+    entry_id: Count
+    job_id: str
+    x: Finite
+    y: Finite
+    value: Finite
+    bins: list[Count]
+
+
+class MemoryMap(Message):
+    """A 2-D picture of the memory, of one layout signature.
+
+    Attributes:
+        explained_variance: share of the keys' variance that each axis holds.
+    """
+
+    layout: str | None
+    points: list[MapPoint]
+    explained_variance: list[Finite]
+
+
+class ScheduleRow(Message):
+    """One decision as the job used it."""
+
+    job_id: str
+    sequence: Count
+    update_step: Count
+    env_step: Count
+    applied: bool
+    explored: bool
+    hyperparameters: dict[str, Value]
+    hyper_return: Finite | None
+
+
+class Schedule(Message):
+    """The schedule that each job of a study used."""
+
+    study: Name
+    hyperparameters: list[str]
+    rows: list[ScheduleRow]
+
+
+class Health(Message):
+    """The answer of `/livez` and `/readyz`."""
+
+    status: Literal["ok", "starting", "failing"]
+    checks: dict[str, str] = Field(default_factory=dict)

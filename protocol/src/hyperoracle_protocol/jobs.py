@@ -1,0 +1,216 @@
+"""Jobs, proposals and reports: the calls of one training run."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from hyperoracle_protocol.base import Count, Finite, Message, Name, Positive
+from hyperoracle_protocol.hyper_state import MAX_FEATURES, HyperStateLayout, TensorShape
+from hyperoracle_protocol.space import Hyperparameter, Value
+
+Role = Literal["auto", "explore", "exploit", "control"]
+"""What a job is for: `control` stays on the defaults; `auto` lets the study decide."""
+
+MAX_EPISODE_RETURNS = 100_000
+Sequences = Annotated[list[Positive], Field(max_length=100_000)]
+Signals = Annotated[dict[str, Finite], Field(max_length=64)]
+
+
+class StartJob(Message):
+    """Start a job, or find it again by its `job_key`.
+
+    Attributes:
+        job_key: made by the client; the same key in the same study is the same job, so that a
+            repeated start (a lost answer, a resumed training run) does not make a second one.
+        tensors: the actor-critic's parameters in the model's order; may be empty where the
+            study's strategy needs no sketch.
+        base_values: what a relative factor multiplies, for the record.
+        total_env_steps: the job's planned length.
+        role: see `Role`.
+        metadata: environment, algorithm, seed, commit, tags, parent job; strings for people.
+    """
+
+    job_key: str | None = Field(default=None, min_length=8, max_length=128)
+    tensors: list[TensorShape] = Field(default_factory=list, max_length=4096)
+    base_values: dict[str, Finite] = Field(default_factory=dict, max_length=64)
+    total_env_steps: Positive
+    role: Role = "auto"
+    metadata: dict[str, str] = Field(default_factory=dict, max_length=64)
+
+
+class StartedJob(Message):
+    """The answer to `StartJob`.
+
+    Attributes:
+        job_id: names the job in later calls.
+        role: the role that the study gave it.
+        layout: the hyper-state that each proposal must bring.
+        space: the study's search space.
+        lease_seconds: without any call for so long the job counts as stale.
+        last_sequence: the highest sequence seen; a resumed job goes on after it.
+    """
+
+    job_id: str
+    study: Name
+    role: Role
+    layout: HyperStateLayout
+    space: dict[str, Hyperparameter]
+    lease_seconds: Finite
+    last_sequence: Count
+
+
+class Job(Message):
+    """A job as the server knows it."""
+
+    job_id: str
+    study: Name
+    status: Literal["running", "stale", "finished"]
+    role: Role
+    created_at: datetime
+    last_seen_at: datetime
+    total_env_steps: Positive
+    env_step: Count
+    proposals: Count
+    reports: Count
+    credited_proposals: Count
+    not_applied_proposals: Count
+    last_return: Finite | None
+    metadata: dict[str, str]
+
+
+class JobList(Message):
+    """The jobs of a study, newest first."""
+
+    jobs: list[Job]
+
+
+class HyperStateValues(Message):
+    """A hyper-state in a JSON body."""
+
+    signature: str
+    values: list[Finite] = Field(max_length=MAX_FEATURES)
+
+
+class ProposeMetadata(Message):
+    """A proposal's request without its hyper-state: the metadata of a binary body.
+
+    Attributes:
+        sequence: one increasing count per job, shared by propose and report, from 1.
+        update_step: how many policy updates the job has made.
+        env_step: how many environment steps the job has made.
+        signature: of the layout that the numbers follow; absent where the layout is `none`.
+        not_applied: sequences of earlier proposals whose answer the job did not use.
+        signals: training signals of the last update, e.g. `approx_kl`, `entropy`.
+        base_values: what relative factors multiply at this update, for the record.
+    """
+
+    sequence: Positive
+    update_step: Count
+    env_step: Count
+    signature: str | None = None
+    not_applied: Sequences = Field(default_factory=list)
+    signals: Signals = Field(default_factory=dict)
+    base_values: dict[str, Finite] = Field(default_factory=dict, max_length=64)
+
+
+class Propose(ProposeMetadata):
+    """A proposal's request as a JSON body."""
+
+    hyper_state: HyperStateValues | None = None
+
+
+class Proposal(Message):
+    """The answer to `Propose`.
+
+    Attributes:
+        proposal_id: names it, e.g. for its explanation.
+        sequence: the request's.
+        hyperparameters: decoded values; of a relative one the factor.
+        bins: the hyper-action, one bin index per hyperparameter.
+        explored: whether chance chose.
+        epsilon: exploration rate at this proposal, 0 where the strategy has none.
+        held: whether an earlier decision is still in force.
+        valid_for_updates: for how many updates, this one included, the client may use it.
+        valid_until_env_step: the client may use it while `env_step` is smaller; null: no
+            such bound.
+    """
+
+    proposal_id: str
+    sequence: Positive
+    hyperparameters: dict[str, Value]
+    bins: list[Count]
+    explored: bool
+    epsilon: Finite
+    held: bool = False
+    valid_for_updates: Positive = 1
+    valid_until_env_step: Count | None = None
+
+
+class ReportMetadata(Message):
+    """A report without its episode returns: the metadata of a binary body.
+
+    Attributes:
+        sequence: see `ProposeMetadata`.
+        credits_through: the last proposal's sequence that this environment phase's policy has
+            seen; 0 if none.
+        credits_after: proposals up to this sequence belong to earlier reports; by default all
+            those that an earlier report has covered.
+        previous_report: sequence of this job's report before this one (0: none). With it a
+            report that overtook its predecessor waits for it, and credit is the same in whatever
+            order reports arrive. Without it a report is applied on arrival.
+        not_applied: sequences of proposals whose answer the job did not use.
+        phase_return: raw discounted reward sum per environment over this phase.
+        custom_return: the user's own number, for studies whose return is `custom`.
+        env_step: how many environment steps the job has made.
+    """
+
+    sequence: Positive
+    credits_through: Count
+    credits_after: Count | None = None
+    previous_report: Count | None = None
+    not_applied: Sequences = Field(default_factory=list)
+    phase_return: Finite | None = None
+    custom_return: Finite | None = None
+    env_step: Count
+
+
+class Report(ReportMetadata):
+    """What an environment phase brought, as a JSON body.
+
+    Attributes:
+        episode_returns: raw, undiscounted returns of the environment episodes that ended in this
+            phase; may be empty.
+    """
+
+    episode_returns: list[Finite] = Field(default_factory=list, max_length=MAX_EPISODE_RETURNS)
+
+
+class Receipt(Message):
+    """The answer to `Report`; sent only once the report is durable.
+
+    Attributes:
+        sequence: the report's.
+        status: `applied`; `waiting` for an earlier report; `late`, after its learning episode
+            was settled without it: kept, credits nothing.
+        credited: how many proposals received a hyper-return by this call.
+    """
+
+    sequence: Positive
+    status: Literal["applied", "waiting", "late"]
+    credited: Count
+
+
+class Heartbeat(Message):
+    """Keeps a job's lease while it makes no other call."""
+
+    env_step: Count | None = None
+
+
+class FinishJob(Message):
+    """Ends a job; reports that still wait for a missing one are settled without it."""
+
+    env_step: Count | None = None
+    reason: Literal["completed", "interrupted", "failed"] = "completed"

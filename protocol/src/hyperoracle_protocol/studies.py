@@ -1,0 +1,232 @@
+"""Studies: a search space, a strategy and a memory shared by jobs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from hyperoracle_protocol.base import Count, Definition, Finite, Message, Name, Positive
+from hyperoracle_protocol.hyper_state import MAX_SKETCH_WIDTH, Dtype
+from hyperoracle_protocol.space import SearchSpace, check_size
+
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class HyperStateSetting(Definition):
+    """Which picture of the training state the jobs send.
+
+    Attributes:
+        kind: `sketch` (Eq. 2 of the paper) or `statistics` (invariant numbers that mean the same
+            in every architecture).
+        width: columns of the sketch.
+        orders: N_order, how many past gradients.
+        last_weights: how many of the model's last weight tensors.
+        last_biases: how many of its last bias tensors.
+        dtype: of the features on the wire and on disk.
+    """
+
+    kind: Literal["sketch", "statistics"] = "sketch"
+    width: int = Field(default=8, ge=1, le=MAX_SKETCH_WIDTH)
+    orders: int = Field(default=2, ge=0, le=8)
+    last_weights: int = Field(default=10, ge=0, le=256)
+    last_biases: int = Field(default=10, ge=0, le=256)
+    dtype: Dtype = "float16"
+
+
+class EncoderSetting(Definition):
+    """How a hyper-state becomes a key.
+
+    Attributes:
+        kind: `vae` (trained online), `random` (a fixed random mapping), `plain` (the standardised
+            features themselves; for statistics).
+        key_size: h, dimensions of the key (not for `plain`).
+        projected_width: d, columns of the learned part of C.
+        hidden_size: units of the hidden layer.
+        publish_seconds: least time between two encoder versions.
+        minimum_samples: hyper-states to collect before the first training round.
+        gradient_updates: per training round.
+        batch_size: hyper-states per gradient update.
+        replay: hyper-states that a training round draws from, newest first.
+    """
+
+    kind: Literal["vae", "random", "plain"] = "vae"
+    key_size: int = Field(default=32, ge=1, le=256)
+    projected_width: int = Field(default=4, ge=1, le=MAX_SKETCH_WIDTH)
+    hidden_size: int = Field(default=64, ge=1, le=1024)
+    publish_seconds: float = Field(default=30.0, ge=0, le=86_400)
+    minimum_samples: int = Field(default=32, ge=2, le=100_000)
+    gradient_updates: int = Field(default=100, ge=1, le=100_000)
+    batch_size: int = Field(default=64, ge=1, le=4096)
+    replay: int = Field(default=1024, ge=1, le=100_000)
+
+
+class MemorySetting(Definition):
+    """The episodic memory (Eq. 3 and 4 of the paper).
+
+    Attributes:
+        capacity: N_mem, the most (key, hyper-action, value) triples; past it the earliest goes.
+        neighbours_read: K of Eq. 3.
+        neighbours_write: K_w of Eq. 4.
+        write_rate: beta of Eq. 4.
+        write_rule: `average` (Eq. 4) or `max`.
+        reading: `per-action` (for each hyper-action the K nearest keys where it was taken) or
+            `shared` (the K nearest keys, whatever was done there).
+        unknown: the value of a hyper-action that no neighbour took: `kernel-mean` of what the
+            neighbours know, or `zero`, which mimics the authors' code.
+        index: `exact`, `hnsw`, or `auto` (exact below a measured size).
+    """
+
+    capacity: int = Field(default=10_000, ge=1, le=1_000_000)
+    neighbours_read: int = Field(default=5, ge=1, le=100)
+    neighbours_write: int = Field(default=3, ge=1, le=100)
+    write_rate: float = Field(default=0.5, gt=0, lt=1)
+    write_rule: Literal["average", "max"] = "average"
+    reading: Literal["per-action", "shared"] = "per-action"
+    unknown: Literal["kernel-mean", "zero"] = "kernel-mean"
+    index: Literal["auto", "exact", "hnsw"] = "auto"
+
+
+class ExplorationSetting(Definition):
+    """epsilon falls linearly from `start` to `end` over the first `fraction` of a job."""
+
+    start: Fraction = 1.0
+    end: Fraction = 0.01
+    fraction: float = Field(default=0.5, gt=0, le=1)
+
+
+class LearningEpisodeSetting(Definition):
+    """How returns become hyper-returns (Eq. 1).
+
+    Attributes:
+        phases: n, how many environment phases a learning episode spans.
+        write_every: within an update phase every so many-th proposal is written to the memory,
+            and the last one always.
+    """
+
+    phases: int = Field(default=1, ge=1, le=1000)
+    write_every: int = Field(default=1, ge=1, le=100_000)
+
+
+class EpgtStrategy(Definition):
+    """Episodic Policy Gradient Training, faithful to the paper."""
+
+    name: Literal["epgt"] = "epgt"
+    hyper_state: HyperStateSetting = HyperStateSetting()
+    encoder: EncoderSetting = EncoderSetting()
+    memory: MemorySetting = MemorySetting()
+    exploration: ExplorationSetting = ExplorationSetting()
+    learning_episode: LearningEpisodeSetting = LearningEpisodeSetting()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.encoder.kind == "plain" and self.hyper_state.kind == "sketch":
+            raise ValueError(
+                "expected encoder kind 'vae' or 'random' with a sketch, got 'plain': "
+                "a plain key of thousands of features is too large; use hyper_state 'statistics'"
+            )
+        return self
+
+
+class RandomStrategy(Definition):
+    """A uniformly random hyper-action at every decision."""
+
+    name: Literal["random"] = "random"
+
+
+class FixedStrategy(Definition):
+    """Always the defaults."""
+
+    name: Literal["fixed"] = "fixed"
+
+
+Strategy = Annotated[EpgtStrategy | RandomStrategy | FixedStrategy, Field(discriminator="name")]
+"""Who chooses; on the wire told apart by `name`."""
+
+
+class ReturnSetting(Definition):
+    """Which number is the return G, one for all jobs of the study.
+
+    Attributes:
+        kind: `last_episodes` (mean of the job's last `count` finished environment episodes),
+            `phase_episodes` (mean of this phase's), `phase_return` (the raw discounted reward sum
+            per environment, the paper's G) or `custom` (a number of the user's own).
+        count: for `last_episodes`.
+        direction: whether more is better.
+    """
+
+    kind: Literal["last_episodes", "phase_episodes", "phase_return", "custom"] = "last_episodes"
+    count: int = Field(default=20, ge=1, le=10_000)
+    direction: Literal["maximise", "minimise"] = "maximise"
+
+
+class HoldSetting(Definition):
+    """How long a decision is held before the next one.
+
+    Attributes:
+        updates: for so many policy updates; 1 decides at each.
+        decisions_per_job: or so many decisions over the job's whole length in env steps.
+    """
+
+    updates: int = Field(default=1, ge=1, le=1_000_000)
+    decisions_per_job: int | None = Field(default=None, ge=1, le=1_000_000)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.decisions_per_job is not None and self.updates != 1:
+            raise ValueError("expected either updates or decisions_per_job, got both")
+        return self
+
+
+class StudyDefinition(Definition):
+    """Everything that makes a study what it is. A study with another definition is another study.
+
+    Attributes:
+        space: the hyperparameters that may be chosen.
+        strategy: who chooses.
+        returns: which number is the return.
+        hold: how long a decision is held.
+        seed: of all the study's randomness; drawn by the server if absent.
+    """
+
+    space: SearchSpace
+    strategy: Strategy = EpgtStrategy()
+    returns: ReturnSetting = ReturnSetting()
+    hold: HoldSetting = HoldSetting()
+    seed: int | None = Field(default=None, ge=0, lt=2**53)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_size(self.space)
+        return self
+
+
+class Study(Message):
+    """A study as the server knows it."""
+
+    name: Name
+    definition: StudyDefinition
+    seed: Count
+    created_at: datetime
+    jobs: Count = Field(description="All jobs ever started.")
+    running_jobs: Count
+    proposals: Count
+    reports: Count
+    credited_proposals: Count
+    memory_size: Count = Field(description="Triples stored, over all layouts.")
+    memory_capacity: Positive | None = None
+    encoder_versions: dict[str, Count] = Field(
+        default_factory=dict, description="Published encoder version per layout signature."
+    )
+    neighbours_from_other_jobs: Finite | None = Field(
+        default=None,
+        description="Share of the neighbours read that other jobs left, over all proposals that "
+        "read any; null before the first.",
+    )
+
+
+class StudyList(Message):
+    """All studies, by name."""
+
+    studies: list[Study]
