@@ -57,7 +57,7 @@ class EncoderSetting(Definition):
     hidden_size: int = Field(default=64, ge=1, le=1024)
     publish_seconds: float = Field(default=30.0, ge=0, le=86_400)
     minimum_samples: int = Field(default=32, ge=2, le=100_000)
-    gradient_updates: int = Field(default=100, ge=1, le=100_000)
+    gradient_updates: int = Field(default=64, ge=1, le=100_000)
     batch_size: int = Field(default=64, ge=1, le=4096)
     replay: int = Field(default=1024, ge=1, le=100_000)
 

@@ -1,0 +1,60 @@
+# make demo         two real training runs that share one oracle; leaves ./hyperoracle-demo/
+# make test         all tests but the long ones
+# make test-long    learning tests and other tests of many minutes
+# make check        format, lint, types, imports
+# make format       let ruff put the code in order
+#
+# Each target sets up what it needs: a Python 3.11 or newer, make and a C++ compiler suffice.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := protocol client server trainers
+SOURCES := $(foreach package,$(PACKAGES),$(package)/src)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+MANIFESTS := pyproject.toml constraints.txt $(PACKAGES:%=%/pyproject.toml)
+
+.PHONY: demo test test-long check format install clean
+
+demo: $(VENV)/.installed
+	$(BIN)/hyperoracle demo $(DEMO_ARGUMENTS)
+
+test: $(VENV)/.installed-tools
+	$(BIN)/pytest
+
+test-long: $(VENV)/.installed-tools
+	$(BIN)/pytest -m "long or not long" --timeout 3600
+
+check: $(VENV)/.installed-tools
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy $(PACKAGES:%=-p hyperoracle_%)
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-tools
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+install: $(VENV)/.installed
+
+$(VENV)/.created: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "HyperOracle needs Python 3.11 or newer; say which with make PYTHON=..."; exit 1; }
+	@echo "Making $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --upgrade pip
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created $(MANIFESTS)
+	@echo "Installing HyperOracle (some minutes the first time; hnswlib is compiled) ..."
+	@$(PIP) $(PACKAGES:%=-e ./%)
+	@touch $@
+
+$(VENV)/.installed-tools: $(VENV)/.installed
+	@echo "Installing what checks and tests need ..."
+	@$(PIP) --group check --group test
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis hyperoracle-demo

@@ -1,0 +1,31 @@
+# The oracle: protocol and server, no trainers, no client.
+#
+#   docker build -f docker/oracle.Dockerfile -t hyperoracle-oracle .
+#
+# torch from the default index brings CUDA libraries that the oracle does not use; for a small
+# image give pip's option for PyTorch's CPU wheels, e.g. --build-arg TORCH_OPTIONS="--index-url ...".
+
+FROM python:3.11-slim AS build
+# hnswlib ships no wheels: it is compiled here, for any processor of the platform.
+RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
+ENV HNSWLIB_NO_NATIVE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/oracle
+WORKDIR /src
+COPY constraints.txt .
+ARG TORCH_OPTIONS=""
+RUN /opt/oracle/bin/pip install -c constraints.txt ${TORCH_OPTIONS} torch==2.13.0
+COPY protocol protocol
+COPY server server
+RUN /opt/oracle/bin/pip install -c constraints.txt ./protocol ./server
+
+FROM python:3.11-slim
+RUN useradd --create-home --uid 10001 oracle && install -d -o oracle /data
+COPY --from=build /opt/oracle /opt/oracle
+USER oracle
+ENV HYPERORACLE_STORE=/data/oracle.db HYPERORACLE_HOST=0.0.0.0 HYPERORACLE_PORT=8080 \
+    OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1
+VOLUME /data
+EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s CMD ["/opt/oracle/bin/python", "-c", \
+    "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/readyz', timeout=2)"]
+ENTRYPOINT ["/opt/oracle/bin/python", "-m", "hyperoracle_server"]

@@ -1,0 +1,129 @@
+"""Run an oracle that training jobs can share."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import json
+import logging
+import os
+import socket
+import sys
+from typing import Any
+
+from pydantic import ValidationError
+
+from hyperoracle_server.errors import StoreRefused
+from hyperoracle_server.settings import ServerSettings
+
+log = logging.getLogger("hyperoracle_server")
+
+
+def register(subparsers: Any) -> None:
+    """Add `hyperoracle serve`."""
+    parser = subparsers.add_parser("serve", help=__doc__, description=__doc__)
+    for name, field in ServerSettings.model_fields.items():
+        flag = f"--{name.replace('_', '-')}"
+        text = f"{field.description} Default: {field.default}."
+        if field.annotation is bool:
+            parser.add_argument(flag, action="store_true", default=None, help=text)
+        else:
+            parser.add_argument(flag, metavar=name.upper(), help=text)
+    parser.add_argument(
+        "--ready-file", metavar="FILE", help="Write {url, pid} as JSON here once it listens."
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM or Ctrl-C; returns the exit code."""
+    try:
+        chosen = {name: getattr(args, name) for name in ServerSettings.model_fields}
+        settings = ServerSettings.load(**chosen)
+        _check_exposure(settings)
+        return serve(settings, args.ready_file)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        print(f"hyperoracle serve: {first['loc'][0]}: {first['msg']}", file=sys.stderr)
+    except (StoreRefused, ValueError, OSError) as error:
+        print(f"hyperoracle serve: {error}", file=sys.stderr)
+    return 1
+
+
+def _check_exposure(settings: ServerSettings) -> None:
+    """Refuse to listen where others could reach it, unless told to.
+
+    Raises:
+        ValueError: with the remedy.
+    """
+    if settings.host == "localhost" or settings.insecure:
+        return
+    try:
+        loopback = ipaddress.ip_address(settings.host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise ValueError(
+            f"{settings.host} can be reached by others and this release has no tokens yet: "
+            "listen on 127.0.0.1, or add --insecure on a network that you trust"
+        )
+
+
+def serve(settings: ServerSettings, ready_file: str | None) -> int:
+    """Listen and answer until told to stop."""
+    import uvicorn
+
+    from hyperoracle_server.app import create_app
+
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    # IPPROTO_TCP said explicitly: only then does asyncio set TCP_NODELAY on the connections.
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((settings.host, settings.port))
+    host, port = listener.getsockname()[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        log_level=settings.log_level,
+        access_log=False,
+        timeout_keep_alive=settings.keep_alive_seconds,
+        timeout_graceful_shutdown=settings.shutdown_seconds,
+        server_header=False,
+        date_header=False,
+    )
+    server = _Announcing(config, url, ready_file, settings.store)
+    server.run(sockets=[listener])
+    return 0 if server.started else 1
+
+
+def _make_announcing() -> Any:
+    import uvicorn
+
+    class Announcing(uvicorn.Server):
+        """A server that says where it listens once it does."""
+
+        def __init__(self, config: Any, url: str, ready_file: str | None, store: str) -> None:
+            super().__init__(config)
+            self._announcement = {"url": url, "pid": os.getpid(), "store": store}
+            self._ready_file = ready_file
+
+        async def startup(self, sockets: Any = None) -> None:
+            """Listen, then announce."""
+            await super().startup(sockets)
+            url, store = self._announcement["url"], self._announcement["store"]
+            print(f"HyperOracle listens on {url}, store {store}; {url}/docs", flush=True)
+            if self._ready_file is not None:
+                partial = f"{self._ready_file}.partial"
+                with open(partial, "w") as file:  # noqa: PTH123  a rename makes it atomic
+                    json.dump(self._announcement, file)
+                os.replace(partial, self._ready_file)  # noqa: PTH105  the same
+
+    return Announcing
+
+
+def _Announcing(*args: Any) -> Any:  # noqa: N802  reads as the class that it makes
+    return _make_announcing()(*args)

@@ -1,0 +1,227 @@
+"""Trains encoders beside serving and publishes new versions.
+
+One background thread looks after all studies. For a layout that has new hyper-states it runs a
+training round in a child process, encodes every remembered hyper-state anew (old keys would not
+be comparable with new ones), builds the memory on the new keys, and swaps both in under the
+study's lock, durably in one transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from sqlalchemy import select
+
+from hyperoracle_server.encoder.serving import ServedEncoder
+from hyperoracle_server.encoder.training import TrainingReport
+from hyperoracle_server.encoder.training_process import EncoderTrainingError, TrainingProcess
+from hyperoracle_server.errors import OracleError
+from hyperoracle_server.hyper_agents.episodic import EpisodicAgent, Recollection
+from hyperoracle_server.ledger import schema as t
+from hyperoracle_server.ledger.statements import Change
+
+if TYPE_CHECKING:
+    from hyperoracle_server.encoder.state import EncoderState
+    from hyperoracle_server.memory.episodic import EpisodicMemory
+    from hyperoracle_server.oracle import Oracle
+    from hyperoracle_server.study import StudyRuntime
+
+log = logging.getLogger(__name__)
+
+CHUNK = 256
+"""Hyper-states read and encoded at a time; between chunks other threads run."""
+
+LOOK_SECONDS = 1.0
+"""How often the thread looks for work."""
+
+MOST_OF_A_CORE = 0.1
+"""Share of one core that training a layout's encoder may take on average."""
+
+KEPT_VERSIONS = 2
+"""Encoder versions kept in the ledger per layout."""
+
+
+class _Due(NamedTuple):
+    study: StudyRuntime
+    agent: EpisodicAgent
+    recollection: Recollection
+    newest_sample: int
+
+
+class EncoderService:
+    """Owns the training thread and the training process.
+
+    Args:
+        oracle: whose studies to look after.
+        start: whether to start the thread; else call `run_due` by hand.
+    """
+
+    def __init__(self, oracle: Oracle, *, start: bool = True) -> None:
+        self._oracle = oracle
+        self._process = TrainingProcess()
+        self._stop = threading.Event()
+        self._rest_until: dict[tuple[int, str], float] = {}  # on the monotonic clock
+        self._thread = threading.Thread(target=self._run, name="encoder-service", daemon=True)
+        if start:
+            self._thread.start()
+
+    def close(self) -> None:
+        """Stop the thread and the training process."""
+        self._stop.set()
+        self._process.close()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(LOOK_SECONDS):
+            self.run_due()
+
+    def run_due(self) -> int:
+        """Train and publish every encoder that is due; returns how many were published."""
+        published = 0
+        for study in self._oracle.studies():
+            for due in self._due(study):
+                if self._stop.is_set():
+                    return published
+                try:
+                    published += self._round(due)
+                except (EncoderTrainingError, OracleError) as error:
+                    # Serving goes on with the version that is published.
+                    log.warning("study %s: encoder round given up: %s", study.name, error)
+                    self._rest(due, 0.0)
+        return published
+
+    def _due(self, study: StudyRuntime) -> list[_Due]:
+        agent = study.agent
+        if not isinstance(agent, EpisodicAgent):
+            return []
+        due = []
+        setting = agent.strategy.encoder
+        now = self._oracle.clock.monotonic()
+        with study.lock:
+            for signature, recollection in agent.recollections.items():
+                samples = study.recent_samples.get(signature) or [0]
+                rested = now >= self._rest_until.get((study.number, signature), 0.0)
+                if len(samples) >= setting.minimum_samples and rested:
+                    newest = samples[-1]
+                    if newest > recollection.samples_through:
+                        due.append(_Due(study, agent, recollection, newest))
+        return due
+
+    def _round(self, due: _Due) -> bool:
+        study, recollection = due.study, due.recollection
+        setting = due.agent.strategy.encoder
+        samples = self._samples(due, setting.replay)
+        seed = study.seed + recollection.state.version
+        state, report = self._process.train(
+            recollection.state, samples, seed, setting.gradient_updates, setting.batch_size
+        )
+        self._rest(due, report.cpu_seconds)
+        if not report.accepted:
+            log.warning("study %s: encoder round not accepted: %s", study.name, report.message)
+            return False
+        encoder = ServedEncoder(state)
+        with study.lock:
+            live = recollection.memory.entries()
+            proposals = [study.entry_proposals[i] for i in live.ids.tolist()]
+        keys = self._encode(encoder, recollection, proposals)
+        memory = recollection.memory.rekeyed(replace(live, keys=keys))
+        self._publish(due, state, report, encoder, memory)
+        return True
+
+    def _rest(self, due: _Due, cpu_seconds: float) -> None:
+        """Let a layout rest after a round, the longer the more the round cost."""
+        least = due.agent.strategy.encoder.publish_seconds
+        rest = max(least, cpu_seconds / MOST_OF_A_CORE) if least > 0 else 0.0
+        key = (due.study.number, due.recollection.layout.signature)
+        self._rest_until[key] = self._oracle.clock.monotonic() + rest
+
+    def _samples(self, due: _Due, limit: int) -> np.ndarray:
+        """The newest hyper-states of a layout, oldest first, shape (samples, features)."""
+        h = t.hyper_states.c
+        layout = due.recollection.layout
+        query = (
+            select(h.features)
+            .where(h.study_id == due.study.number, h.layout_signature == layout.signature)
+            .where(h.proposal_id <= due.newest_sample)
+            .order_by(h.proposal_id.desc())
+            .limit(limit)
+        )
+        self._oracle.ledger.writer.flush()
+        with self._oracle.ledger.reading() as connection:
+            blobs = list(connection.execute(query).scalars())
+        return np.frombuffer(b"".join(reversed(blobs)), layout.dtype).reshape(len(blobs), -1)
+
+    def _encode(
+        self, encoder: ServedEncoder, recollection: Recollection, proposals: list[int]
+    ) -> np.ndarray:
+        """Keys of the hyper-states of these proposals, shape (proposals, key_size)."""
+        keys = np.empty((len(proposals), encoder.key_size), np.float32)
+        h = t.hyper_states.c
+        dtype = recollection.layout.dtype
+        for start in range(0, len(proposals), CHUNK):
+            chunk = proposals[start : start + CHUNK]
+            query = select(h.proposal_id, h.features).where(h.proposal_id.in_(chunk))
+            with self._oracle.ledger.reading() as connection:
+                blobs = {row.proposal_id: row.features for row in connection.execute(query)}
+            features = np.frombuffer(b"".join(blobs[p] for p in chunk), dtype)
+            keys[start : start + len(chunk)] = encoder.encode_batch(
+                features.reshape(len(chunk), -1)
+            )
+        return keys
+
+    def _publish(
+        self, due: _Due, state: EncoderState, report: TrainingReport, encoder: ServedEncoder,
+        memory: EpisodicMemory,
+    ) -> None:  # fmt: skip
+        """Swap in encoder and memory, with what was written since, durably."""
+        study, old = due.study, due.recollection
+        signature = old.layout.signature
+        with study.lock:
+            writer = self._oracle.ledger.writer
+            if due.agent.recollections.get(signature) is not old or study.epoch != writer.epoch:
+                return
+            late = old.memory.entries_after(memory.newest_id)
+            proposals = [study.entry_proposals[i] for i in late.ids.tolist()]
+            writer.flush()  # the late hyper-states must be readable
+            memory.take_over(old.memory, self._encode(encoder, old, proposals))
+            fresh = Recollection(
+                old.layout, state, encoder, memory, old.revision + 1, due.newest_sample
+            )
+            due.agent.recollections[signature] = fresh
+            entries = memory.entries()
+            changes = [_version_row(study.number, signature, fresh, report, self._oracle)]
+            for entry_id, key in zip(entries.ids.tolist(), entries.keys, strict=True):
+                row = {"entry_id": entry_id, "encoder_version": state.version,
+                       "key": key.astype(np.float32).tobytes()}  # fmt: skip
+                changes.append(Change("insert_memory_key", row))
+                below = {"where_entry_id": entry_id, "below": state.version}
+                changes.append(Change("delete_old_memory_key", below))
+            where = {"where_study_id": study.number, "where_layout_signature": signature}
+            below = {**where, "below": state.version - KEPT_VERSIONS + 1}
+            changes.append(Change("delete_old_encoder_versions", below))
+            durable = writer.submit_durably(changes, study.epoch)
+        durable.result()
+        log.info("study %s: encoder version %d published", study.name, state.version)
+
+
+def _version_row(
+    study_id: int, signature: str, fresh: Recollection, report: TrainingReport, oracle: Oracle
+) -> Change:
+    return Change(
+        "insert_encoder_version",
+        {
+            "study_id": study_id,
+            "layout_signature": signature,
+            "version": fresh.state.version,
+            "state": fresh.state.to_bytes(),
+            "report": json.dumps(asdict(report)),
+            "samples_through": fresh.samples_through,
+            "published_at": oracle.clock.now(),
+        },
+    )

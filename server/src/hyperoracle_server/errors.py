@@ -1,0 +1,47 @@
+"""What can go wrong, in the domain's words; `routes.problems` turns it into HTTP in one place.
+
+OracleError            any refusal, with a wire code
+├── StoreUnavailable   the ledger cannot be written now; nothing was changed
+└── StoreRefused       the ledger's file cannot be used at all (start-up)
+"""
+
+from __future__ import annotations
+
+from hyperoracle_protocol.errors import ErrorCode
+
+
+class OracleError(Exception):
+    """A request that the oracle refuses; it changed nothing.
+
+    Attributes:
+        code: the stable wire code.
+        detail: one sentence that says what is wrong and what to do.
+        expected: what would have been right, if that can be said.
+        got: what came.
+    """
+
+    def __init__(
+        self, code: ErrorCode, detail: str, *, expected: object = None, got: object = None
+    ) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.expected = None if expected is None else str(expected)
+        self.got = None if got is None else str(got)[:500]
+
+
+class StoreUnavailable(OracleError):
+    """The ledger could not make a change durable; whoever asked may try again."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            ErrorCode.STORE_UNAVAILABLE,
+            f"the store cannot be written now ({reason}); nothing was recorded, try again",
+        )
+
+
+class StoreRefused(OracleError):
+    """The file given as the store cannot be used as one."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(ErrorCode.STORE_UNAVAILABLE, detail)

@@ -1,0 +1,1 @@
+"""Hyper-agents: who chooses the hyperparameters."""

@@ -1,0 +1,136 @@
+"""Who chooses: the small interface that every hyper-agent keeps.
+
+A hyper-agent decides (`decide`, on the propose path) and learns (`learn`, on the report path). It
+knows no HTTP, no store and no clock: what it learned comes back as a `MemoryEffect`, which the
+study makes durable and hands back at a restart (`restore`). One study has one hyper-agent, and
+one caller at a time (the study's lock).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Bool, Float, Int
+
+    from hyperoracle_protocol.hyper_state import HyperStateLayout, TensorShape
+    from hyperoracle_protocol.jobs import Role
+
+
+class Moment(NamedTuple):
+    """The situation in which a decision is asked for.
+
+    Attributes:
+        job_id: the asking job's number in the ledger.
+        role: what the job is for.
+        progress: env steps made over env steps planned, in [0, 1].
+        layout_signature: of the job's hyper-states.
+        features: the hyper-state, None where the layout is `none`.
+    """
+
+    job_id: int
+    role: Role
+    progress: float
+    layout_signature: str
+    features: Float[np.ndarray, " features"] | None
+
+
+class Evidence(NamedTuple):
+    """What a decision was based on, kept for its explanation.
+
+    Attributes:
+        q_values: per joint hyper-action, float64.
+        known: per joint hyper-action whether the memory knew anything.
+        neighbour_ids: memory entries read for the chosen hyper-action, nearest first.
+        neighbour_distances: squared Euclidean distances of their keys.
+        neighbour_values: their stored hyper-returns.
+    """
+
+    q_values: Float[np.ndarray, " actions"]
+    known: Bool[np.ndarray, " actions"]
+    neighbour_ids: Int[np.ndarray, " neighbours"]
+    neighbour_distances: Float[np.ndarray, " neighbours"]
+    neighbour_values: Float[np.ndarray, " neighbours"]
+
+
+class Decision(NamedTuple):
+    """A chosen hyper-action.
+
+    Attributes:
+        hyper_action: joint index in the study's grid.
+        explored: whether chance chose.
+        epsilon: the exploration rate; 0 where the hyper-agent has none.
+        propensity: with which probability this hyper-action would have been chosen, in (0, 1].
+        encoder_version: of the key, None where none was made.
+        memory_revision: how many writes the memory had seen.
+        key: phi(s), None where none was made.
+        evidence: None where no memory was read.
+    """
+
+    hyper_action: int
+    explored: bool = False
+    epsilon: float = 0.0
+    propensity: float = 1.0
+    encoder_version: int | None = None
+    memory_revision: int = 0
+    key: Float[np.ndarray, " key_size"] | None = None
+    evidence: Evidence | None = None
+
+
+class Outcome(NamedTuple):
+    """What came of a decision.
+
+    Attributes:
+        entry_id: the number that a new memory entry would get; increasing.
+        layout_signature: of the hyper-state.
+        hyper_action: joint index.
+        hyper_return: greater is better.
+        features: the hyper-state, for a key of the present encoder version.
+        key: the key that the decision was made with.
+        encoder_version: of that key.
+    """
+
+    entry_id: int
+    layout_signature: str
+    hyper_action: int
+    hyper_return: float
+    features: Float[np.ndarray, " features"] | None
+    key: Float[np.ndarray, " key_size"] | None
+    encoder_version: int | None
+
+
+class MemoryEffect(NamedTuple):
+    """What learning changed in the memory.
+
+    Attributes:
+        inserted_key: the new entry's key, None if no entry was added.
+        encoder_version: of that key.
+        updated: (entry id, new value) of entries that moved.
+        evicted: entry ids that the capacity pushed out.
+    """
+
+    inserted_key: Float[np.ndarray, " key_size"] | None
+    encoder_version: int
+    updated: list[tuple[int, float]]
+    evicted: list[int]
+
+
+class HyperAgent(Protocol):
+    """Chooses hyper-actions and learns from what they led to."""
+
+    def layout_for(self, tensors: list[TensorShape], seed: int) -> HyperStateLayout:
+        """The hyper-state that a job with these tensors is to send.
+
+        Raises:
+            ValueError: the tensors do not suffice for it.
+        """
+        ...
+
+    def decide(self, moment: Moment, rng: np.random.Generator) -> Decision:
+        """Choose a hyper-action; changes nothing that a later decision depends on."""
+        ...
+
+    def learn(self, outcome: Outcome) -> MemoryEffect | None:
+        """Take in an outcome; None where nothing is remembered."""
+        ...

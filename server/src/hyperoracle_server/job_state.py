@@ -1,0 +1,161 @@
+"""What the oracle keeps in mind of one job."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from hyperoracle_protocol.errors import ErrorCode
+from hyperoracle_server.errors import OracleError
+from hyperoracle_server.ledger.statements import Change
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Float
+
+    from hyperoracle_protocol.hyper_state import HyperStateLayout
+    from hyperoracle_protocol.jobs import Role
+    from hyperoracle_server.learning_episode import CreditBook
+
+REMEMBERED_ANSWERS = 2_048
+"""Answers per job kept in mind for repeated requests; older ones are read from the ledger."""
+
+
+class Answer(NamedTuple):
+    """The answer that a sequence got.
+
+    Attributes:
+        digest: of the request; a repeated sequence must bring the same.
+        body: the JSON answer.
+        durable: resolves once the answer may be given; None if at once.
+    """
+
+    digest: bytes
+    body: bytes
+    durable: Future[Any] | None = None
+
+
+class OpenProposal(NamedTuple):
+    """A proposal that may still be credited."""
+
+    proposal_id: int
+    env_step: int
+    hyper_action: int
+    features: Float[np.ndarray, " features"] | None
+    key: Float[np.ndarray, " key_size"] | None
+    encoder_version: int | None
+
+
+class Held(NamedTuple):
+    """A decision in force: the proposal that made it and until when it holds."""
+
+    sequence: int
+    hyper_action: int
+    explored: bool
+    epsilon: float
+    propensity: float
+    until_update_step: int
+    until_env_step: int | None
+
+    def holds(self, update_step: int, env_step: int) -> bool:
+        """Whether it is in force at this update."""
+        if self.until_env_step is not None:
+            return env_step < self.until_env_step
+        return update_step < self.until_update_step
+
+
+@dataclass
+class JobState:
+    """One job; its study's lock guards it."""
+
+    id: int
+    public_id: str
+    job_key: str | None
+    role: Role
+    layout: HyperStateLayout
+    total_env_steps: int
+    base_values: dict[str, float]
+    metadata: dict[str, str]
+    created_at: float
+    last_seen_at: float
+    credit: CreditBook
+    lease_started: float = 0.0  # on the monotonic clock
+    status: Literal["running", "finished"] = "running"
+    finish_reason: str | None = None
+    env_step: int = 0
+    last_return: float | None = None
+    last_sequence: int = 0
+    held: Held | None = None
+    proposals: int = 0
+    reports: int = 0
+    credited: int = 0
+    not_applied: int = 0
+    neighbours_read: int = 0
+    neighbours_other: int = 0
+    open: dict[int, OpenProposal] = field(default_factory=dict)
+    answers: OrderedDict[int, Answer] = field(default_factory=OrderedDict)
+
+    @property
+    def signature(self) -> str:
+        """Of the job's hyper-state layout."""
+        return self.layout.signature
+
+    def progress(self, env_step: int) -> float:
+        """Env steps made over env steps planned, in [0, 1]."""
+        return min(1.0, env_step / self.total_env_steps)
+
+    def remember(self, sequence: int, answer: Answer) -> None:
+        """Keep an answer for a repeated request."""
+        self.answers[sequence] = answer
+        self.last_sequence = max(self.last_sequence, sequence)
+        if len(self.answers) > REMEMBERED_ANSWERS:
+            self.answers.popitem(last=False)
+
+    def row(self) -> dict[str, Any]:
+        """The job as a row of the ledger."""
+        return {
+            "id": self.id,
+            "public_id": self.public_id,
+            "job_key": self.job_key,
+            "role": self.role,
+            "layout": self.layout.model_dump_json(),
+            "total_env_steps": self.total_env_steps,
+            "base_values": json.dumps(self.base_values),
+            "metadata": json.dumps(self.metadata),
+            "created_at": self.created_at,
+            **self._changing(),
+        }
+
+    def update(self) -> Change:
+        """The change that brings the ledger's row up to date."""
+        return Change("update_job", {"where_id": self.id, **self._changing()})
+
+    def _changing(self) -> dict[str, Any]:
+        return {
+            "last_seen_at": self.last_seen_at,
+            "status": self.status,
+            "finish_reason": self.finish_reason,
+            "env_step": self.env_step,
+            "last_return": self.last_return,
+            "credit_state": json.dumps(self.credit.dump()),
+            "held_decision": None if self.held is None else json.dumps(self.held),
+        }
+
+
+def check_repeated(answer: Answer, digest: bytes, sequence: int) -> Answer:
+    """The stored answer of a repeated request.
+
+    Raises:
+        OracleError: `sequence_conflict`, the sequence was used for another request.
+    """
+    if answer.digest != digest:
+        raise OracleError(
+            ErrorCode.SEQUENCE_CONFLICT,
+            f"sequence {sequence} was already used for another request of this job",
+            expected=f"the same request again, or a sequence after {sequence}",
+            got="the same sequence with another body",
+        )
+    return answer

@@ -1,0 +1,1 @@
+"""The durable store: schema, migrations, the writing thread, and what is read back."""

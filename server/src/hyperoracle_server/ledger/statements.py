@@ -1,0 +1,84 @@
+"""The changes that the oracle makes to the ledger, by name.
+
+A change is a name from `ORDER` and its parameters. Within one transaction changes are run in the
+order of this module: rows are inserted before they are updated, and deleted last; among changes
+of the same name the order of submission is kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import bindparam, delete, insert, update
+from sqlalchemy.sql.base import Executable
+
+from hyperoracle_server.ledger import schema as t
+
+
+class Change(NamedTuple):
+    """One change: a name from `ORDER` and its statement's parameters."""
+
+    name: str
+    parameters: dict[str, Any]
+
+
+def _by(column: Any) -> Any:
+    return column == bindparam(f"where_{column.name}")
+
+
+STATEMENTS: dict[str, Executable] = {
+    "insert_study": insert(t.studies),
+    "insert_job": insert(t.jobs),
+    "insert_proposal": insert(t.proposals),
+    "insert_hyper_state": insert(t.hyper_states),
+    "insert_report": insert(t.reports),
+    "insert_encoder_version": insert(t.encoder_versions),
+    "insert_memory_entry": insert(t.memory_entries),
+    "insert_memory_key": insert(t.memory_keys),
+    "update_job": update(t.jobs)
+    .where(_by(t.jobs.c.id))
+    .values(
+        last_seen_at=bindparam("last_seen_at"),
+        status=bindparam("status"),
+        finish_reason=bindparam("finish_reason"),
+        env_step=bindparam("env_step"),
+        last_return=bindparam("last_return"),
+        credit_state=bindparam("credit_state"),
+        held_decision=bindparam("held_decision"),
+    ),
+    "settle_proposal": update(t.proposals)
+    .where(_by(t.proposals.c.job_id), _by(t.proposals.c.sequence))
+    .values(status=bindparam("status"), hyper_return=bindparam("hyper_return")),
+    "settle_report": update(t.reports)
+    .where(_by(t.reports.c.job_id), _by(t.reports.c.sequence))
+    .values(status=bindparam("status")),
+    "update_memory_value": update(t.memory_entries)
+    .where(_by(t.memory_entries.c.id))
+    .values(value=bindparam("value")),
+    "keep_hyper_state": update(t.hyper_states)
+    .where(_by(t.hyper_states.c.proposal_id))
+    .values(in_memory=bindparam("in_memory")),
+    "evict_memory_entry": update(t.memory_entries)
+    .where(_by(t.memory_entries.c.id))
+    .values(evicted=True),
+    "delete_memory_keys": delete(t.memory_keys).where(_by(t.memory_keys.c.entry_id)),
+    "delete_old_memory_key": delete(t.memory_keys).where(
+        _by(t.memory_keys.c.entry_id), t.memory_keys.c.encoder_version < bindparam("below")
+    ),
+    "delete_old_encoder_versions": delete(t.encoder_versions).where(
+        _by(t.encoder_versions.c.study_id),
+        _by(t.encoder_versions.c.layout_signature),
+        t.encoder_versions.c.version < bindparam("below"),
+    ),
+    "thin_hyper_states": delete(t.hyper_states).where(
+        _by(t.hyper_states.c.study_id),
+        _by(t.hyper_states.c.layout_signature),
+        t.hyper_states.c.in_memory.is_(False),
+        t.hyper_states.c.proposal_id < bindparam("below"),
+    ),
+}
+
+ORDER = {name: position for position, name in enumerate(STATEMENTS)}
+
+LAST_WINS = {"update_job": "where_id"}
+"""Of these changes only the last per key in a transaction needs to be run."""

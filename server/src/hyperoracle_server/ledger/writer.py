@@ -1,0 +1,156 @@
+"""The one thread that writes: it commits what has gathered in one transaction (group commit).
+
+A batch that holds a durable change is committed with `synchronous=FULL` (on disk when its future
+resolves); one of proposals only with `NORMAL`, which survives the death of the process but not of
+the machine: they are advice, and become durable with the report that credits them.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Engine
+
+from hyperoracle_server.errors import StoreUnavailable
+from hyperoracle_server.ledger.statements import LAST_WINS, ORDER, STATEMENTS, Change
+
+log = logging.getLogger(__name__)
+
+MAX_QUEUED = 20_000
+"""Submissions that may wait; past it new ones are refused."""
+
+MAX_BATCH = 1_000
+"""Submissions in one transaction."""
+
+
+class _Submission(NamedTuple):
+    changes: Sequence[Change]
+    transaction: Callable[[Connection], Any] | None
+    future: Future[Any] | None
+    epoch: int
+
+
+class Writer:
+    """Runs changes on the store's only writing connection, in the order of submission.
+
+    When a transaction fails, everything computed from the state that it would have made fails
+    with it: each submission carries the `epoch` in which its state was loaded, a failure begins a
+    new epoch, and submissions of an earlier one are refused. Thread-safe.
+
+    Attributes:
+        epoch: how many transactions have failed.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._queue: queue.Queue[_Submission | None] = queue.Queue(MAX_QUEUED)
+        self.epoch = 0
+        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, changes: Sequence[Change], epoch: int) -> None:
+        """Write soon, without a promise of durability.
+
+        Raises:
+            StoreUnavailable: the queue is full.
+        """
+        self._put(_Submission(changes, None, None, epoch))
+
+    def submit_durably(self, changes: Sequence[Change], epoch: int) -> Future[Any]:
+        """Write; the future resolves once the changes are on disk, or raises StoreUnavailable."""
+        future: Future[Any] = Future()
+        self._put(_Submission(changes, None, future, epoch))
+        return future
+
+    def run(self, transaction: Callable[[Connection], Any]) -> Any:
+        """Run a function in a durable transaction of its own and return its result."""
+        future: Future[Any] = Future()
+        self._put(_Submission((), transaction, future, self.epoch))
+        return future.result()
+
+    def flush(self) -> None:
+        """Wait until everything submitted so far is on disk."""
+        self.submit_durably((), self.epoch).result()
+
+    def close(self) -> None:
+        """Write what is queued and stop."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _put(self, submission: _Submission) -> None:
+        try:
+            self._queue.put_nowait(submission)
+        except queue.Full:
+            raise StoreUnavailable(f"{MAX_QUEUED} changes are waiting") from None
+
+    def _run(self) -> None:
+        closing = False
+        with self._engine.connect() as connection:
+            while not closing:
+                batch = [self._queue.get()]
+                while len(batch) < MAX_BATCH:
+                    try:
+                        batch.append(self._queue.get_nowait())
+                    except queue.Empty:
+                        break
+                closing = None in batch
+                self._commit(connection, [s for s in batch if s is not None])
+
+    def _commit(self, connection: Connection, batch: list[_Submission]) -> None:
+        current = [s for s in batch if s.epoch == self.epoch]
+        for stale in batch:
+            if stale.epoch != self.epoch and stale.future is not None:
+                stale.future.set_exception(StoreUnavailable("an earlier change failed"))
+        if not current:
+            return
+        durable = any(s.future is not None for s in current)
+        try:
+            results = write_batch(connection, current, durable=durable)
+        except Exception as error:
+            log.exception("the ledger could not commit %d submissions", len(current))
+            self._fail(current, error)
+            return
+        for submission, result in zip(current, results, strict=True):
+            if submission.future is not None:
+                submission.future.set_result(result)
+
+    def _fail(self, batch: list[_Submission], error: Exception) -> None:
+        self.epoch += 1
+        reason = StoreUnavailable(str(error).splitlines()[0])
+        for submission in batch:
+            if submission.future is not None:
+                submission.future.set_exception(reason)
+
+
+def write_batch(
+    connection: Connection, batch: Sequence[_Submission], *, durable: bool
+) -> list[Any]:
+    """Commit a batch in one transaction; returns each submission's result."""
+    if connection.dialect.name == "sqlite":
+        cursor = connection.connection.cursor()
+        cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        cursor.close()
+    results: list[Any] = []
+    with connection.begin():
+        run_changes(connection, (change for s in batch for change in s.changes))
+        results.extend(
+            s.transaction(connection) if s.transaction is not None else None for s in batch
+        )
+    return results
+
+
+def run_changes(connection: Connection, changes: Iterable[Change]) -> None:
+    """Execute changes grouped by name, in the order of `statements.STATEMENTS`."""
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for name, parameters in changes:
+        by_name.setdefault(name, []).append(parameters)
+    for name in sorted(by_name, key=ORDER.__getitem__):
+        rows = by_name[name]
+        if name in LAST_WINS:
+            rows = list({row[LAST_WINS[name]]: row for row in rows}.values())
+        connection.execute(STATEMENTS[name], rows)

@@ -1,0 +1,374 @@
+"""The use cases of the oracle: what a caller can ask, whatever the way it asks.
+
+Knows no HTTP. Thread-safe: each call takes the lock of the one study that it is about.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+from sqlalchemy import delete, select
+
+from hyperoracle_protocol.errors import ErrorCode
+from hyperoracle_protocol.hyper_state import HyperStateLayout
+from hyperoracle_protocol.jobs import (
+    FinishJob,
+    Heartbeat,
+    ProposeMetadata,
+    Report,
+    StartedJob,
+    StartJob,
+)
+from hyperoracle_protocol.studies import StudyDefinition
+from hyperoracle_server import recovery
+from hyperoracle_server.clock import Clock
+from hyperoracle_server.errors import OracleError
+from hyperoracle_server.hyper_agents.episodic import EpisodicAgent
+from hyperoracle_server.job_state import Answer, JobState
+from hyperoracle_server.ledger import schema as t
+from hyperoracle_server.ledger.statements import Change
+from hyperoracle_server.ledger.store import Ledger
+from hyperoracle_server.study import Identifiers, Services, StudyRuntime
+
+
+class Oracle:
+    """Studies, jobs, proposals and reports on one ledger.
+
+    Args:
+        ledger: the durable store; the caller closes it.
+        lease_seconds: after so long without a call a running job counts as stale.
+        clock: wall and monotonic time.
+    """
+
+    def __init__(
+        self, ledger: Ledger, *, lease_seconds: float = 120.0, clock: Clock | None = None
+    ) -> None:
+        self.ledger = ledger
+        self.clock = clock or Clock()
+        self.lease_seconds = lease_seconds
+        self._lock = threading.RLock()  # guards the two directories below
+        highest = recovery.highest_ids(ledger)
+        self._services = Services(
+            ledger.writer,
+            self.clock,
+            Identifiers(highest["proposals"]),
+            Identifiers(highest["memory_entries"]),
+            lambda job_id, sequence: recovery.stored_answer(ledger, job_id, sequence),
+        )
+        self._study_ids = Identifiers(highest["studies"])
+        self._job_ids = Identifiers(highest["jobs"])
+        self._studies = recovery.load_studies(ledger, self._services)
+        self._study_of_job = {
+            job: name for name, study in self._studies.items() for job in study.jobs
+        }
+
+    # -- studies -------------------------------------------------------------------------------
+
+    def create_study(self, name: str, definition: StudyDefinition) -> tuple[StudyRuntime, bool]:
+        """Create a study, or confirm that it exists with this definition.
+
+        Returns:
+            The study and whether it is new.
+
+        Raises:
+            OracleError: `study_conflict`, naming what differs.
+        """
+        with self._lock:
+            existing = self._studies.get(name)
+            if existing is not None:
+                _check_same_definition(existing, definition)
+                return existing, False
+            seed = secrets.randbits(52) if definition.seed is None else definition.seed
+            number = self._study_ids()
+            now = self.clock.now()
+            row = {
+                "id": number,
+                "name": name,
+                "definition": definition.model_dump_json(),
+                "seed": seed,
+                "created_at": now,
+            }
+            writer = self.ledger.writer
+            writer.submit_durably([Change("insert_study", row)], writer.epoch).result()
+            study = StudyRuntime(number, name, definition, seed, now, self._services)
+            self._studies[name] = study
+            return study, True
+
+    def studies(self) -> list[StudyRuntime]:
+        """All studies, by name."""
+        with self._lock:
+            return [self._fresh(name) for name in sorted(self._studies)]
+
+    @contextmanager
+    def study(self, name: str) -> Iterator[StudyRuntime]:
+        """A study, locked.
+
+        Raises:
+            OracleError: `study_not_found`.
+        """
+        study = self._fresh(name)
+        with study.lock:
+            yield study
+
+    def delete_study(self, name: str) -> None:
+        """Forget a study with everything that belongs to it."""
+        with self._lock, self.study(name) as study:
+            number = study.number
+            job_ids = select(t.jobs.c.id).where(t.jobs.c.study_id == number)
+            entries = select(t.memory_entries.c.id).where(t.memory_entries.c.study_id == number)
+
+            def transaction(connection: Any) -> None:
+                connection.execute(
+                    delete(t.memory_keys).where(t.memory_keys.c.entry_id.in_(entries))
+                )
+                for table in (t.proposals, t.reports):
+                    connection.execute(delete(table).where(table.c.job_id.in_(job_ids)))
+                for table in (t.memory_entries, t.hyper_states, t.encoder_versions, t.jobs):
+                    connection.execute(delete(table).where(table.c.study_id == number))
+                connection.execute(delete(t.studies).where(t.studies.c.id == number))
+
+            self.ledger.writer.run(transaction)
+            del self._studies[name]
+            self._study_of_job = {j: s for j, s in self._study_of_job.items() if s != name}
+
+    def _fresh(self, name: str) -> StudyRuntime:
+        """The study, loaded again if a failed transaction made what is in mind wrong."""
+        study = self._studies.get(name)
+        if study is None:
+            raise OracleError(
+                ErrorCode.STUDY_NOT_FOUND,
+                f"there is no study {name!r}; create it with PUT /v1/studies/{name}",
+                expected="the name of a study",
+                got=name,
+            )
+        if study.epoch != self.ledger.writer.epoch:
+            with self._lock:
+                loaded = recovery.load_study(self.ledger, self._services, name)
+                assert loaded is not None, "a study in mind is always in the ledger"
+                self._studies[name] = study = loaded
+        return study
+
+    # -- jobs ----------------------------------------------------------------------------------
+
+    def start_job(self, study_name: str, start: StartJob) -> StartedJob:
+        """Start a job, or find the one with the same `job_key`.
+
+        Raises:
+            OracleError: `study_not_found`; `invalid_request`, the tensors do not make a layout.
+        """
+        with self._lock, self.study(study_name) as study:
+            job = _job_with_key(study, start.job_key)
+            if job is None:
+                job = self._new_job(study, start)
+            elif job.status == "finished":
+                job.status = "running"
+                job.finish_reason = None
+                self._commit(study, [job.update()])
+            return StartedJob(
+                job_id=job.public_id,
+                study=study_name,
+                role=job.role,
+                layout=job.layout,
+                space=study.definition.space,
+                lease_seconds=self.lease_seconds,
+                last_sequence=job.last_sequence,
+            )
+
+    def _new_job(self, study: StudyRuntime, start: StartJob) -> JobState:
+        try:
+            layout = study.agent.layout_for(start.tensors, study.seed)
+        except ValueError as error:
+            raise OracleError(ErrorCode.INVALID_REQUEST, str(error)) from None
+        now = self.clock.now()
+        job = JobState(
+            id=self._job_ids(),
+            public_id=f"job-{secrets.token_hex(8)}",
+            job_key=start.job_key,
+            role=start.role,
+            layout=layout,
+            total_env_steps=start.total_env_steps,
+            base_values=start.base_values,
+            metadata=start.metadata,
+            created_at=now,
+            last_seen_at=now,
+            credit=study.new_credit_book(),
+            lease_started=self.clock.monotonic(),
+        )
+        self._commit(study, [Change("insert_job", {**job.row(), "study_id": study.number})])
+        if isinstance(study.agent, EpisodicAgent):
+            study.agent.open_layout(layout)
+        study.jobs[job.public_id] = job
+        self._study_of_job[job.public_id] = study.name
+        return job
+
+    @contextmanager
+    def job(self, job_id: str) -> Iterator[tuple[StudyRuntime, JobState]]:
+        """A job and its study, locked.
+
+        Raises:
+            OracleError: `job_not_found`.
+        """
+        name = self._study_of_job.get(job_id)
+        if name is None:
+            raise OracleError(
+                ErrorCode.JOB_NOT_FOUND,
+                f"there is no job {job_id!r}; start one with POST /v1/studies/STUDY/jobs",
+                expected="the id of a job of this server",
+                got=job_id,
+            )
+        with self.study(name) as study:
+            yield study, study.jobs[job_id]
+
+    def job_status(self, job: JobState) -> Literal["running", "stale", "finished"]:
+        """`running`, `stale` (its lease ran out) or `finished`."""
+        if job.status == "running":
+            silent_for = self.clock.monotonic() - job.lease_started
+            return "running" if silent_for < self.lease_seconds else "stale"
+        return job.status
+
+    # -- the loop ------------------------------------------------------------------------------
+
+    def propose(
+        self, job_id: str, request: ProposeMetadata, features: np.ndarray | None, body: bytes
+    ) -> Answer:
+        """Answer a proposal's request.
+
+        Args:
+            job_id: the asking job.
+            request: the metadata.
+            features: the hyper-state as it came, float64 from a JSON body; None if none came.
+            body: the request's bytes, for telling a repetition from a conflict.
+
+        Raises:
+            OracleError: `job_not_found`, `job_finished`, `sequence_conflict`,
+                `hyper_state_mismatch`, `store_unavailable`.
+        """
+        digest = _digest(b"propose", body)
+        with self.job(job_id) as (study, job):
+            features = check_features(job.layout, request.signature, features)
+            return study.propose(job, request, features, digest)
+
+    def report(self, job_id: str, report: Report, body: bytes) -> Answer:
+        """Take in a report; give the answer only once its future has resolved.
+
+        Raises:
+            OracleError: `job_not_found`, `sequence_conflict`, `invalid_request`,
+                `store_unavailable`.
+        """
+        digest = _digest(b"report", body)
+        with self.job(job_id) as (study, job):
+            if report.credits_through >= report.sequence:
+                raise OracleError(
+                    ErrorCode.INVALID_REQUEST,
+                    "a report credits proposals made before it",
+                    expected=f"credits_through < {report.sequence}",
+                    got=report.credits_through,
+                )
+            return study.report(job, report, digest)
+
+    def heartbeat(self, job_id: str, heartbeat: Heartbeat) -> None:
+        """Keep a job's lease."""
+        with self.job(job_id) as (study, job):
+            study.heartbeat(job, heartbeat.env_step)
+
+    def finish(self, job_id: str, finish: FinishJob) -> None:
+        """End a job; a finished one stays finished."""
+        with self.job(job_id) as (study, job):
+            if job.status == "finished":
+                return
+            future: Future[Any] = study.finish(job, finish.reason, finish.env_step)
+        future.result()
+
+    def _commit(self, study: StudyRuntime, changes: list[Change]) -> None:
+        self.ledger.writer.submit_durably(changes, study.epoch).result()
+
+
+def check_features(
+    layout: HyperStateLayout, signature: str | None, features: np.ndarray | None
+) -> np.ndarray | None:
+    """The hyper-state in the layout's dtype.
+
+    Args:
+        layout: what the job was asked for at its start.
+        signature: the layout that the numbers follow, as the client says.
+        features: shape (features,), in the layout's dtype, or float64 from a JSON body.
+
+    Raises:
+        OracleError: `hyper_state_mismatch`: wrong layout, length, dtype, or a number that is not
+            finite in the layout's dtype.
+    """
+    if layout.kind == "none":
+        return None
+    mismatch = ErrorCode.HYPER_STATE_MISMATCH
+    if signature != layout.signature:
+        detail = "the hyper-state follows another layout than the one given at the job's start"
+        raise OracleError(mismatch, detail, expected=layout.signature, got=signature)
+    if features is None or features.size != layout.feature_count:
+        detail = "the hyper-state has the wrong number of features"
+        got = 0 if features is None else features.size
+        raise OracleError(mismatch, detail, expected=layout.feature_count, got=got)
+    if features.dtype == np.float64:  # from a JSON body
+        with np.errstate(over="ignore"):  # what float16 cannot hold is refused below
+            features = features.astype(layout.dtype)
+    if features.dtype != layout.dtype:
+        detail = "the hyper-state has the wrong dtype"
+        raise OracleError(mismatch, detail, expected=layout.dtype, got=features.dtype)
+    if not np.isfinite(features).all():
+        detail = "the hyper-state has numbers that are not finite"
+        count = int(np.count_nonzero(~np.isfinite(features)))
+        raise OracleError(
+            mismatch, detail, expected="finite numbers only", got=f"{count} that are not"
+        )
+    return features
+
+
+def _digest(kind: bytes, body: bytes) -> bytes:
+    return hashlib.blake2b(body, digest_size=16, person=kind).digest()
+
+
+def _job_with_key(study: StudyRuntime, job_key: str | None) -> JobState | None:
+    if job_key is None:
+        return None
+    return next((job for job in study.jobs.values() if job.job_key == job_key), None)
+
+
+def _check_same_definition(study: StudyRuntime, definition: StudyDefinition) -> None:
+    ours, theirs = study.definition.model_dump(mode="json"), definition.model_dump(mode="json")
+    if theirs["seed"] is None or theirs["seed"] == study.seed:
+        theirs["seed"] = ours["seed"]
+    same_order = list(ours["space"]) == list(theirs["space"])
+    differences = _differences(ours, theirs)
+    if not same_order and not differences:
+        differences = ["the order of the hyperparameters"]
+    if differences:
+        raise OracleError(
+            ErrorCode.STUDY_CONFLICT,
+            f"study {study.name!r} exists with another definition; it differs in "
+            f"{', '.join(differences)}: use its definition, or another name",
+            expected={d: _at(ours, d) for d in differences},
+            got={d: _at(theirs, d) for d in differences},
+        )
+
+
+def _differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
+    """Dotted paths at which two JSON values differ."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        found = []
+        for key in [*ours, *(k for k in theirs if k not in ours)]:
+            inner = f"{path}.{key}" if path else key
+            found += _differences(ours.get(key), theirs.get(key), inner)
+        return found
+    return [] if ours == theirs else [path]
+
+
+def _at(value: Any, path: str) -> Any:
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value

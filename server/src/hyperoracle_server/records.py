@@ -1,0 +1,171 @@
+"""How proposals, reports and memory writes are written down: the ledger's rows and changes."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from hyperoracle_server.ledger.statements import Change
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Float
+
+    from hyperoracle_protocol.jobs import ProposeMetadata, Report
+    from hyperoracle_server.hyper_agents.base import Decision, Evidence, MemoryEffect, Outcome
+    from hyperoracle_server.job_state import Answer, JobState, OpenProposal
+
+
+def proposal_row(
+    number: int,
+    job: JobState,
+    request: ProposeMetadata,
+    decision: Decision,
+    answer: Answer,
+    *,
+    now: float,
+    strategy: str,
+    status: str,
+    neighbours: tuple[int, int],
+) -> dict[str, Any]:
+    """A proposal as a row.
+
+    Args:
+        number: the proposal's.
+        job: that asked.
+        request: its metadata.
+        decision: what was chosen.
+        answer: what was answered.
+        now: seconds since the epoch.
+        strategy: the study's.
+        status: `open`, `held`, or `settled` where a report had already covered it.
+        neighbours: how many were read, and how many of them other jobs left.
+    """
+    return {
+        "id": number,
+        "job_id": job.id,
+        "sequence": request.sequence,
+        "request_digest": answer.digest,
+        "response": answer.body.decode(),
+        "update_step": request.update_step,
+        "env_step": request.env_step,
+        "hyper_action": decision.hyper_action,
+        "explored": decision.explored,
+        "epsilon": decision.epsilon,
+        "propensity": decision.propensity,
+        "held": status == "held",
+        "role": job.role,
+        "strategy": strategy,
+        "encoder_version": decision.encoder_version,
+        "memory_revision": decision.memory_revision,
+        "base_values": json.dumps(request.base_values or job.base_values),
+        "signals": json.dumps(request.signals),
+        **_evidence_columns(decision.evidence),
+        "neighbours_read": neighbours[0],
+        "neighbours_other": neighbours[1],
+        "status": status,
+        "hyper_return": None,
+        "created_at": now,
+    }
+
+
+def _evidence_columns(evidence: Evidence | None) -> dict[str, bytes | None]:
+    names = ("q_values", "known", "neighbour_ids", "neighbour_distances", "neighbour_values")
+    if evidence is None:
+        return dict.fromkeys(names)
+    return {name: array.tobytes() for name, array in zip(names, evidence, strict=True)}
+
+
+def hyper_state_row(
+    proposal_id: int, study_id: int, signature: str, features: Float[np.ndarray, " features"]
+) -> dict[str, Any]:
+    """A hyper-state as a row; not in the memory yet."""
+    return {
+        "proposal_id": proposal_id,
+        "study_id": study_id,
+        "layout_signature": signature,
+        "features": features.tobytes(),
+        "in_memory": False,
+    }
+
+
+def report_row(
+    job: JobState, report: Report, digest: bytes, response: bytes, status: str, *, now: float
+) -> dict[str, Any]:
+    """A report as a row, raw and with its answer."""
+    return {
+        "job_id": job.id,
+        "sequence": report.sequence,
+        "request_digest": digest,
+        "body": report.model_dump_json(),
+        "response": response.decode(),
+        "status": status,
+        "created_at": now,
+    }
+
+
+def settled(what: str, job: JobState, sequence: int, **values: Any) -> Change:
+    """The change of a proposal's or report's final status (`what` says which)."""
+    where = {"where_job_id": job.id, "where_sequence": sequence}
+    return Change(f"settle_{what}", {**where, **values})
+
+
+def memory_changes(
+    study_id: int,
+    job: JobState,
+    proposal: OpenProposal,
+    outcome: Outcome,
+    effect: MemoryEffect,
+    evicted: dict[int, int],
+    *,
+    now: float,
+) -> list[Change]:
+    """The changes that make a memory write durable.
+
+    Args:
+        study_id: the study's number.
+        job: whose proposal it was.
+        proposal: that was credited.
+        outcome: what was learned from.
+        effect: what that changed in the memory.
+        evicted: the proposals of the entries that went, by entry.
+        now: seconds since the epoch.
+    """
+    changes = [
+        Change("update_memory_value", {"where_id": entry, "value": value})
+        for entry, value in effect.updated
+    ]
+    if effect.inserted_key is not None:
+        entry = {
+            "id": outcome.entry_id,
+            "study_id": study_id,
+            "layout_signature": job.signature,
+            "proposal_id": proposal.proposal_id,
+            "job_id": job.id,
+            "hyper_action": outcome.hyper_action,
+            "value": outcome.hyper_return,
+            "env_step": proposal.env_step,
+            "created_at": now,
+            "evicted": False,
+        }
+        key = {
+            "entry_id": outcome.entry_id,
+            "encoder_version": effect.encoder_version,
+            "key": effect.inserted_key.tobytes(),
+        }
+        changes += [
+            Change("insert_memory_entry", entry),
+            Change("insert_memory_key", key),
+            _keep_hyper_state(proposal.proposal_id, in_memory=True),
+        ]
+    for evicted_entry, evicted_proposal in evicted.items():
+        changes += [
+            Change("evict_memory_entry", {"where_id": evicted_entry}),
+            Change("delete_memory_keys", {"where_entry_id": evicted_entry}),
+            _keep_hyper_state(evicted_proposal, in_memory=False),
+        ]
+    return changes
+
+
+def _keep_hyper_state(proposal_id: int, *, in_memory: bool) -> Change:
+    return Change("keep_hyper_state", {"where_proposal_id": proposal_id, "in_memory": in_memory})

@@ -1,0 +1,208 @@
+"""From the ledger back into memory: a restart brings back exactly what was durable."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sqlalchemy import Connection, case, func, select
+
+from hyperoracle_protocol.hyper_state import HyperStateLayout
+from hyperoracle_protocol.jobs import Report
+from hyperoracle_protocol.studies import EpgtStrategy, StudyDefinition
+from hyperoracle_server.encoder.state import EncoderState
+from hyperoracle_server.hyper_agents.episodic import EpisodicAgent, architecture_of
+from hyperoracle_server.job_state import Answer, Held, JobState, OpenProposal
+from hyperoracle_server.ledger import schema as t
+from hyperoracle_server.study import Services, StudyRuntime
+
+if TYPE_CHECKING:
+    from hyperoracle_server.ledger.store import Ledger
+
+
+def load_studies(ledger: Ledger, services: Services) -> dict[str, StudyRuntime]:
+    """Every study of the ledger, ready to go on."""
+    with ledger.reading() as connection:
+        rows = connection.execute(select(t.studies).order_by(t.studies.c.id)).all()
+        return {row.name: _load_study(connection, row, services) for row in rows}
+
+
+def load_study(ledger: Ledger, services: Services, name: str) -> StudyRuntime | None:
+    """One study of the ledger, None if there is none of this name."""
+    with ledger.reading() as connection:
+        row = connection.execute(select(t.studies).where(t.studies.c.name == name)).first()
+        return None if row is None else _load_study(connection, row, services)
+
+
+def highest_ids(ledger: Ledger) -> dict[str, int]:
+    """The highest number in use per table."""
+    tables = {"studies": t.studies, "jobs": t.jobs, "proposals": t.proposals,
+              "memory_entries": t.memory_entries}  # fmt: skip
+    with ledger.reading() as connection:
+        return {
+            name: connection.execute(select(func.coalesce(func.max(table.c.id), 0))).scalar_one()
+            for name, table in tables.items()
+        }
+
+
+def stored_answer(ledger: Ledger, job_id: int, sequence: int) -> Answer | None:
+    """The answer that a sequence got, from the ledger."""
+    with ledger.reading() as connection:
+        for table in (t.reports, t.proposals):
+            query = select(table.c.request_digest, table.c.response).where(
+                table.c.job_id == job_id, table.c.sequence == sequence
+            )
+            row = connection.execute(query).first()
+            if row is not None:
+                return Answer(row.request_digest, row.response.encode())
+    return None
+
+
+def _load_study(connection: Connection, row: Any, services: Services) -> StudyRuntime:
+    definition = StudyDefinition.model_validate_json(row.definition)
+    study = StudyRuntime(row.id, row.name, definition, row.seed, row.created_at, services)
+    for job in connection.execute(select(t.jobs).where(t.jobs.c.study_id == row.id)):
+        state = _load_job(connection, job, study, services)
+        study.jobs[state.public_id] = state
+    if isinstance(study.agent, EpisodicAgent):
+        _load_memories(connection, study, study.agent)
+    return study
+
+
+def _load_job(
+    connection: Connection, row: Any, study: StudyRuntime, services: Services
+) -> JobState:
+    layout = HyperStateLayout.model_validate_json(row.layout)
+    job = JobState(
+        id=row.id,
+        public_id=row.public_id,
+        job_key=row.job_key,
+        role=row.role,
+        layout=layout,
+        total_env_steps=row.total_env_steps,
+        base_values=json.loads(row.base_values),
+        metadata=json.loads(row.metadata),
+        created_at=row.created_at,
+        last_seen_at=row.last_seen_at,
+        credit=study.new_credit_book(),
+        lease_started=services.clock.monotonic(),
+        status=row.status,
+        finish_reason=row.finish_reason,
+        env_step=row.env_step,
+        last_return=row.last_return,
+        held=None if row.held_decision is None else Held(*json.loads(row.held_decision)),
+    )
+    _load_counts(connection, job)
+    _load_open(connection, job)
+    waiting = connection.execute(
+        select(t.reports.c.body).where(
+            t.reports.c.job_id == job.id, t.reports.c.status == "waiting"
+        )
+    ).scalars()
+    job.credit.restore(
+        json.loads(row.credit_state),
+        list(job.open),
+        [Report.model_validate_json(body) for body in waiting],
+    )
+    return job
+
+
+def _load_counts(connection: Connection, job: JobState) -> None:
+    p, r = t.proposals.c, t.reports.c
+    counts = connection.execute(
+        select(
+            func.count(),
+            func.coalesce(func.max(p.sequence), 0),
+            func.coalesce(func.sum(case((p.status == "credited", 1), else_=0)), 0),
+            func.coalesce(func.sum(case((p.status == "not_applied", 1), else_=0)), 0),
+            func.coalesce(func.sum(p.neighbours_read), 0),
+            func.coalesce(func.sum(p.neighbours_other), 0),
+            func.coalesce(func.max(p.env_step), 0),
+        ).where(p.job_id == job.id)
+    ).one()
+    job.proposals, last_proposal, job.credited, job.not_applied = counts[:4]
+    job.neighbours_read, job.neighbours_other = counts[4:6]
+    job.env_step = max(job.env_step, counts[6])
+    job.reports, last_report = connection.execute(
+        select(func.count(), func.coalesce(func.max(r.sequence), 0)).where(r.job_id == job.id)
+    ).one()
+    job.last_sequence = max(last_proposal, last_report)
+
+
+def _load_open(connection: Connection, job: JobState) -> None:
+    query = (
+        select(t.proposals, t.hyper_states.c.features)
+        .join(t.hyper_states, t.hyper_states.c.proposal_id == t.proposals.c.id, isouter=True)
+        .where(t.proposals.c.job_id == job.id, t.proposals.c.status == "open")
+    )
+    for row in connection.execute(query):
+        features = None if row.features is None else np.frombuffer(row.features, job.layout.dtype)
+        # The key is made anew from the features when it is needed.
+        job.open[row.sequence] = OpenProposal(
+            row.id, row.env_step, row.hyper_action, features, None, None
+        )
+
+
+def _load_memories(connection: Connection, study: StudyRuntime, agent: EpisodicAgent) -> None:
+    layouts = {job.signature: job.layout for job in study.jobs.values()}
+    for signature, layout in layouts.items():
+        version = _latest_version(connection, study.number, signature)
+        architecture = architecture_of(layout, agent.strategy.encoder)
+        state = None if version is None else EncoderState.from_bytes(version.state, architecture)
+        agent.open_layout(layout, state)
+        recollection = agent.recollections[signature]
+        if version is not None:
+            recollection.samples_through = version.samples_through
+        _load_entries(connection, study, signature, recollection.state.version, agent)
+        _load_samples(connection, study, signature)
+
+
+def _latest_version(connection: Connection, study_id: int, signature: str) -> Any:
+    v = t.encoder_versions
+    return connection.execute(
+        select(v)
+        .where(v.c.study_id == study_id, v.c.layout_signature == signature)
+        .order_by(v.c.version.desc())
+        .limit(1)
+    ).first()
+
+
+def _load_entries(
+    connection: Connection, study: StudyRuntime, signature: str, version: int, agent: EpisodicAgent
+) -> None:
+    e, k = t.memory_entries, t.memory_keys
+    query = (
+        select(e.c.id, e.c.job_id, e.c.proposal_id, e.c.hyper_action, e.c.value, k.c.key)
+        .join(k, (k.c.entry_id == e.c.id) & (k.c.encoder_version == version))
+        .where(e.c.study_id == study.number, e.c.evicted.is_(False))
+        .where(e.c.layout_signature == signature)
+        .order_by(e.c.id)
+    )
+    rows = connection.execute(query).all()
+    if not rows:
+        return
+    study.entry_jobs.update((row.id, row.job_id) for row in rows)
+    study.entry_proposals.update((row.id, row.proposal_id) for row in rows)
+    keys = np.frombuffer(b"".join(row.key for row in rows), np.float32).reshape(len(rows), -1)
+    agent.recollections[signature].memory.load(
+        np.array([row.id for row in rows], np.int64),
+        keys,
+        np.array([row.hyper_action for row in rows], np.int64),
+        np.array([row.value for row in rows], np.float64),
+    )
+
+
+def _load_samples(connection: Connection, study: StudyRuntime, signature: str) -> None:
+    strategy = study.definition.strategy
+    assert isinstance(strategy, EpgtStrategy)
+    h = t.hyper_states.c
+    newest = connection.execute(
+        select(h.proposal_id)
+        .where(h.study_id == study.number, h.layout_signature == signature)
+        .order_by(h.proposal_id.desc())
+        .limit(strategy.encoder.replay)
+    ).scalars()
+    kept = deque(sorted(newest), maxlen=2 * strategy.encoder.replay)
+    study.recent_samples[signature] = kept

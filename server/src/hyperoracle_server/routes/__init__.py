@@ -1,0 +1,1 @@
+"""Wire to oracle: the only importers of the protocol's messages beside `wire`."""

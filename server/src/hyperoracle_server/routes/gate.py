@@ -1,0 +1,108 @@
+"""What every request passes first: protocol version, no compressed bodies, the body cap."""
+
+from __future__ import annotations
+
+import secrets
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hyperoracle_protocol.errors import ErrorCode
+from hyperoracle_protocol.version import PROTOCOL_HEADER, PROTOCOL_VERSION, is_compatible
+from hyperoracle_server import wire
+from hyperoracle_server.errors import OracleError
+
+_PROTOCOL = PROTOCOL_HEADER.encode()
+
+
+class Gate:
+    """Pure ASGI middleware that refuses what no route should see.
+
+    Args:
+        app: the application behind it.
+        body_limit_bytes: longest request body.
+    """
+
+    def __init__(self, app: ASGIApp, body_limit_bytes: int) -> None:
+        self.app = app
+        self._limit = body_limit_bytes
+        self._too_large = OracleError(
+            ErrorCode.BODY_TOO_LARGE,
+            "the request's body is too large",
+            expected=f"at most {body_limit_bytes} bytes",
+            got="more",
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse, or pass on with a counted body and an identified answer."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        request_id = headers.get(b"x-request-id", b"").decode("latin-1")[:64]
+        scope["request_id"] = request_id or secrets.token_hex(8)
+        refusal = self._refusal(headers)
+        if refusal is not None:
+            await self._refuse(refusal, scope, send)
+            return
+        received = 0
+        answering = False
+
+        async def counted_receive() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._limit:
+                raise self._too_large
+            return message
+
+        async def identified_send(message: Message) -> None:
+            nonlocal answering
+            if message["type"] == "http.response.start":
+                answering = True
+                message["headers"] = [*message["headers"], *_identity(scope)]
+            await send(message)
+
+        try:
+            await self.app(scope, counted_receive, identified_send)
+        except OracleError as error:  # from counted_receive, outside the routes' handlers
+            if answering:
+                raise
+            await self._refuse(error, scope, send)
+
+    def _refusal(self, headers: dict[bytes, bytes]) -> OracleError | None:
+        offered = headers.get(_PROTOCOL)
+        if offered is not None and not is_compatible(offered.decode("latin-1")):
+            return OracleError(
+                ErrorCode.PROTOCOL_MISMATCH,
+                "client and server do not speak the same protocol; upgrade the older one",
+                expected=PROTOCOL_VERSION,
+                got=offered.decode("latin-1"),
+            )
+        encoding = headers.get(b"content-encoding", b"identity")
+        if encoding.lower() != b"identity":
+            return OracleError(
+                ErrorCode.UNSUPPORTED_MEDIA_TYPE, "compressed request bodies are not taken",
+                expected="no Content-Encoding", got=encoding.decode("latin-1"),
+            )  # fmt: skip
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self._limit:
+            return self._too_large
+        return None
+
+    async def _refuse(self, error: OracleError, scope: Scope, send: Send) -> None:
+        answer = wire.problem(error, scope["request_id"])
+        headers = [
+            (b"content-type", answer.media_type.encode()),
+            (b"content-length", str(len(answer.body)).encode()),
+            (b"connection", b"close"),  # the rest of the body is not read
+            *_identity(scope),
+        ]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+
+def _identity(scope: Scope) -> list[tuple[bytes, bytes]]:
+    return [
+        (_PROTOCOL, PROTOCOL_VERSION.encode()),
+        (b"x-request-id", scope["request_id"].encode("latin-1")),
+    ]

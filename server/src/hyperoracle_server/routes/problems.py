@@ -1,0 +1,65 @@
+"""Errors become `application/problem+json` here and nowhere else."""
+
+from __future__ import annotations
+
+import logging
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from hyperoracle_protocol.errors import ErrorCode
+from hyperoracle_server import wire
+from hyperoracle_server.errors import OracleError
+
+log = logging.getLogger(__name__)
+
+_OF_STATUS = {
+    404: ErrorCode.NOT_FOUND,
+    405: ErrorCode.METHOD_NOT_ALLOWED,
+    413: ErrorCode.BODY_TOO_LARGE,
+    415: ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+}
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Register the translations of every kind of error."""
+    app.add_exception_handler(OracleError, _on_oracle_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_bug)
+
+
+def respond(request: Request, error: OracleError) -> Response:
+    """The error as an answer; busy ones say when to try again."""
+    answer = wire.problem(error, request.scope.get("request_id"))
+    retry = {"Retry-After": "1"} if answer.status == 503 else None
+    request.app.state.metrics.count_rejection(error.code)
+    return Response(answer.body, answer.status, media_type=answer.media_type, headers=retry)
+
+
+async def _on_oracle_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OracleError)
+    return respond(request, error)
+
+
+async def _on_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    first = found[0]
+    location = tuple(part for part in first["loc"] if part != "body")
+    return respond(request, wire.refusal(location, first["msg"], first.get("input"), len(found)))
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = _OF_STATUS.get(error.status_code, ErrorCode.INVALID_REQUEST)
+    detail = f"{request.method} {request.url.path}: {error.detail}; see /docs for the calls"
+    return respond(request, OracleError(code, detail))
+
+
+async def _on_bug(request: Request, error: Exception) -> Response:
+    log.error("a bug: %s %s", request.method, request.url.path, exc_info=error)
+    detail = "the oracle failed on this request; nothing is known to have changed"
+    return respond(request, OracleError(ErrorCode.INTERNAL, detail))

@@ -1,0 +1,90 @@
+"""Studies: create, list, read, delete; their memory and schedule."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Query, Response
+
+from hyperoracle_protocol.base import MAX_COUNT
+from hyperoracle_protocol.inspection import MemoryMap, MemoryPage, Schedule
+from hyperoracle_protocol.jobs import JobList, StartedJob, StartJob
+from hyperoracle_protocol.studies import Study, StudyDefinition, StudyList
+from hyperoracle_server import inspection
+from hyperoracle_server.routes.dependencies import TheOracle
+
+router = APIRouter(prefix="/v1/studies", tags=["studies"])
+StudyName = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+
+
+@router.put("/{study}", responses={201: {"model": Study}, 409: {"description": "conflict"}})
+def put_study(
+    study: StudyName, definition: StudyDefinition, oracle: TheOracle, response: Response
+) -> Study:
+    """Create a study, or confirm it: same definition 200, new 201, a different one 409."""
+    runtime, created = oracle.create_study(study, definition)
+    response.status_code = 201 if created else 200
+    return inspection.describe_study(oracle, runtime)
+
+
+@router.get("")
+def list_studies(oracle: TheOracle) -> StudyList:
+    """All studies, by name."""
+    return inspection.list_studies(oracle)
+
+
+@router.get("/{study}")
+def get_study(study: StudyName, oracle: TheOracle) -> Study:
+    """A study with its counts."""
+    with oracle.study(study) as runtime:
+        return inspection.describe_study(oracle, runtime)
+
+
+@router.delete("/{study}", status_code=204)
+def delete_study(study: StudyName, oracle: TheOracle) -> None:
+    """Forget a study with its jobs and memory."""
+    oracle.delete_study(study)
+
+
+@router.post("/{study}/jobs", status_code=201)
+def start_job(study: StudyName, start: StartJob, oracle: TheOracle) -> StartedJob:
+    """Start a job, or find the one with the same `job_key`."""
+    return oracle.start_job(study, start)
+
+
+@router.get("/{study}/jobs")
+def list_jobs(study: StudyName, oracle: TheOracle) -> JobList:
+    """A study's jobs, newest first."""
+    return inspection.list_jobs(oracle, study)
+
+
+@router.get("/{study}/memory")
+def get_memory(
+    study: StudyName,
+    oracle: TheOracle,
+    after: Annotated[int, Query(ge=0, le=MAX_COUNT)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> MemoryPage:
+    """Memory entries in order of their ids."""
+    return inspection.memory_page(oracle, study, after, limit)
+
+
+@router.get("/{study}/memory/map")
+def get_memory_map(
+    study: StudyName, oracle: TheOracle, limit: Annotated[int, Query(ge=1, le=10_000)] = 2000
+) -> MemoryMap:
+    """The newest keys in the plane of their two main axes."""
+    return inspection.memory_map(oracle, study, limit)
+
+
+@router.get("/{study}/schedule", response_model=Schedule)
+def get_schedule(
+    study: StudyName,
+    oracle: TheOracle,
+    form: Annotated[Literal["json", "csv"], Query(alias="format")] = "json",
+) -> Schedule | Response:
+    """The schedule that each job used."""
+    found = inspection.schedule(oracle, study)
+    if form == "csv":
+        return Response(inspection.schedule_csv(found), media_type="text/csv")
+    return found

@@ -1,0 +1,355 @@
+"""One study at work: propose and report, from request to ledger changes.
+
+`propose`: validate → held? → hyper-agent decides → answer, and the proposal's row unsynced.
+`report`: validate → `learning_episode` says who is credited → hyper-agent learns → all of it in
+one durable transaction.
+
+What is in mind is a cache of the ledger. It is changed at once and written behind; should a
+transaction fail, the whole study is forgotten and loaded again (`writer.epoch`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hyperoracle_protocol.errors import ErrorCode
+from hyperoracle_protocol.jobs import Proposal, ProposeMetadata, Receipt, Report
+from hyperoracle_protocol.space import decode
+from hyperoracle_protocol.studies import EpgtStrategy, StudyDefinition
+from hyperoracle_server import records
+from hyperoracle_server.errors import OracleError
+from hyperoracle_server.hyper_agents.base import Decision, MemoryEffect, Moment, Outcome
+from hyperoracle_server.hyper_agents.registry import grid_of, make_hyper_agent
+from hyperoracle_server.job_state import Answer, Held, JobState, OpenProposal, check_repeated
+from hyperoracle_server.learning_episode import Credit, CreditBook, Settlement
+from hyperoracle_server.ledger.statements import Change
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hyperoracle_server.clock import Clock
+    from hyperoracle_server.ledger.writer import Writer
+
+FOR_EVER = 2**53 - 1
+"""An env step that no job reaches."""
+
+
+class Identifiers:
+    """Increasing numbers for proposals and memory entries, over all studies."""
+
+    def __init__(self, first: int) -> None:
+        self._next = first
+        self._lock = threading.Lock()
+
+    def __call__(self) -> int:
+        """The next number."""
+        with self._lock:
+            self._next += 1
+            return self._next
+
+
+class Services(NamedTuple):
+    """What a study needs of the world around it."""
+
+    writer: Writer
+    clock: Clock
+    proposal_ids: Identifiers
+    entry_ids: Identifiers
+    stored_answer: Callable[[int, int], Answer | None]  # (job number, sequence) from the ledger
+
+
+class StudyRuntime:
+    """A study in memory. Every method expects the caller to hold `lock`."""
+
+    def __init__(
+        self, number: int, name: str, definition: StudyDefinition, seed: int, created_at: float,
+        services: Services,
+    ) -> None:  # fmt: skip
+        self.number = number
+        self.name = name
+        self.definition = definition
+        self.seed = seed
+        self.created_at = created_at
+        self.epoch = services.writer.epoch
+        self.lock = threading.RLock()
+        self.agent = make_hyper_agent(definition, seed)
+        self.grid = grid_of(definition)
+        self.jobs: dict[str, JobState] = {}
+        self.entry_jobs: dict[int, int] = {}  # memory entry -> number of the job that left it
+        self.entry_proposals: dict[int, int] = {}  # memory entry -> proposal, for its hyper-state
+        self.recent_samples: dict[str, deque[int]] = {}  # newest hyper-states by layout
+        self._services = services
+        strategy = definition.strategy
+        self._episode = strategy.learning_episode if isinstance(strategy, EpgtStrategy) else None
+        self._replay = strategy.encoder.replay if isinstance(strategy, EpgtStrategy) else 0
+        self.sign = 1.0 if definition.returns.direction == "maximise" else -1.0
+
+    def new_credit_book(self) -> CreditBook:
+        """An empty credit book with this study's settings."""
+        phases = 1 if self._episode is None else self._episode.phases
+        return CreditBook(phases, self.definition.returns)
+
+    # -- propose -------------------------------------------------------------------------------
+
+    def propose(
+        self, job: JobState, request: ProposeMetadata, features: np.ndarray | None, digest: bytes
+    ) -> Answer:
+        """Answer a proposal's request.
+
+        Args:
+            job: the asking job.
+            request: the metadata.
+            features: the hyper-state, already of the layout's size and dtype and finite.
+            digest: of the request's bytes.
+        """
+        repeated = self._repeated(job, request.sequence, digest)
+        if repeated is not None:
+            return repeated
+        if job.status == "finished":
+            raise OracleError(ErrorCode.JOB_FINISHED, "the job is finished; start a new one")
+        changes = self._drop_not_applied(job, request.not_applied)
+        held = job.held
+        if held is not None and held.holds(request.update_step, request.env_step):
+            decision = Decision(held.hyper_action, held.explored, held.epsilon, held.propensity)
+        else:
+            held = None
+            decision = self._decide(job, request, features)
+            job.held = self._hold(request, decision)
+        answer = self._answer(job, request, decision, held, digest)
+        if held is not job.held:
+            changes.append(job.update())
+        changes += self._record(job, request, decision, held is not None, features, answer)
+        self._touch(job, request.env_step)
+        self._services.writer.submit(changes, self.epoch)
+        return answer
+
+    def _decide(
+        self, job: JobState, request: ProposeMetadata, features: np.ndarray | None
+    ) -> Decision:
+        # A generator per decision: nothing random needs to be carried over a restart.
+        stream = [self.seed, (job.id << 32) + request.sequence]
+        rng = np.random.Generator(np.random.Philox(key=stream))
+        moment = Moment(job.id, job.role, job.progress(request.env_step), job.signature, features)
+        return self.agent.decide(moment, rng)
+
+    def _hold(self, request: ProposeMetadata, decision: Decision) -> Held | None:
+        setting = self.definition.hold
+        if setting.updates == 1 and setting.decisions_per_job is None:
+            return None
+        return Held(
+            request.sequence, decision.hyper_action, decision.explored, decision.epsilon,
+            decision.propensity, request.update_step + setting.updates, None,
+        )  # fmt: skip
+
+    def _answer(
+        self, job: JobState, request: ProposeMetadata, decision: Decision, held: Held | None,
+        digest: bytes,
+    ) -> Answer:  # fmt: skip
+        bins = self.grid.bins(decision.hyper_action)
+        decisions = self.definition.hold.decisions_per_job
+        until_env_step = None
+        valid_for_updates = 1
+        if decisions is not None:
+            if held is None and job.held is not None:
+                until_env_step = _end_of_segment(request.env_step, job.total_env_steps, decisions)
+                job.held = job.held._replace(until_env_step=until_env_step)
+            elif held is not None:
+                until_env_step = held.until_env_step
+        elif job.held is not None:
+            valid_for_updates = max(1, job.held.until_update_step - request.update_step)
+        proposal = Proposal.model_construct(
+            proposal_id=f"{job.public_id}.{request.sequence}",
+            sequence=request.sequence,
+            hyperparameters=decode(self.definition.space, bins),
+            bins=list(bins),
+            explored=decision.explored,
+            epsilon=decision.epsilon,
+            held=held is not None,
+            valid_for_updates=valid_for_updates,
+            valid_until_env_step=until_env_step,
+        )
+        answer = Answer(digest, proposal.model_dump_json().encode())
+        job.remember(request.sequence, answer)
+        return answer
+
+    def _record(
+        self, job: JobState, request: ProposeMetadata, decision: Decision, held: bool,
+        features: np.ndarray | None, answer: Answer,
+    ) -> list[Change]:  # fmt: skip
+        """The proposal's rows, and its place among the open ones."""
+        number = self._services.proposal_ids()
+        job.proposals += 1
+        read, other = self._count_neighbours(job, decision)
+        creditable = not held and job.credit.add_proposal(request.sequence)
+        if creditable:
+            job.open[request.sequence] = OpenProposal(
+                number, request.env_step, decision.hyper_action, features, decision.key,
+                decision.encoder_version,
+            )  # fmt: skip
+        status = "open" if creditable else "held" if held else "settled"
+        row = records.proposal_row(
+            number, job, request, decision, answer, now=self._services.clock.now(),
+            strategy=self.definition.strategy.name, status=status, neighbours=(read, other),
+        )  # fmt: skip
+        changes = [Change("insert_proposal", row)]
+        if features is not None and creditable:
+            changes += self._keep_sample(job, number, features)
+        return changes
+
+    def _count_neighbours(self, job: JobState, decision: Decision) -> tuple[int, int]:
+        """How many neighbours the chosen hyper-action had, and how many other jobs left."""
+        if decision.evidence is None:
+            return 0, 0
+        owners = [self.entry_jobs.get(i) for i in decision.evidence.neighbour_ids.tolist()]
+        other = sum(owner != job.id for owner in owners)
+        job.neighbours_read += len(owners)
+        job.neighbours_other += other
+        return len(owners), other
+
+    def _keep_sample(self, job: JobState, number: int, features: np.ndarray) -> list[Change]:
+        """Store a hyper-state; thin those that neither memory nor training need any more."""
+        recent = self.recent_samples.setdefault(job.signature, deque(maxlen=2 * self._replay))
+        recent.append(number)
+        row = records.hyper_state_row(number, self.number, job.signature, features)
+        changes = [Change("insert_hyper_state", row)]
+        if len(recent) == 2 * self._replay:
+            for _ in range(self._replay):
+                recent.popleft()
+            needed = min((p.proposal_id for j in self.jobs.values() for p in j.open.values()),
+                         default=recent[0])  # fmt: skip
+            where = {
+                "where_study_id": self.number,
+                "where_layout_signature": job.signature,
+                "below": min(needed, recent[0]),
+            }
+            changes.append(Change("thin_hyper_states", where))
+        return changes
+
+    # -- report --------------------------------------------------------------------------------
+
+    def report(self, job: JobState, report: Report, digest: bytes) -> Answer:
+        """Take in a report; the answer's future resolves once it is durable."""
+        repeated = self._repeated(job, report.sequence, digest)
+        if repeated is not None:
+            return repeated
+        changes = self._drop_not_applied(job, report.not_applied)
+        settlement = job.credit.add_report(report)
+        if settlement.status != "waiting" and report.sequence in settlement.applied_reports:
+            self._touch(job, report.env_step)
+        changes += self._settle(job, settlement)
+        receipt = Receipt.model_construct(
+            sequence=report.sequence, status=settlement.status, credited=len(settlement.credits)
+        )
+        body = receipt.model_dump_json().encode()
+        row = records.report_row(job, report, digest, body, settlement.status,
+                                 now=self._services.clock.now())  # fmt: skip
+        changes.insert(0, Change("insert_report", row))
+        job.reports += 1
+        changes.append(job.update())
+        durable = self._services.writer.submit_durably(changes, self.epoch)
+        answer = Answer(digest, body, durable)
+        job.remember(report.sequence, answer)
+        return answer
+
+    def finish(self, job: JobState, reason: str, env_step: int | None) -> Any:
+        """End a job: settle what is open; returns the future of its durability."""
+        settlement = job.credit.finish()
+        job.status = "finished"
+        job.finish_reason = reason
+        job.held = None
+        self._touch(job, env_step or 0)
+        changes = self._settle(job, settlement)
+        return self._services.writer.submit_durably([*changes, job.update()], self.epoch)
+
+    def _settle(self, job: JobState, settlement: Settlement) -> list[Change]:
+        """Learn from what was credited; the changes of proposals, reports and memory."""
+        changes: list[Change] = []
+        if settlement.last_return is not None:
+            job.last_return = settlement.last_return
+        changes += [
+            records.settled("report", job, sequence, status="applied")
+            for sequence in settlement.applied_reports
+        ]
+        for sequence in settlement.uncredited:
+            job.open.pop(sequence, None)
+            changes.append(
+                records.settled("proposal", job, sequence, status="settled", hyper_return=None)
+            )
+        for credit in settlement.credits:
+            changes += self._credit(job, credit)
+        return changes
+
+    def _credit(self, job: JobState, credit: Credit) -> list[Change]:
+        proposal = job.open.pop(credit.sequence)
+        job.credited += 1
+        changes = [
+            records.settled("proposal", job, credit.sequence, status="credited",
+                     hyper_return=credit.hyper_return)
+        ]  # fmt: skip
+        every = 1 if self._episode is None else self._episode.write_every
+        if not credit.last_in_phase and credit.position % every:
+            return changes
+        entry_id = self._services.entry_ids()
+        outcome = Outcome(
+            entry_id, job.signature, proposal.hyper_action, self.sign * credit.hyper_return,
+            proposal.features, proposal.key, proposal.encoder_version,
+        )  # fmt: skip
+        effect = self.agent.learn(outcome)
+        if effect is not None:
+            changes += self._remember(job, proposal, outcome, effect)
+        return changes
+
+    def _remember(
+        self, job: JobState, proposal: OpenProposal, outcome: Outcome, effect: MemoryEffect
+    ) -> list[Change]:
+        """The changes that make a memory write durable."""
+        if effect.inserted_key is not None:
+            self.entry_jobs[outcome.entry_id] = job.id
+            self.entry_proposals[outcome.entry_id] = proposal.proposal_id
+        evicted = {entry: self.entry_proposals.pop(entry) for entry in effect.evicted}
+        for entry in evicted:
+            self.entry_jobs.pop(entry, None)
+        return records.memory_changes(self.number, job, proposal, outcome, effect, evicted,
+                                      now=self._services.clock.now())  # fmt: skip
+
+    # -- both ----------------------------------------------------------------------------------
+
+    def _drop_not_applied(self, job: JobState, sequences: list[int]) -> list[Change]:
+        if not sequences:
+            return []
+        if job.held is not None and job.held.sequence in sequences:
+            job.held = None
+        changes = []
+        for sequence in job.credit.mark_not_applied(sequences):
+            job.open.pop(sequence, None)
+            job.not_applied += 1
+            changes.append(
+                records.settled("proposal", job, sequence, status="not_applied", hyper_return=None)
+            )
+        return changes
+
+    def _repeated(self, job: JobState, sequence: int, digest: bytes) -> Answer | None:
+        answer = job.answers.get(sequence)
+        if answer is None and sequence <= job.last_sequence:
+            answer = self._services.stored_answer(job.id, sequence)
+        return None if answer is None else check_repeated(answer, digest, sequence)
+
+    def _touch(self, job: JobState, env_step: int) -> None:
+        job.env_step = max(job.env_step, env_step)
+        job.last_seen_at = self._services.clock.now()
+        job.lease_started = self._services.clock.monotonic()
+
+    def heartbeat(self, job: JobState, env_step: int | None) -> None:
+        """Keep the job's lease."""
+        self._touch(job, env_step or 0)
+        self._services.writer.submit([job.update()], self.epoch)
+
+
+def _end_of_segment(env_step: int, total: int, decisions: int) -> int:
+    """The env step at which the next of a job's evenly spread decisions is due."""
+    segment = min(decisions - 1, env_step * decisions // total)
+    return FOR_EVER if segment == decisions - 1 else -(-(segment + 1) * total // decisions)

@@ -1,0 +1,146 @@
+"""The two hot calls, from the bytes that came to the bytes that go.
+
+Both ways in, HTTP (`routes.hot`) and in-process (`embedded`), use these functions.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from pydantic import ValidationError
+
+from hyperoracle_protocol.base import Message
+from hyperoracle_protocol.codec import BINARY_MEDIA_TYPE, FrameError, decode_frame
+from hyperoracle_protocol.errors import HTTP_STATUS, PROBLEM_MEDIA_TYPE, ErrorCode, Problem
+from hyperoracle_protocol.jobs import (
+    MAX_EPISODE_RETURNS,
+    Propose,
+    ProposeMetadata,
+    Report,
+    ReportMetadata,
+)
+from hyperoracle_server.errors import OracleError
+from hyperoracle_server.oracle import Oracle
+
+JSON_MEDIA_TYPE = "application/json"
+_M = TypeVar("_M", bound=Message)
+
+
+class WireAnswer(NamedTuple):
+    """An answer's status, media type and bytes; give it only once `durable` has resolved."""
+
+    status: int
+    media_type: str
+    body: bytes
+    durable: Future[Any] | None = None
+
+
+def propose(oracle: Oracle, job_id: str, media_type: str, body: bytes) -> WireAnswer:
+    """Answer `POST /v1/jobs/{job}/propose`."""
+    if _is_binary(media_type):
+        frame = _decode(body)
+        request = parse(ProposeMetadata, frame.metadata)
+        if frame.dtype == "float64":
+            raise OracleError(ErrorCode.HYPER_STATE_MISMATCH,
+                              "the hyper-state has the wrong dtype",
+                              expected="float16 or float32", got="float64")  # fmt: skip
+        none = frame.dtype == "none"
+        features = None if none else np.frombuffer(frame.numbers, _little_endian(frame.dtype))
+    else:
+        message = parse(Propose, body)
+        state = message.hyper_state
+        request, features = message, None
+        if state is not None:
+            request = message.model_copy(update={"signature": state.signature})
+            features = np.array(state.values, np.float64)
+    answer = oracle.propose(job_id, request, features, body)
+    return WireAnswer(200, JSON_MEDIA_TYPE, answer.body)
+
+
+def report(oracle: Oracle, job_id: str, media_type: str, body: bytes) -> WireAnswer:
+    """Answer `POST /v1/jobs/{job}/report`."""
+    if _is_binary(media_type):
+        frame = _decode(body)
+        metadata = parse(ReportMetadata, frame.metadata)
+        if frame.dtype not in ("none", "float64") or frame.size > MAX_EPISODE_RETURNS:
+            raise OracleError(ErrorCode.INVALID_REQUEST, "the episode returns cannot be read",
+                              expected=f"at most {MAX_EPISODE_RETURNS} of float64",
+                              got=f"{frame.size} of {frame.dtype}")  # fmt: skip
+        returns = np.frombuffer(frame.numbers, "<f8")
+        if not np.isfinite(returns).all():
+            raise OracleError(ErrorCode.INVALID_REQUEST, "an episode return is not finite",
+                              expected="finite numbers", got="NaN or infinity")  # fmt: skip
+        fields = {name: getattr(metadata, name) for name in ReportMetadata.model_fields}
+        message = Report.model_construct(**fields, episode_returns=returns.tolist())
+    else:
+        message = parse(Report, body)
+    answer = oracle.report(job_id, message, body)
+    return WireAnswer(200, JSON_MEDIA_TYPE, answer.body, answer.durable)
+
+
+def parse(kind: type[_M], body: bytes | memoryview) -> _M:
+    """A message from JSON.
+
+    Raises:
+        OracleError: `invalid_request`, naming the first field that is wrong.
+    """
+    try:
+        return kind.model_validate_json(bytes(body))
+    except ValidationError as error:
+        raise invalid_request(error) from None
+
+
+def invalid_request(error: ValidationError) -> OracleError:
+    """What pydantic found, as a refusal that names the field."""
+    first = error.errors(include_url=False)[0]
+    return refusal(first["loc"], first["msg"], first.get("input"), error.error_count())
+
+
+def refusal(location: tuple[Any, ...], message: str, got: Any, count: int) -> OracleError:
+    """A refusal of one field of a request."""
+    where = ".".join(str(part) for part in location) or "the body"
+    more = f" (and {count - 1} more)" if count > 1 else ""
+    text = message.removeprefix("Value error, ")
+    return OracleError(
+        ErrorCode.INVALID_REQUEST, f"{where}: {text}{more}", expected=text, got=repr(got)
+    )
+
+
+def problem(error: OracleError, request_id: str | None = None) -> WireAnswer:
+    """A refusal as `application/problem+json`."""
+    status = HTTP_STATUS[error.code]
+    answer = Problem(
+        title=error.code.value.replace("_", " "),
+        status=status,
+        code=error.code,
+        detail=error.detail,
+        expected=error.expected,
+        got=error.got,
+        request_id=request_id,
+    )
+    return WireAnswer(status, PROBLEM_MEDIA_TYPE, answer.model_dump_json().encode())
+
+
+def _is_binary(media_type: str) -> bool:
+    kind = media_type.partition(";")[0].strip().lower()
+    if kind in (JSON_MEDIA_TYPE, ""):
+        return False
+    if kind == BINARY_MEDIA_TYPE:
+        return True
+    raise OracleError(
+        ErrorCode.UNSUPPORTED_MEDIA_TYPE, "the body's media type is not known",
+        expected=f"{JSON_MEDIA_TYPE} or {BINARY_MEDIA_TYPE}", got=media_type,
+    )  # fmt: skip
+
+
+def _decode(body: bytes) -> Any:
+    try:
+        return decode_frame(body)
+    except FrameError as error:
+        raise OracleError(ErrorCode.INVALID_REQUEST, f"the binary body: {error}") from None
+
+
+def _little_endian(dtype: str) -> np.dtype[Any]:
+    return np.dtype(dtype).newbyteorder("<")

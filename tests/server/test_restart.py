@@ -1,0 +1,298 @@
+"""A restart brings back exactly what was durable; a failed commit leaves nothing behind."""
+
+import json
+import sqlite3
+
+import numpy as np
+import pytest
+from support.wire_client import Wire
+
+from hyperoracle_server.embedded import EmbeddedTransport
+from hyperoracle_server.encoder_service import EncoderService
+from hyperoracle_server.errors import StoreUnavailable
+from hyperoracle_server.ledger.store import Ledger
+from hyperoracle_server.oracle import Oracle
+
+EPGT = {"name": "epgt", "encoder": {"minimum_samples": 8, "publish_seconds": 0,
+                                    "gradient_updates": 5, "batch_size": 8},
+        "memory": {"capacity": 12}}  # fmt: skip
+
+
+def picture(oracle: Oracle, name: str):
+    """Everything that the oracle has in mind of a study, as comparable values."""
+    with oracle.study(name) as study:
+        jobs = {
+            job.public_id: (
+                job.credit.dump(), sorted(job.open), job.held, job.last_sequence, job.env_step,
+                job.last_return, job.proposals, job.reports, job.credited, job.not_applied,
+                job.neighbours_read, job.neighbours_other, job.status,
+                {s: (p.proposal_id, p.hyper_action, p.features.tobytes())
+                 for s, p in job.open.items()},
+            )
+            for job in study.jobs.values()
+        }  # fmt: skip
+        memories = {}
+        for signature, r in study.agent.recollections.items():
+            entries = r.memory.entries()
+            state = {name: array.tobytes() for name, array in r.state.arrays.items()}
+            memories[signature] = (
+                entries.ids.tolist(), entries.keys.tobytes(), entries.actions.tolist(),
+                entries.values.tolist(), state, r.samples_through,
+            )  # fmt: skip
+        return study.seed, jobs, memories, dict(study.entry_jobs), dict(study.entry_proposals)
+
+
+def work(wire: Wire, name: str, phases: int = 8) -> None:
+    """Two jobs, several phases each, one of them with proposals not applied and a held report."""
+    wire.study(name, strategy=EPGT, seed=7)
+    for j in range(2):
+        job = wire.job(name, job_key=f"job-key-{j}")
+        sequence, covered, previous = 0, 0, 0
+        for phase in range(phases):
+            made = [sequence + i for i in (1, 2, 3)]
+            for s in made:
+                wire.propose(job, s, seed=100 * j + s)
+            sequence = made[-1] + 1
+            wire.report(job, sequence, made[-1], [float(phase * j)], credits_after=covered,
+                        previous_report=previous, not_applied=made[:phase % 2])  # fmt: skip
+            covered, previous = made[-1], sequence
+        wire.propose(job, sequence + 1, seed=5)
+        # One more that waits for a report that has not come.
+        wire.report(job, sequence + 3, sequence + 1, [1.0], credits_after=covered,
+                    previous_report=sequence + 2)  # fmt: skip
+
+
+def test_a_restart_brings_back_studies_jobs_open_episodes_memory_and_encoder(tmp_path):
+    path = str(tmp_path / "oracle.db")
+    transport = EmbeddedTransport(path)
+    wire = Wire(transport=transport)
+    work(wire, "s")
+    oracle = transport._app.state.oracle
+    service = EncoderService(oracle, start=False)
+    assert service.run_due() == 1, "an encoder version is part of what must come back"
+    service.close()
+    work_again = wire.job("s", job_key="job-key-0")
+    before = picture(oracle, "s")
+    transport.close()
+
+    transport = EmbeddedTransport(path)
+    wire = Wire(transport=transport)
+    assert picture(transport._app.state.oracle, "s") == before
+    # And it goes on: the same request after the restart is answered as it was.
+    sequence = work_again["last_sequence"]
+    assert wire.job("s", job_key="job-key-0")["last_sequence"] == sequence
+    transport.close()
+
+
+def test_the_same_decisions_follow_with_and_without_a_restart(tmp_path):
+    def decisions(restart: bool) -> list:
+        path = str(tmp_path / f"{restart}.db")
+        transport = EmbeddedTransport(path)
+        wire = Wire(transport=transport)
+        wire.study("s", strategy=EPGT | {"exploration": {"start": 0.5, "end": 0.5}}, seed=3)
+        job = wire.job("s")
+        got = []
+        for i in range(40):
+            if restart and i == 20:
+                transport.close()
+                transport = EmbeddedTransport(path)
+                wire = Wire(transport=transport)
+            got.append(wire.propose(job, 2 * i + 1, seed=i % 7).json["bins"])
+            wire.report(job, 2 * i + 2, 2 * i + 1, [float(got[-1][0])])
+        transport.close()
+        return got
+
+    # The encoder is not trained here (its service is slow to wake); chance and memory are alike.
+    assert decisions(restart=False) == decisions(restart=True)
+
+
+def test_old_answers_are_found_again_in_the_ledger(tmp_path):
+    path = str(tmp_path / "oracle.db")
+    transport = EmbeddedTransport(path)
+    wire = Wire(transport=transport)
+    wire.study("s")
+    job = wire.job("s")
+    first, receipt = wire.propose(job, 1).json, wire.report(job, 2, 1).json
+    transport.close()
+    transport = EmbeddedTransport(path)
+    wire = Wire(transport=transport)
+    assert wire.propose(job, 1).json == first
+    assert wire.report(job, 2, 1).json == receipt
+    assert wire.propose(job, 1, seed=9).json["code"] == "sequence_conflict"
+    assert wire.call("GET", "/v1/studies/s").json["credited_proposals"] == 1
+    transport.close()
+
+
+def test_a_commit_that_fails_leaves_nothing_behind_and_later_ones_work(embedded, monkeypatch):
+    wire = embedded
+    wire.study("s")
+    job = wire.job("s")
+    wire.propose(job, 1)
+    oracle = wire._transport._app.state.oracle
+    oracle.ledger.writer.flush()
+    before = picture(oracle, "s")
+
+    def full(*_args, **_kwargs):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hyperoracle_server.ledger.writer.run_changes", full)
+        answer = wire.report(job, 2, 1, [5.0])
+        assert answer.status == 503
+        assert answer.json["code"] == "store_unavailable"
+        assert "disk is full" in answer.json["detail"]
+    assert picture(oracle, "s") == before
+    assert wire.report(job, 2, 1, [5.0]).json["credited"] == 1
+    assert wire.call("GET", "/v1/studies/s").json["memory_size"] == 1
+
+
+def test_one_studys_failure_to_exist_is_not_anothers(embedded):
+    wire = embedded
+    wire.study("a")
+    wire.study("b")
+    job = wire.job("b")
+    wire.propose(job, 1)
+    wire.call("DELETE", "/v1/studies/a")
+    assert wire.report(job, 2, 1).json["credited"] == 1
+
+
+def test_evicted_entries_lose_their_keys_and_hyper_states_only(tmp_path):
+    path = tmp_path / "oracle.db"
+    transport = EmbeddedTransport(str(path))
+    wire = Wire(transport=transport)
+    small = {"name": "epgt", "memory": {"capacity": 5}, "encoder": {"replay": 10}}
+    wire.study("s", strategy=small)
+    job = wire.job("s")
+    for i in range(60):
+        wire.propose(job, 2 * i + 1, seed=i)
+        wire.report(job, 2 * i + 2, 2 * i + 1, [float(i)])
+    transport.close()
+    with sqlite3.connect(path) as store:
+
+        def count(query: str) -> int:
+            return store.execute(query).fetchone()[0]
+
+        assert count("SELECT count(*) FROM memory_entries") == 60
+        assert count("SELECT count(*) FROM memory_entries WHERE NOT evicted") == 5
+        assert count("SELECT count(*) FROM memory_keys") == 5
+        # Those in the memory, and at most twice the replay for training.
+        assert 5 <= count("SELECT count(*) FROM hyper_states") <= 25
+        missing = (
+            "SELECT count(*) FROM memory_entries e LEFT JOIN hyper_states h "
+            "ON h.proposal_id = e.proposal_id WHERE NOT evicted AND h.proposal_id IS NULL"
+        )
+        assert count(missing) == 0
+    store.close()
+
+
+def test_a_new_encoder_version_re_encodes_what_is_remembered(embedded):
+    wire = embedded
+    work(wire, "s")
+    oracle = wire._transport._app.state.oracle
+    service = EncoderService(oracle, start=False)
+    with oracle.study("s") as study:
+        signature = next(iter(study.agent.recollections))
+        old = study.agent.recollections[signature].memory.entries()
+    assert service.run_due() == 1
+    assert service.run_due() == 0, "nothing new to learn from"
+    service.close()
+    with oracle.study("s") as study:
+        recollection = study.agent.recollections[signature]
+        new = recollection.memory.entries()
+        assert recollection.state.version == 1
+        assert new.ids.tolist() == old.ids.tolist()
+        assert new.values.tolist() == old.values.tolist()
+        assert not np.allclose(new.keys, old.keys)
+        with oracle.ledger.reading() as connection:
+            for entry, key in zip(new.ids.tolist(), new.keys, strict=True):
+                proposal = study.entry_proposals[entry]
+                blob = connection.exec_driver_sql(
+                    "SELECT features FROM hyper_states WHERE proposal_id = ?", (proposal,)
+                ).scalar_one()
+                features = np.frombuffer(blob, recollection.layout.dtype)
+                # Encoded alone or in a batch: float32 sums in another order.
+                np.testing.assert_allclose(recollection.encoder.encode(features), key, atol=1e-5)
+
+
+def test_writes_made_while_an_encoder_trains_are_in_the_new_memory(embedded, monkeypatch):
+    wire = embedded
+    work(wire, "s", phases=3)
+    oracle = wire._transport._app.state.oracle
+    service = EncoderService(oracle, start=False)
+    train = service._process.train
+    job = wire.job("s", job_key="a-late-job")
+
+    def train_while_others_write(*arguments):
+        for i in range(3):
+            wire.propose(job, 2 * i + 1, seed=i)
+            wire.report(job, 2 * i + 2, 2 * i + 1, [50.0 + i])
+        return train(*arguments)
+
+    monkeypatch.setattr(service._process, "train", train_while_others_write)
+    assert service.run_due() == 1
+    service.close()
+    with oracle.study("s") as study:
+        (recollection,) = study.agent.recollections.values()
+        entries = recollection.memory.entries()
+        assert set(entries.ids.tolist()) == set(study.entry_jobs)
+        assert {50.0, 51.0, 52.0} & set(entries.values.tolist())
+    before = picture(oracle, "s")
+    fresh = json.loads(json.dumps(before, default=str))
+    assert fresh, "the picture can be written"
+
+
+@pytest.mark.parametrize("content", [b"not a database at all, but long enough " * 50, b"SQLite f"])
+def test_a_store_that_is_none_is_refused_with_the_remedy(tmp_path, content):
+    from hyperoracle_server.errors import StoreRefused
+
+    path = tmp_path / "oracle.db"
+    path.write_bytes(content)
+    with pytest.raises(StoreRefused, match="backup"):
+        Ledger(path)
+    with pytest.raises(StoreRefused, match="directory"):
+        Ledger(tmp_path)
+
+
+def test_a_second_process_is_told_to_share_by_serving(tmp_path):
+    from hyperoracle_server.errors import StoreRefused
+
+    first = Ledger(tmp_path / "oracle.db")
+    with pytest.raises(StoreRefused, match="hyperoracle serve"):
+        Ledger(tmp_path / "oracle.db")
+    first.close()
+    Ledger(tmp_path / "oracle.db").close()
+
+
+def test_a_store_of_a_newer_release_says_to_upgrade(tmp_path):
+    from hyperoracle_server.errors import StoreRefused
+
+    path = tmp_path / "oracle.db"
+    Ledger(path).close()
+    store = sqlite3.connect(path)
+    store.execute("UPDATE alembic_version SET version_num = '9999'")
+    store.commit()
+    store.close()
+    with pytest.raises(StoreRefused, match="upgrade hyperoracle-server"):
+        Ledger(path)
+
+
+def test_changes_of_a_state_that_failed_are_refused(tmp_path):
+    ledger = Ledger(tmp_path / "oracle.db")
+    epoch = ledger.writer.epoch
+    ledger.writer.epoch += 1
+    with pytest.raises(StoreUnavailable):
+        ledger.writer.submit_durably([], epoch).result()
+    ledger.writer.flush()
+    ledger.close()
+
+
+def test_the_migrations_make_the_schema_that_the_code_declares(tmp_path):
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    from hyperoracle_server.ledger.schema import metadata
+
+    ledger = Ledger(tmp_path / "oracle.db")
+    with ledger.reading() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    ledger.close()

@@ -1,0 +1,75 @@
+"""A real oracle in a process of its own, on a free loopback port."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+START_SECONDS = 60.0
+
+
+class OracleProcess:
+    """Starts, kills and restarts `hyperoracle serve` on one store and one port."""
+
+    def __init__(self, folder: Path, port: int = 0, **settings: Any) -> None:
+        self.folder = folder
+        self.store = folder / "oracle.db"
+        self._port = port
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = ""
+
+    def start(self) -> OracleProcess:
+        """Start it and wait until it listens."""
+        ready = self.folder / f"ready-{time.monotonic_ns()}.json"
+        command = [sys.executable, "-m", "hyperoracle_server", "--store", str(self.store)]
+        command += ["--port", str(self._port), "--ready-file", str(ready)]
+        for name, value in self._settings.items():
+            command += [f"--{name.replace('_', '-')}", str(value)]
+        log = (self.folder / "server.log").open("ab")
+        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
+        log.close()
+        deadline = time.monotonic() + START_SECONDS
+        while not ready.exists():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the server did not start:\n{self.log()}")
+            time.sleep(0.01)  # the file system has no event that Python can await portably
+        self.url = json.loads(ready.read_text())["url"]
+        self._port = int(self.url.rpartition(":")[2])
+        return self
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def terminate(self, timeout: float = 15) -> int:
+        """SIGTERM; returns the exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(timeout)
+
+    def log(self) -> str:
+        """What it has written so far."""
+        return (self.folder / "server.log").read_text(errors="replace")
+
+    def __enter__(self) -> OracleProcess:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
