@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 from pydantic import Field, computed_field
@@ -96,7 +97,7 @@ class HyperStateLayout(Message):
     tensors: tuple[SketchedTensor, ...] = ()
 
     @computed_field  # type: ignore[prop-decorator]  # pydantic's documented spelling
-    @property
+    @cached_property
     def feature_count(self) -> int:
         """The number of features of a hyper-state."""
         if self.kind == "statistics":
@@ -105,7 +106,7 @@ class HyperStateLayout(Message):
         return rows * self.width * (self.orders + 1)
 
     @computed_field  # type: ignore[prop-decorator]  # pydantic's documented spelling
-    @property
+    @cached_property
     def signature(self) -> str:
         """16 hexadecimal digits that name this layout: equal layouts, equal signatures."""
         fields = self.model_dump(exclude={"signature", "feature_count"})

@@ -91,6 +91,8 @@ class EncoderService:
                 try:
                     published += self._round(due)
                 except (EncoderTrainingError, OracleError) as error:
+                    if self._stop.is_set():
+                        return published
                     # Serving goes on with the version that is published.
                     log.warning("study %s: encoder round given up: %s", study.name, error)
                     self._rest(due, 0.0)

@@ -68,7 +68,7 @@ class CasesForEverySearch:
     @pytest.mark.parametrize("unknown", ["kernel-mean", "zero"])
     @pytest.mark.parametrize("reading", ["per-action", "shared"])
     @pytest.mark.parametrize("write_rule", ["average", "max"])
-    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("seed", range(2))
     def test_many_writes_with_eviction_and_repeats_agree_with_the_equations(
         self, seed: int, write_rule: str, reading: str, unknown: str
     ) -> None:
@@ -87,7 +87,7 @@ class CasesForEverySearch:
             index=self.index,
         )
         seen = [rng.normal(size=key_size).astype(np.float32)]
-        for entry_id in range(0, 300, 2):
+        for entry_id in range(0, 240, 2):
             key = rng.normal(size=key_size).astype(np.float32)
             if rng.random() < 0.3:
                 key = seen[rng.integers(max(0, len(seen) - 20), len(seen))]
@@ -162,14 +162,14 @@ class CasesForEverySearch:
 class TestExactSearch(CasesForEverySearch):
     @pytest.mark.parametrize("write_rule", ["average", "max"])
     @pytest.mark.parametrize("reading", ["per-action", "shared"])
-    @pytest.mark.parametrize("seed", range(4))
+    @pytest.mark.parametrize("seed", range(2))
     def test_ties_go_to_the_lower_id(self, seed: int, reading: str, write_rule: str) -> None:
         # Small whole numbers: every distance is exact, and very many are equal.
         rng = np.random.default_rng(seed)
         memory, reference = make_pair(
             2, 3, capacity=30, reading=reading, write_rule=write_rule, index=self.index
         )
-        for entry_id in range(150):
+        for entry_id in range(90):
             key = rng.integers(-3, 4, size=2).astype(np.float32)
             action, hyper_return = int(rng.integers(3)), float(rng.normal())
             effect = memory.write(key, action, hyper_return, entry_id)

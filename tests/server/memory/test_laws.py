@@ -27,7 +27,7 @@ SETTINGS = st.builds(
     write_rule=st.sampled_from(["average", "max"]),
     reading=st.sampled_from(["per-action", "shared"]),
 )
-few = settings(max_examples=60, deadline=None)
+few = settings(max_examples=40, deadline=None)
 
 
 def written(writes: list[Any], chosen: MemorySettings) -> EpisodicMemory:

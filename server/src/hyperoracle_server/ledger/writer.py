@@ -1,5 +1,9 @@
 """The one thread that writes: it commits what has gathered in one transaction (group commit).
 
+What is to be durable wakes it at once; what is not (proposals) waits up to `LAZY_SECONDS` for
+company, so that the thread does not contend with every proposal for the interpreter's lock. The
+order of submission is kept.
+
 A batch that holds a durable change is committed with `synchronous=FULL` (on disk when its future
 resolves); one of proposals only with `NORMAL`, which survives the death of the process but not of
 the machine: they are advice, and become durable with the report that credits them.
@@ -8,8 +12,8 @@ the machine: they are advice, and become durable with the report that credits th
 from __future__ import annotations
 
 import logging
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
@@ -26,6 +30,9 @@ MAX_QUEUED = 20_000
 
 MAX_BATCH = 1_000
 """Submissions in one transaction."""
+
+LAZY_SECONDS = 0.05
+"""How long a change that need not be durable may wait to be written."""
 
 
 class _Submission(NamedTuple):
@@ -48,7 +55,10 @@ class Writer:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._queue: queue.Queue[_Submission | None] = queue.Queue(MAX_QUEUED)
+        self._queue: deque[_Submission] = deque()
+        self._waiting = threading.Event()  # something is queued
+        self._urgent = threading.Event()  # somebody waits for it
+        self._closing = False
         self.epoch = 0
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
@@ -79,27 +89,32 @@ class Writer:
 
     def close(self) -> None:
         """Write what is queued and stop."""
-        self._queue.put(None)
+        self._closing = True
+        self._waiting.set()
+        self._urgent.set()
         self._thread.join()
 
     def _put(self, submission: _Submission) -> None:
-        try:
-            self._queue.put_nowait(submission)
-        except queue.Full:
-            raise StoreUnavailable(f"{MAX_QUEUED} changes are waiting") from None
+        if len(self._queue) >= MAX_QUEUED or self._closing:
+            reason = "it is closing" if self._closing else f"{MAX_QUEUED} changes are waiting"
+            raise StoreUnavailable(reason)
+        self._queue.append(submission)
+        if not self._waiting.is_set():
+            self._waiting.set()
+        if submission.future is not None:
+            self._urgent.set()
 
     def _run(self) -> None:
-        closing = False
         with self._engine.connect() as connection:
-            while not closing:
-                batch = [self._queue.get()]
-                while len(batch) < MAX_BATCH:
-                    try:
-                        batch.append(self._queue.get_nowait())
-                    except queue.Empty:
-                        break
-                closing = None in batch
-                self._commit(connection, [s for s in batch if s is not None])
+            while self._queue or not self._closing:
+                self._waiting.wait()
+                self._urgent.wait(LAZY_SECONDS)
+                # Cleared before the queue is emptied: what comes after that sets them again.
+                self._waiting.clear()
+                self._urgent.clear()
+                while self._queue:
+                    size = min(MAX_BATCH, len(self._queue))
+                    self._commit(connection, [self._queue.popleft() for _ in range(size)])
 
     def _commit(self, connection: Connection, batch: list[_Submission]) -> None:
         current = [s for s in batch if s.epoch == self.epoch]

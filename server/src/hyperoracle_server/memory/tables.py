@@ -96,6 +96,8 @@ class GroupTables:
 
     def add_many(self, slots: Int[np.ndarray, " n"], groups: Int[np.ndarray, " n"]) -> None:
         """Appends many slots, each to its group, in their order."""
+        if not len(slots):
+            return
         order = np.argsort(groups, kind="stable")
         present, starts = np.unique(groups[order], return_index=True)
         for group, added in zip(present.tolist(), np.split(slots[order], starts[1:]), strict=True):
