@@ -8,7 +8,7 @@ import pytest
 from support.wire_client import Wire
 
 from hyperoracle_server.embedded import EmbeddedTransport
-from hyperoracle_server.encoder_service import EncoderService
+from hyperoracle_server.encoder_rounds import EncoderRounds
 from hyperoracle_server.errors import StoreUnavailable
 from hyperoracle_server.ledger.store import Ledger
 from hyperoracle_server.oracle import Oracle
@@ -68,9 +68,9 @@ def test_a_restart_brings_back_studies_jobs_open_episodes_memory_and_encoder(tmp
     wire = Wire(transport=transport)
     work(wire, "s")
     oracle = transport._app.state.oracle
-    service = EncoderService(oracle, start=False)
-    assert service.run_due() == 1, "an encoder version is part of what must come back"
-    service.close()
+    rounds = EncoderRounds(oracle)
+    assert rounds.run_due() == 1, "an encoder version is part of what must come back"
+    rounds.close()
     work_again = wire.job("s", job_key="job-key-0")
     before = picture(oracle, "s")
     transport.close()
@@ -102,7 +102,7 @@ def test_the_same_decisions_follow_with_and_without_a_restart(tmp_path):
         transport.close()
         return got
 
-    # The encoder is not trained here (its service is slow to wake); chance and memory are alike.
+    # The encoder is not trained here (upkeep is slow to wake); chance and memory are alike.
     assert decisions(restart=False) == decisions(restart=True)
 
 
@@ -189,13 +189,13 @@ def test_a_new_encoder_version_re_encodes_what_is_remembered(embedded):
     wire = embedded
     work(wire, "s")
     oracle = wire._transport._app.state.oracle
-    service = EncoderService(oracle, start=False)
+    rounds = EncoderRounds(oracle)
     with oracle.study("s") as study:
         signature = next(iter(study.agent.recollections))
         old = study.agent.recollections[signature].memory.entries()
-    assert service.run_due() == 1
-    assert service.run_due() == 0, "nothing new to learn from"
-    service.close()
+    assert rounds.run_due() == 1
+    assert rounds.run_due() == 0, "nothing new to learn from"
+    rounds.close()
     with oracle.study("s") as study:
         recollection = study.agent.recollections[signature]
         new = recollection.memory.entries()
@@ -218,8 +218,8 @@ def test_writes_made_while_an_encoder_trains_are_in_the_new_memory(embedded, mon
     wire = embedded
     work(wire, "s", phases=3)
     oracle = wire._transport._app.state.oracle
-    service = EncoderService(oracle, start=False)
-    train = service._process.train
+    rounds = EncoderRounds(oracle)
+    train = rounds._process.train
     job = wire.job("s", job_key="a-late-job")
 
     def train_while_others_write(*arguments):
@@ -228,9 +228,9 @@ def test_writes_made_while_an_encoder_trains_are_in_the_new_memory(embedded, mon
             wire.report(job, 2 * i + 2, 2 * i + 1, [50.0 + i])
         return train(*arguments)
 
-    monkeypatch.setattr(service._process, "train", train_while_others_write)
-    assert service.run_due() == 1
-    service.close()
+    monkeypatch.setattr(rounds._process, "train", train_while_others_write)
+    assert rounds.run_due() == 1
+    rounds.close()
     with oracle.study("s") as study:
         (recollection,) = study.agent.recollections.values()
         entries = recollection.memory.entries()

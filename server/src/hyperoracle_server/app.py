@@ -9,7 +9,6 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from hyperoracle_server.encoder_service import EncoderService
 from hyperoracle_server.ledger.store import Ledger
 from hyperoracle_server.metrics import Metrics
 from hyperoracle_server.oracle import Oracle
@@ -18,6 +17,7 @@ from hyperoracle_server.routes.gate import Gate
 from hyperoracle_server.routes.hot import add_hot_routes
 from hyperoracle_server.routes.problems import add_error_handlers
 from hyperoracle_server.settings import ServerSettings
+from hyperoracle_server.upkeep import Upkeep
 
 
 def create_app(settings: ServerSettings) -> FastAPI:
@@ -31,12 +31,12 @@ def create_app(settings: ServerSettings) -> FastAPI:
     """
     ledger = Ledger(settings.store)
     oracle = Oracle(ledger, lease_seconds=settings.lease_seconds)
-    service = EncoderService(oracle)
+    upkeep = Upkeep(oracle)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
-        service.close()
+        upkeep.close()
         ledger.close()
 
     app = FastAPI(

@@ -1,16 +1,14 @@
-"""Trains encoders beside serving and publishes new versions.
+"""Training rounds: how a new encoder version comes about beside serving.
 
-One background thread looks after all studies. For a layout that has new hyper-states it runs a
-training round in a child process, encodes every remembered hyper-state anew (old keys would not
-be comparable with new ones), builds the memory on the new keys, and swaps both in under the
-study's lock, durably in one transaction.
+For a layout that has new hyper-states a round trains in a child process, encodes every remembered
+hyper-state anew (old keys would not be comparable with new ones), builds the memory on the new
+keys, and swaps both in under the study's lock, durably in one transaction.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import threading
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -36,9 +34,6 @@ log = logging.getLogger(__name__)
 CHUNK = 256
 """Hyper-states read and encoded at a time; between chunks other threads run."""
 
-LOOK_SECONDS = 1.0
-"""How often the thread looks for work."""
-
 MOST_OF_A_CORE = 0.1
 """Share of one core that training a layout's encoder may take on average."""
 
@@ -53,45 +48,35 @@ class _Due(NamedTuple):
     newest_sample: int
 
 
-class EncoderService:
-    """Owns the training thread and the training process.
+class EncoderRounds:
+    """Owns the training process and knows which encoder is due. One caller at a time.
 
     Args:
         oracle: whose studies to look after.
-        start: whether to start the thread; else call `run_due` by hand.
     """
 
-    def __init__(self, oracle: Oracle, *, start: bool = True) -> None:
+    def __init__(self, oracle: Oracle) -> None:
         self._oracle = oracle
         self._process = TrainingProcess()
-        self._stop = threading.Event()
+        self._closed = False
         self._rest_until: dict[tuple[int, str], float] = {}  # on the monotonic clock
-        self._thread = threading.Thread(target=self._run, name="encoder-service", daemon=True)
-        if start:
-            self._thread.start()
 
     def close(self) -> None:
-        """Stop the thread and the training process."""
-        self._stop.set()
+        """Stop the training process; a round under way is given up. Thread-safe."""
+        self._closed = True
         self._process.close()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(LOOK_SECONDS):
-            self.run_due()
 
     def run_due(self) -> int:
         """Train and publish every encoder that is due; returns how many were published."""
         published = 0
         for study in self._oracle.studies():
             for due in self._due(study):
-                if self._stop.is_set():
+                if self._closed:
                     return published
                 try:
                     published += self._round(due)
                 except (EncoderTrainingError, OracleError) as error:
-                    if self._stop.is_set():
+                    if self._closed:
                         return published
                     # Serving goes on with the version that is published.
                     log.warning("study %s: encoder round given up: %s", study.name, error)
@@ -133,6 +118,7 @@ class EncoderService:
             proposals = [study.entry_proposals[i] for i in live.ids.tolist()]
         keys = self._encode(encoder, recollection, proposals)
         memory = recollection.memory.rekeyed(replace(live, keys=keys))
+        memory.build_index()
         self._publish(due, state, report, encoder, memory)
         return True
 
