@@ -181,7 +181,7 @@ class TestExactSearch(CasesForEverySearch):
 class TestExactSearchInFloat32(TestExactSearch):
     @pytest.fixture(autouse=True)
     def no_float64_scan(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(episodic, "_MOST_PRECISE_ROWS", 0)
+        monkeypatch.setattr(episodic, "_PRECISE_ROWS", 0)
 
 
 class TestHnswSearch(CasesForEverySearch):
