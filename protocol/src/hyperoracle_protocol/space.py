@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Generic, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import Field, TypeAdapter, model_validator
 
 from hyperoracle_protocol.base import Definition, Finite, Name
+
+_Number = TypeVar("_Number", int, float)
 
 MAX_HYPERPARAMETERS = 16
 MAX_BINS = 64
@@ -31,13 +33,6 @@ def _grid_with_default(grid: Sequence[float], default: float) -> tuple[float, ..
     return (*grid[:nearest], default, *grid[nearest + 1 :])
 
 
-def _check_range(low: float, high: float, default: float) -> None:
-    if not low < high:
-        raise ValueError(f"expected low < high, got low={low}, high={high}")
-    if not low <= default <= high:
-        raise ValueError(f"expected a default in [{low}, {high}], got {default}")
-
-
 def _check_member(default: Value, values: Sequence[Value]) -> None:
     if len(set(values)) != len(values):
         raise ValueError(f"expected distinct values, got {list(values)}")
@@ -49,7 +44,25 @@ class _Hyperparameter(Definition):
     takes_effect: TakesEffect | None = None
 
 
-class Float(_Hyperparameter):
+class _Range(_Hyperparameter, Generic[_Number]):
+    low: _Number
+    high: _Number
+    default: _Number
+    log: bool = False
+    bins: int = Field(default=5, ge=2, le=MAX_BINS)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"expected low < high, got low={self.low}, high={self.high}")
+        if not self.low <= self.default <= self.high:
+            raise ValueError(f"expected a default in [{self.low}, {self.high}], got {self.default}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"expected low > 0 on a log scale, got {self.low}")
+        return self
+
+
+class Float(_Range[float]):
     """A real number in [low, high], quantised into `bins` values, evenly or by ratio (`log`).
 
     The grid value nearest to the default is moved onto it, so that the default is always
@@ -57,18 +70,6 @@ class Float(_Hyperparameter):
     """
 
     type: Literal["float"] = "float"
-    low: Finite
-    high: Finite
-    default: Finite
-    log: bool = False
-    bins: int = Field(default=5, ge=2, le=MAX_BINS)
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        _check_range(self.low, self.high, self.default)
-        if self.log and self.low <= 0:
-            raise ValueError(f"expected low > 0 on a log scale, got {self.low}")
-        return self
 
     @property
     def values(self) -> tuple[float, ...]:
@@ -82,22 +83,10 @@ class Float(_Hyperparameter):
         return _grid_with_default([self.low, *inner, self.high], self.default)
 
 
-class Int(_Hyperparameter):
+class Int(_Range[int]):
     """A whole number in [low, high], quantised into at most `bins` values."""
 
     type: Literal["int"] = "int"
-    low: int
-    high: int
-    default: int
-    log: bool = False
-    bins: int = Field(default=5, ge=2, le=MAX_BINS)
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        _check_range(self.low, self.high, self.default)
-        if self.log and self.low <= 0:
-            raise ValueError(f"expected low > 0 on a log scale, got {self.low}")
-        return self
 
     @property
     def values(self) -> tuple[int, ...]:

@@ -48,17 +48,19 @@ def weighted_values(
     """
     present = squared_distances != np.inf
     known = present[0]
+    all_known = known.all()
     weights = similarity(squared_distances)
     total = weights.sum(axis=0)
-    total[~known] = 1.0
+    if not all_known:
+        total[~known] = 1.0
     # Weights are divided first: a sum of similarity x value could overflow, a mean cannot.
     weights /= total
-    first = values[0]
-    values = np.where(present, values, first)
+    values = np.where(present, values, values[0])
     weights *= values
     means = weights.sum(axis=0)
     # Rounding may step over the ends by an ulp.
     np.maximum(means, values.min(axis=0), out=means)
     np.minimum(means, values.max(axis=0), out=means)
-    means[~known] = 0.0
+    if not all_known:
+        means[~known] = 0.0
     return means, known

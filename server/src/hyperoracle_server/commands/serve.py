@@ -9,10 +9,13 @@ import logging
 import os
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
+import uvicorn
 from pydantic import ValidationError
 
+from hyperoracle_server.app import create_app
 from hyperoracle_server.errors import StoreRefused
 from hyperoracle_server.settings import ServerSettings
 
@@ -71,10 +74,6 @@ def _check_exposure(settings: ServerSettings) -> None:
 
 def serve(settings: ServerSettings, ready_file: str | None) -> int:
     """Listen and answer until told to stop."""
-    import uvicorn
-
-    from hyperoracle_server.app import create_app
-
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
@@ -82,7 +81,13 @@ def serve(settings: ServerSettings, ready_file: str | None) -> int:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((settings.host, settings.port))
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        raise ValueError(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; choose another "
+            "with --host or --port"
+        ) from None
     host, port = listener.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     app = create_app(settings)
@@ -95,35 +100,33 @@ def serve(settings: ServerSettings, ready_file: str | None) -> int:
         server_header=False,
         date_header=False,
     )
-    server = _Announcing(config, url, ready_file, settings.store)
+    server = _Announcing(config, url=url, store=settings.store, ready_file=ready_file)
     server.run(sockets=[listener])
     return 0 if server.started else 1
 
 
-def _make_announcing() -> Any:
-    import uvicorn
+class _Announcing(uvicorn.Server):
+    """A server that says where it listens once it does."""
 
-    class Announcing(uvicorn.Server):
-        """A server that says where it listens once it does."""
+    def __init__(
+        self, config: uvicorn.Config, *, url: str, store: str, ready_file: str | None
+    ) -> None:
+        super().__init__(config)
+        self._url = url
+        self._store = store
+        self._ready_file = ready_file
 
-        def __init__(self, config: Any, url: str, ready_file: str | None, store: str) -> None:
-            super().__init__(config)
-            self._announcement = {"url": url, "pid": os.getpid(), "store": store}
-            self._ready_file = ready_file
-
-        async def startup(self, sockets: Any = None) -> None:
-            """Listen, then announce."""
-            await super().startup(sockets)
-            url, store = self._announcement["url"], self._announcement["store"]
-            print(f"HyperOracle listens on {url}, store {store}; {url}/docs", flush=True)
-            if self._ready_file is not None:
-                partial = f"{self._ready_file}.partial"
-                with open(partial, "w") as file:  # noqa: PTH123  a rename makes it atomic
-                    json.dump(self._announcement, file)
-                os.replace(partial, self._ready_file)  # noqa: PTH105  the same
-
-    return Announcing
-
-
-def _Announcing(*args: Any) -> Any:  # noqa: N802  reads as the class that it makes
-    return _make_announcing()(*args)
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then announce."""
+        await super().startup(sockets)
+        print(
+            f"HyperOracle listens on {self._url}, store {self._store}; the calls: {self._url}/docs",
+            flush=True,
+        )
+        if self._ready_file is not None:
+            # Renamed into place, so that who sees the file sees all of it.
+            ready = Path(self._ready_file)
+            partial = ready.with_name(ready.name + ".partial")
+            announcement = {"url": self._url, "pid": os.getpid(), "store": self._store}
+            partial.write_text(json.dumps(announcement))
+            partial.replace(ready)

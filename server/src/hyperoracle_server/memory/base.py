@@ -144,11 +144,11 @@ class KeyStore:
         self.capacity = capacity
         self.key_size = key_size
         # Untouched pages cost nothing: a large capacity takes memory only as it fills.
-        self.keys = np.empty((capacity, key_size), np.float32)
-        self.keys64 = np.empty((min(capacity, precise_rows), key_size), np.float64)
-        self.norms = np.empty(capacity, np.float64)
-        self.norms32 = np.empty(capacity, np.float32)
-        self.groups = np.empty(capacity, np.int64)
+        self.keys = np.zeros((capacity, key_size), np.float32)
+        self.keys64 = np.zeros((min(capacity, precise_rows), key_size), np.float64)
+        self.norms = np.zeros(capacity, np.float64)
+        self.norms32 = np.zeros(capacity, np.float32)
+        self.groups = np.zeros(capacity, np.int64)
         self.ranks = np.full(capacity + 1, np.iinfo(np.int64).max, np.int64)
         self.labels = np.full(capacity, -1, np.int64)
         self.rows = 0

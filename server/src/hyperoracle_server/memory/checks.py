@@ -27,9 +27,11 @@ def checked_keys(keys: npt.ArrayLike, shape: tuple[int, ...]) -> Float[np.ndarra
     given = np.asarray(keys)
     if given.shape != shape:
         raise ValueError(f"expected keys of shape {shape}, got {given.shape}")
-    with np.errstate(over="ignore", invalid="ignore"):
-        # Equal keys shall have equal bytes, and -0.0 == 0.0; the sum is a copy besides.
-        checked: Float[np.ndarray, "*shape"] = given.astype(np.float32, order="C") + np.float32(0)
+    if given.dtype != np.float32:
+        with np.errstate(over="ignore", invalid="ignore"):
+            given = given.astype(np.float32)
+    # Equal keys shall have equal bytes, and -0.0 == 0.0; the sum is a contiguous copy besides.
+    checked: Float[np.ndarray, "*shape"] = np.add(given, np.float32(0), order="C")
     # False for NaN too.
     if not (np.abs(checked) <= LARGEST_COMPONENT).all():
         raise ValueError(

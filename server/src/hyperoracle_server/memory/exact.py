@@ -78,7 +78,7 @@ class ExactSearch(NeighbourSearch):
     ) -> tuple[Int[np.ndarray, "count groups"], Float[np.ndarray, "count groups"]]:
         """The nearest keys of every group; see ``NeighbourSearch``."""
         store = self._store
-        found = np.full((self._tables.n_groups, count), store.capacity, np.int64)
+        nearest = np.full((count, self._tables.n_groups), store.capacity, np.int64)
         precise = store.rows <= len(store.keys64)
         scan = self._scan_precisely(query) if precise else self._scan_quickly(query)
         slack = self._slack(query)
@@ -86,15 +86,14 @@ class ExactSearch(NeighbourSearch):
         for table in self._tables.tables.values():
             slots = table.slots[: table.used]
             if precise:
-                self._put_first(slots, count, table.groups[: table.used], found)
+                self._put_first(slots, count, table.groups[: table.used], nearest)
             else:
                 shortlists.append(_shortlist(scan.take(slots), slots, count, slack))
         if shortlists:
             candidates = np.concatenate(shortlists)
             self._refine(query, candidates)
             slots, groups = _one_row_per_group(candidates, store.groups.take(candidates), store)
-            self._put_first(slots, count, groups, found)
-        nearest = np.ascontiguousarray(found.T)
+            self._put_first(slots, count, groups, nearest)
         squared = self._squared.take(nearest)
         # Rounding makes the distance to an equal key a tiny number instead of 0.
         squared[squared <= self._rounding(query)] = 0.0
@@ -160,9 +159,9 @@ class ExactSearch(NeighbourSearch):
         slots: Int[np.ndarray, "rows width"],
         count: int,
         groups: Int[np.ndarray, " rows"],
-        found: Int[np.ndarray, "groups count"],
+        nearest: Int[np.ndarray, "count groups"],
     ) -> None:
-        """Puts the nearest slots of each row, in order, into the row of its group.
+        """Puts the nearest slots of each row, in order, into the column of its group.
 
         The bits of a float ≥ 0 sort like the float. So distance and slot are packed into one
         integer, the slot in the distance's lowest bits, and sorted together, which is several
@@ -175,18 +174,19 @@ class ExactSearch(NeighbourSearch):
         if packed.shape[1] > _SORTABLE and packed.shape[1] > count + 1:
             packed = np.partition(packed, count, axis=1)[:, : count + 1]
         packed.sort(axis=1)
-        packed = packed[:, : count + 1]
-        first = (packed[:, :count] & self._slot_mask).view(np.int64)
+        # Neighbours by rank first: long rows of the transpose are what NumPy is fast on.
+        packed = np.ascontiguousarray(packed[:, : count + 1].T)
+        first = (packed[:count] & self._slot_mask).view(np.int64)
         # Equal distances differ by at most the slots; paddings are equal, and 0 - 1 wraps around.
-        difference = packed[:, 1:] ^ packed[:, :-1]
+        difference = packed[1:] ^ packed[:-1]
         difference -= _ONE
         tied = difference < self._slot_mask
         if tied.any():
-            rows = np.flatnonzero(tied.any(axis=1))
+            rows = np.flatnonzero(tied.any(axis=0))
             ranks = self._store.ranks.take(slots[rows])
             order = np.lexsort((ranks, squared[rows]), axis=-1)[:, :count]
-            first[rows] = np.take_along_axis(slots[rows], order, axis=1)
-        found[groups, : first.shape[1]] = first
+            first[:, rows] = np.take_along_axis(slots[rows], order, axis=1).T
+        nearest[: len(first), groups] = first
 
 
 def _shortlist(

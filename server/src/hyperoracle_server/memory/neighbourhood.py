@@ -33,12 +33,10 @@ def mean_at_nearest_keys(
     Returns:
         The mean, between the least and the greatest of the values; 0 if there is none.
     """
-    present = squared != np.inf
-    slots, squared = slots[present], squared[present]
-    near = _at_first_keys(table, slots, squared, count)
+    near = _at_first_keys(table, slots.ravel(), squared.ravel(), count)
     if not len(near):
         return 0.0
-    means, _ = weighted_values(squared[near, None], table.values[slots[near], None])
+    means, _ = weighted_values(squared.ravel()[near, None], table.values[slots.ravel()[near], None])
     return float(means[0])
 
 
@@ -48,14 +46,15 @@ def _at_first_keys(
     """Which of these entries are at their ``count`` nearest distinct keys, nearest first."""
     looked_at = 4 * count
     while True:
-        near = np.arange(len(slots))
+        bound = np.inf
         if looked_at < len(slots):
-            near = np.argpartition(squared, looked_at)[: looked_at + 1]
+            bound = np.partition(squared, looked_at)[looked_at]
+        near = np.flatnonzero(squared <= bound if bound < np.inf else squared < np.inf)
         near = near[np.lexsort((table.ids[slots[near]], squared[near]))]
         keys = [key.tobytes() for key in table.store.keys[slots[near]]]
         first_keys = set(list(dict.fromkeys(keys))[:count])
         chosen = near[[key in first_keys for key in keys]]
         # Entries at the last key are all seen once something lies clearly beyond it.
-        if len(near) == len(slots) or squared[near[-1]] > squared[chosen[-1]] * 1.0001:
+        if bound == np.inf or bound > squared[chosen[-1]] * 1.0001:
             return chosen
         looked_at *= 4
