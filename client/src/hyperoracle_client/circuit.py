@@ -1,0 +1,88 @@
+"""When to leave a failing oracle alone, and for how long."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import threading
+import time
+
+logger = logging.getLogger("hyperoracle_client")
+
+
+class Backoff:
+    """Growing pauses between attempts: doubling from `least` to `most` seconds.
+
+    Each pause is drawn from the upper half below its nominal length, so that jobs that failed
+    together do not come back together.
+    """
+
+    def __init__(self, least: float, most: float) -> None:
+        self._least = least
+        self._most = most
+        self._failures = 0
+        self._random = random.Random()  # noqa: S311 - spreads retries, guards nothing
+
+    def next_pause(self) -> float:
+        """Seconds to wait after one more failure."""
+        nominal = min(self._most, self._least * 2.0 ** min(self._failures, 60))
+        self._failures += 1
+        return nominal * self._random.uniform(0.75, 1.0)
+
+    def reset(self) -> None:
+        """Begin again with the least pause."""
+        self._failures = 0
+
+
+class Circuit:
+    """Says whether proposals may be asked for.
+
+    Closed: they may. A failure opens it for a pause; then a probe, made in the background, closes
+    it again or prolongs the pause. The pauses begin anew only once a proposal has succeeded: an
+    oracle that answers probes and fails proposals is asked less and less.
+
+    The training thread calls `failed` and `succeeded` while it is closed, the background thread
+    `probe_failed` and `probe_succeeded` while it is open: whoever may use the job's channel is
+    thereby settled without a lock around the call.
+    """
+
+    def __init__(self, least_seconds: float, most_seconds: float) -> None:
+        self._backoff = Backoff(least_seconds, most_seconds)
+        self._lock = threading.Lock()
+        self._retry_at = math.inf
+        self._opened_at = 0.0
+        self.is_open = False
+
+    @property
+    def retry_at(self) -> float:
+        """When the next probe is due on the monotonic clock; infinite while closed."""
+        return self._retry_at
+
+    def failed(self, why: str) -> None:
+        """A proposal failed: open."""
+        with self._lock:
+            now = time.monotonic()
+            if not self.is_open:
+                self._opened_at = now
+                self.is_open = True
+                logger.warning("oracle circuit open, training goes on with the defaults: %s", why)
+            self._retry_at = now + self._backoff.next_pause()
+
+    def succeeded(self) -> None:
+        """A proposal succeeded."""
+        self._backoff.reset()
+
+    def probe_failed(self) -> None:
+        """The oracle is still away."""
+        with self._lock:
+            self._retry_at = time.monotonic() + self._backoff.next_pause()
+
+    def probe_succeeded(self) -> None:
+        """The oracle answers again: close."""
+        with self._lock:
+            if self.is_open:
+                away = time.monotonic() - self._opened_at
+                logger.warning("oracle circuit closed: it answers again after %.1f s", away)
+            self._retry_at = math.inf
+            self.is_open = False

@@ -1,0 +1,51 @@
+"""Options that every command understands, and the api that they lead to."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from hyperoracle_client.endpoint import Endpoint
+from hyperoracle_client.settings import load_settings
+
+if TYPE_CHECKING:
+    from hyperoracle_client.api import OracleApi
+
+
+def add_options(parser: argparse.ArgumentParser, *, is_top: bool = False) -> None:
+    """Add --url, --token and --json; a command takes them before or after its name.
+
+    Args:
+        parser: of `hyperoracle` itself, or of a command.
+        is_top: whether it is the former, which holds the defaults.
+    """
+    absent = None if is_top else argparse.SUPPRESS
+    parser.add_argument(
+        "--url",
+        default=absent,
+        help="Where the oracle is: http://host:port, https://host, or embedded:path.",
+    )
+    parser.add_argument("--token", default=absent, help="The access token.")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        default=False if is_top else argparse.SUPPRESS,
+        help="Print JSON.",
+    )
+
+
+@contextlib.contextmanager
+def opened_api(args: argparse.Namespace) -> Iterator[OracleApi]:
+    """An api to the oracle that the options, the environment or a file name.
+
+    Raises:
+        OracleMisconfigured: settings that cannot work, a store that cannot be opened.
+    """
+    endpoint = Endpoint(load_settings({"url": args.url, "token": args.token}))
+    try:
+        with endpoint.api() as api:
+            yield api
+    finally:
+        endpoint.close()

@@ -1,0 +1,108 @@
+"""Create, list, show or delete studies."""
+
+from __future__ import annotations
+
+import argparse
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from hyperoracle_client.commands.options import add_options, opened_api
+from hyperoracle_client.commands.printing import print_fields, print_json, print_table
+from hyperoracle_client.errors import OracleMisconfigured, one_line
+from hyperoracle_protocol.studies import StudyDefinition
+
+
+def register(subparsers: Any) -> None:
+    """Add `hyperoracle study`."""
+    parser = subparsers.add_parser("study", help=__doc__, description=__doc__)
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    create = actions.add_parser("create", help="Create a study, or confirm that it is like this.")
+    create.add_argument("name")
+    create.add_argument("file", type=Path, help="Its definition, as .json or .toml.")
+    create.set_defaults(run=_create)
+    listing = actions.add_parser("list", help="List all studies.")
+    listing.set_defaults(run=_list)
+    show = actions.add_parser("show", help="Show one study.")
+    show.add_argument("name")
+    show.set_defaults(run=_show)
+    delete = actions.add_parser("delete", help="Delete a study with its memory and reports.")
+    delete.add_argument("name")
+    delete.add_argument("--yes", action="store_true", help="Do not ask.")
+    delete.set_defaults(run=_delete)
+    for action in (create, listing, show, delete):
+        add_options(action)
+
+
+def read_definition(path: Path) -> StudyDefinition:
+    """A study's definition from a .json or .toml file.
+
+    Raises:
+        OracleMisconfigured: it cannot be read, or is no definition.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".toml":
+            return StudyDefinition.model_validate(tomllib.loads(text))
+        return StudyDefinition.model_validate_json(text)
+    except ValidationError as error:
+        raise OracleMisconfigured(f"{path} is no study's definition: {one_line(error)}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise OracleMisconfigured(f"cannot read {path}: {error}") from None
+
+
+def _create(args: argparse.Namespace) -> int:
+    definition = read_definition(args.file)
+    with opened_api(args) as api:
+        study = api.put_study(args.name, definition)
+    if args.json:
+        print_json(study)
+    else:
+        print(f"study {study.name} is there, seed {study.seed}")
+    return 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    with opened_api(args) as api:
+        found = api.studies()
+    if args.json:
+        print_json(found)
+        return 0
+    columns = ("study", "strategy", "jobs", "running", "proposals", "reports", "memory")
+    print_table(
+        columns,
+        [
+            (s.name, s.definition.strategy.name, s.jobs, s.running_jobs, s.proposals, s.reports,
+             s.memory_size)
+            for s in found.studies
+        ],
+    )  # fmt: skip
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    with opened_api(args) as api:
+        study = api.study(args.name)
+    if args.json:
+        print_json(study)
+        return 0
+    fields = study.model_dump(exclude={"definition"})
+    print_fields({"strategy": study.definition.strategy.name, **fields})
+    print()
+    print_table(
+        ("hyperparameter", "kind", "default", "values"),
+        [(name, h.type, h.default, h.values) for name, h in study.definition.space.items()],
+    )
+    return 0
+
+
+def _delete(args: argparse.Namespace) -> int:
+    if not args.yes and input(f"Delete {args.name} and all it has learned? [y/N] ") != "y":
+        print("nothing was deleted")
+        return 1
+    with opened_api(args) as api:
+        api.delete_study(args.name)
+    print_json({"deleted": args.name}) if args.json else print(f"study {args.name} is deleted")
+    return 0

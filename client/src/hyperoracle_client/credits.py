@@ -1,0 +1,63 @@
+"""Which proposals an environment phase's report credits: the client's bookkeeping of sequences."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class ReportCredits(NamedTuple):
+    """What a report says of the proposals that came before it; see the protocol's `Report`."""
+
+    sequence: int
+    credits_through: int
+    credits_after: int
+    not_applied: list[int]
+
+
+class CreditBook:
+    """Hands out a job's sequences and remembers the fate of its proposals.
+
+    A proposal is *issued* when its request is sent and *settled* when its answer was applied or
+    given up; at most one is unsettled at a time. A report covers the proposals that were settled
+    since the previous report: those are the ones that the phase's policy has seen.
+    """
+
+    def __init__(self, last_sequence: int = 0) -> None:
+        """Begin a book.
+
+        Args:
+            last_sequence: everything up to here was handed out before, by an earlier process.
+        """
+        self._last_sequence = last_sequence
+        self._last_settled = last_sequence
+        self._covered = last_sequence
+        self._not_applied: list[int] = []
+        self._unsettled: int | None = None
+
+    def issue(self) -> tuple[int, list[int]]:
+        """A sequence for a new proposal, and the not applied ones that no report has covered.
+
+        An earlier proposal that was never settled (an interrupt came between) counts as not
+        applied.
+        """
+        if self._unsettled is not None:
+            self.settle(applied=False)
+        self._last_sequence += 1
+        self._unsettled = self._last_sequence
+        return self._last_sequence, list(self._not_applied)
+
+    def settle(self, *, applied: bool) -> None:
+        """Record whether the unsettled proposal's answer is used."""
+        assert self._unsettled is not None
+        self._last_settled = self._unsettled
+        if not applied:
+            self._not_applied.append(self._unsettled)
+        self._unsettled = None
+
+    def report(self) -> ReportCredits:
+        """The sequence and credits of a report on the phase that just ended."""
+        self._last_sequence += 1
+        through, after, not_applied = self._last_settled, self._covered, self._not_applied
+        self._covered = self._last_settled
+        self._not_applied = []
+        return ReportCredits(self._last_sequence, through, after, not_applied)

@@ -1,0 +1,82 @@
+"""Where the oracle is: makes the channels and apis that lead there."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from typing import TYPE_CHECKING
+
+from hyperoracle_client.errors import OracleRefused, refusal
+from hyperoracle_client.settings import ClientSettings
+from hyperoracle_client.transports import Channel, Request, Response, Transport, wire_headers
+from hyperoracle_client.transports.embedded import EmbeddedChannel, open_embedded
+from hyperoracle_client.transports.http import HttpChannel
+
+if TYPE_CHECKING:
+    from hyperoracle_client.api import OracleApi
+
+
+class Endpoint:
+    """An oracle's address, remote or embedded; an embedded one is opened at once."""
+
+    def __init__(self, settings: ClientSettings) -> None:
+        """Open the endpoint that the settings name.
+
+        Raises:
+            OracleMisconfigured: an embedded oracle that cannot be opened.
+        """
+        self.settings = settings
+        self._headers = wire_headers(settings.token)
+        self._tls = ssl.create_default_context() if settings.url.startswith("https") else None
+        self._embedded: Transport | None = None
+        if settings.embedded_path is not None:
+            self._embedded = open_embedded(settings.embedded_path)
+
+    @property
+    def url(self) -> str:
+        """The oracle's url, for messages."""
+        return self.settings.url
+
+    def channel(self) -> Channel:
+        """A new channel for the hot calls of one thread."""
+        if self._embedded is not None:
+            return EmbeddedChannel(self._embedded)
+        return HttpChannel(self.url, self._headers, self._tls)
+
+    def api(self) -> OracleApi:
+        """A new api for all other calls."""
+        from hyperoracle_client.api import OracleApi  # costs 0.2 s with httpx: not at import
+
+        return OracleApi(
+            self.url,
+            self.settings.token,
+            timeout_seconds=self.settings.request_deadline_seconds,
+            transport=self._embedded,
+            tls=self._tls,
+        )
+
+    def close(self) -> None:
+        """Close an embedded oracle."""
+        if self._embedded is not None:
+            self._embedded.close()
+            self._embedded = None
+
+
+def exchange(channel: Channel, request: Request, seconds: float) -> Response:
+    """Make a whole call within so many seconds and return its 2xx answer.
+
+    Raises:
+        OracleUnreachable: no usable answer in time.
+        OracleRefused: an answer that is not 2xx.
+    """
+    deadline = time.monotonic() + seconds
+    channel.begin(request, deadline)
+    response = channel.complete(deadline)
+    if not 200 <= response.status < 300:
+        raise refusal(response.status, response.body)
+    return response
+
+
+def is_passing(error: OracleRefused) -> bool:
+    """Whether a refusal may be gone later: the server's own trouble, or its being busy."""
+    return error.status >= 500 or error.status in (408, 425, 429)

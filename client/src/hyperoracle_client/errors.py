@@ -1,0 +1,81 @@
+"""What can go wrong between a training run and its oracle.
+
+    OracleError
+    ├── OracleUnreachable      no usable answer: nobody listens, connection lost, garbage
+    │   └── DeadlineMissed     no answer in time
+    ├── OracleRefused          the oracle answered with an error; `.code` is the wire's
+    │   └── ProtocolMismatch   the two ends speak different versions of the protocol
+    └── OracleMisconfigured    a setting or an argument of the user's that cannot work
+
+With `on_error="default"` only `OracleMisconfigured` and `OracleRefused` are ever raised, and only
+by `Oracle(...)` and `start_job`: a mistake is best told before training starts, never later.
+"""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from hyperoracle_protocol.errors import ErrorCode, Problem
+
+
+class OracleError(Exception):
+    """Anything that went wrong between the client and its oracle."""
+
+
+class OracleUnreachable(OracleError):
+    """No usable answer came: nobody listens, the connection broke, or the answer is garbage."""
+
+
+class DeadlineMissed(OracleUnreachable):
+    """No answer came in time."""
+
+
+class OracleRefused(OracleError):
+    """The oracle answered with an error.
+
+    Attributes:
+        status: the HTTP status.
+        code: the wire's stable code, None where the answer carried none (a proxy's page).
+    """
+
+    def __init__(self, message: str, *, status: int, code: ErrorCode | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class ProtocolMismatch(OracleRefused):
+    """The two ends speak different versions of the protocol."""
+
+
+class OracleMisconfigured(OracleError, ValueError):
+    """A setting or an argument that cannot work; the message says what to write instead."""
+
+
+def refusal(status: int, body: bytes) -> OracleRefused:
+    """The exception for an answer that is not 2xx.
+
+    Args:
+        status: the HTTP status.
+        body: the answer's body, a `Problem` if it comes from an oracle.
+    """
+    try:
+        problem = Problem.model_validate_json(body)
+    except ValidationError:
+        text = body[:120].decode("utf-8", "replace").strip()
+        return OracleRefused(f"the oracle answered {status}: {text}", status=status)
+    message = f"{problem.detail} ({problem.code})"
+    if problem.expected is not None:
+        message += f"; expected {problem.expected}, got {problem.got}"
+    if problem.code is ErrorCode.PROTOCOL_MISMATCH:
+        return ProtocolMismatch(message, status=status, code=problem.code)
+    return OracleRefused(message, status=status, code=problem.code)
+
+
+def one_line(error: ValidationError) -> str:
+    """A validation error's findings in one line: `path: what is wrong; ...`."""
+    findings = []
+    for finding in error.errors(include_url=False):
+        path = ".".join(str(part) for part in finding["loc"])
+        findings.append(f"{path}: {finding['msg']}" if path else finding["msg"])
+    return "; ".join(findings)

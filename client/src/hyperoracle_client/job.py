@@ -1,0 +1,394 @@
+"""A training run's conversation with its oracle."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from hyperoracle_client.asking import Asker
+from hyperoracle_client.background import Background
+from hyperoracle_client.circuit import Circuit
+from hyperoracle_client.credits import CreditBook
+from hyperoracle_client.decision import Hyperparameters
+from hyperoracle_client.endpoint import Endpoint
+from hyperoracle_client.errors import (
+    OracleError,
+    OracleMisconfigured,
+    OracleRefused,
+    OracleUnreachable,
+)
+from hyperoracle_client.hyper_state import make_compressor
+from hyperoracle_client.hyper_state.tensors import TensorSource
+from hyperoracle_client.report_sender import ReportSender
+from hyperoracle_client.session import NoAnswer, Session
+from hyperoracle_client.spool import OutgoingReport, Spool
+from hyperoracle_client.stats import Counts, JobStats
+from hyperoracle_client.tasks import HeartbeatTask, JoinTask, ProbeTask
+from hyperoracle_protocol.jobs import FinishJob, StartedJob, StartJob
+from hyperoracle_protocol.space import default_values
+from hyperoracle_protocol.studies import StudyDefinition
+
+logger = logging.getLogger("hyperoracle_client")
+
+Reason = Literal["completed", "interrupted", "failed"]
+
+
+class Job:
+    """One training run; made by `Oracle.start_job`.
+
+    Collect an environment phase, `report` what it returned, then `propose` before each of the
+    updates that follow. May be used from several threads; a call waits for the one before it.
+
+    Nothing here raises into a training loop or waits past its deadline, unless the oracle was
+    made with `on_error="raise"`.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        study: str,
+        definition: StudyDefinition,
+        start: StartJob,
+        source: TensorSource,
+        *,
+        prefetch: bool = False,
+    ) -> None:
+        """Begin to join in the background; `wait_until_joined` waits for that a while."""
+        assert start.job_key is not None
+        settings = endpoint.settings
+        self._endpoint = endpoint
+        self._settings = settings
+        self._start = start
+        self._source = source
+        self._prefetch = prefetch
+        self._defaults = default_values(definition.space)
+        self._lock = threading.RLock()
+        self._counts = Counts()
+        self._updates = 0
+        self._env_step = 0
+        self._session: Session | None = None
+        self._told: set[str] = set()
+        self._finished = False
+
+        self._channel, self._background_channel = endpoint.channel(), endpoint.channel()
+        self._circuit = Circuit(settings.circuit_least_seconds, settings.circuit_most_seconds)
+        self._heartbeat = HeartbeatTask(
+            self._background_channel, settings.request_deadline_seconds, lambda: self._env_step
+        )
+        self._spool = Spool(settings.spool_directory, study, start.job_key)
+        self._leftovers = self._spool.load()
+        self._sender = ReportSender(
+            self._background_channel, self._spool, settings, self._heartbeat.contact
+        )
+        self._join = JoinTask(
+            endpoint, definition, study, start,
+            on_joined=self._joined, on_away=self._sender.oracle_is_away,
+            on_refused=lambda error: self._sender.give_up(str(error)),
+        )  # fmt: skip
+        probe = ProbeTask(self._channel, self._circuit)
+        self._background = Background(
+            f"hyperoracle-{study}", (self._join, probe, self._sender, self._heartbeat)
+        )
+        self._background.start()
+
+    @property
+    def id(self) -> str | None:
+        """The job's id at the oracle, None until it has joined."""
+        return None if self._session is None else self._session.started.job_id
+
+    @property
+    def role(self) -> str | None:
+        """The role that the study gave the job, None until it has joined."""
+        return None if self._session is None else self._session.started.role
+
+    @property
+    def key(self) -> str:
+        """The job's key: start a job with the same one to go on after an interruption."""
+        assert self._start.job_key is not None
+        return self._start.job_key
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the job has been finished."""
+        return self._finished
+
+    @property
+    def stats(self) -> JobStats:
+        """What has happened so far."""
+        sender = self._sender
+        errors = (self._counts.last_error, sender.last_error, self._join.last_error)
+        last_error = next((str(error) for error in errors if error is not None), None)
+        return JobStats(
+            **{**asdict(self._counts), "last_error": last_error},
+            joined=self._session is not None,
+            circuit="open" if self._circuit.is_open else "closed",
+            reports_sent=sender.sent,
+            reports_pending=sender.pending,
+            reports_spooled=sender.spilled,
+            reports_dropped=sender.dropped,
+        )
+
+    def wait_until_joined(self, seconds: float) -> bool:
+        """Wait for the oracle to take the job; whether it has.
+
+        Raises:
+            OracleRefused: it will not: the study is defined differently, the token is wrong, …
+            OracleUnreachable: it did not answer in time, and `on_error` is "raise".
+        """
+        self._join.outcome.wait(seconds)
+        if self._join.refusal is not None:
+            raise self._join.refusal
+        if self._settings.on_error == "raise" and self._session is None:
+            raise OracleUnreachable(
+                f"{self._endpoint.url} did not start the job within {seconds} s: "
+                f"{self._join.last_error or 'no answer'}"
+            )
+        return self._session is not None
+
+    def propose(
+        self,
+        *,
+        env_step: int,
+        update_step: int | None = None,
+        signals: Mapping[str, float] | None = None,
+        params: Any = None,
+        grads: Any = None,
+        base_values: Mapping[str, float] | None = None,
+    ) -> Hyperparameters:
+        """The hyperparameters for the update that comes next.
+
+        Args:
+            env_step: environment steps made so far.
+            update_step: policy updates made so far; counted by the job if absent.
+            signals: training signals of the last update, e.g. `approx_kl`, `entropy`; those that
+                are not finite are left out.
+            params: the parameters, where the framework does not update them in place.
+            grads: the last optimiser step's gradients, where the framework does not keep them.
+            base_values: what relative factors multiply at this update, for the record.
+
+        Returns:
+            Values by name; `.source` says whether they are the oracle's, held, or the defaults.
+
+        Raises:
+            OracleError: the oracle could not be asked, only with `on_error="raise"`.
+        """
+        began = time.monotonic()
+        with self._lock:
+            try:
+                self._env_step = int(env_step)
+                metadata = {
+                    "update_step": self._updates if update_step is None else int(update_step),
+                    "env_step": self._env_step,
+                    "signals": _finite(signals),
+                    "base_values": _finite(base_values),
+                }
+                deadline = began + self._settings.propose_deadline_seconds
+                return self._joined_session().decide(metadata, params, grads, deadline)
+            except NoAnswer as reason:
+                return self._fall_back(str(reason), None)
+            except Exception as error:  # not even a bug may stop training
+                if not isinstance(error, OracleError):
+                    self._log_once("propose", error)
+                return self._fall_back(str(error), error)
+            finally:
+                self._updates += 1
+                self._counts.propose_seconds += time.monotonic() - began
+
+    def report(
+        self,
+        episode_returns: Iterable[float],
+        *,
+        env_step: int,
+        phase_return: float | None = None,
+        custom_return: float | None = None,
+    ) -> None:
+        """Tell what the environment phase that just ended brought; it is sent in the background.
+
+        Args:
+            episode_returns: raw, undiscounted returns of the environment episodes that ended in
+                this phase; may be empty. Those that are not finite are dropped and counted.
+            env_step: environment steps made so far.
+            phase_return: raw discounted reward sum per environment over the phase.
+            custom_return: a number of your own, for studies whose return is `custom`.
+        """
+        began = time.monotonic()
+        with self._lock:
+            try:
+                if self._finished:
+                    raise OracleMisconfigured("the job is finished: start another one")
+                self._env_step = int(env_step)
+                report = OutgoingReport(
+                    self._finite_returns(episode_returns),
+                    self._env_step,
+                    self._finite_return(phase_return),
+                    self._finite_return(custom_return),
+                )
+                if self._session is not None:
+                    report.credits = self._session.book.report()
+                self._sender.add(report)
+                self._background.wake()
+            except Exception as error:  # not even a bug may stop training
+                if self._settings.on_error == "raise":
+                    raise
+                self._log_once("report", error)
+            finally:
+                self._counts.report_seconds += time.monotonic() - began
+
+    def finish(self, reason: Reason = "completed") -> JobStats:
+        """Deliver what waits, within `finish_deadline_seconds`, and end the job.
+
+        What cannot be delivered stays on disk; a job that is started with the same key sends it.
+
+        Returns:
+            The final counts; `reports_pending` says what is left.
+
+        Raises:
+            OracleUnreachable: reports are left, only with `on_error="raise"`.
+        """
+        return self._finish(reason, self._settings.finish_deadline_seconds)
+
+    def end(self, seconds: float) -> None:
+        """As `finish`, for a job that was never finished: within so many seconds, never raises."""
+        try:
+            self._finish("interrupted", seconds)
+        except OracleError:
+            return
+
+    def abandon(self) -> None:
+        """Forget a job that could not start."""
+        self._finished = True
+        self._background.stop(0.0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        reason: Reason = "completed"
+        if kind is not None:
+            reason = "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
+        self.finish(reason)
+
+    def _joined_session(self) -> Session:
+        if self._finished:
+            raise NoAnswer("the job is finished")
+        if self._session is None:
+            refusal = self._join.refusal
+            raise NoAnswer("not joined yet" if refusal is None else f"refused: {refusal}")
+        return self._session
+
+    def _fall_back(self, why: str, error: Exception | None) -> Hyperparameters:
+        self._counts.fallbacks += 1
+        if error is not None:
+            self._counts.last_error = why
+        if self._settings.on_error == "raise":
+            raise error if error is not None else OracleUnreachable(why)
+        return Hyperparameters(self._defaults, "default", why=why)
+
+    def _joined(self, started: StartedJob) -> None:
+        """The oracle has taken the job (called in the background).
+
+        Raises:
+            OracleRefused: it wants a hyper-state that this job's tensors cannot give.
+        """
+        try:
+            compressor = make_compressor(started.layout, self._start.tensors)
+        except OracleError as error:
+            raise OracleRefused(str(error), status=422) from None
+        try:
+            self._channel.connect(time.monotonic() + self._settings.request_deadline_seconds)
+        except OracleUnreachable as error:
+            self._circuit.failed(str(error))
+        leftovers = self._leftover_reports(started.job_id)
+        numbered = [r.credits.sequence for r in leftovers if r.credits is not None]
+        last_sequence = max([started.last_sequence, *numbered])
+        book = CreditBook(last_sequence)
+        session = Session(
+            started, Asker(self._channel, started), self._circuit, book, self._counts,
+            source=self._source, compressor=compressor, prefetch=self._prefetch,
+            total_env_steps=self._start.total_env_steps,
+            on_contact=self._heartbeat.contact, on_circuit_open=self._background.wake,
+        )  # fmt: skip
+        with self._lock:
+            previous = None if last_sequence else 0
+            self._sender.join(started.job_id, previous=previous, leftovers=leftovers, book=book)
+            self._heartbeat.start(started.job_id, started.lease_seconds)
+            self._session = session
+
+    def _leftover_reports(self, job_id: str) -> list[OutgoingReport]:
+        """What an earlier process of the same job left on disk."""
+        if self._leftovers is None:
+            return []
+        if self._leftovers.job_id not in (None, job_id):
+            logger.warning(
+                "oracle reports in %s are of job %s, not of %s: dropped",
+                self._spool.path, self._leftovers.job_id, job_id,
+            )  # fmt: skip
+            return []
+        return self._leftovers.reports
+
+    def _finish(self, reason: Reason, seconds: float) -> JobStats:
+        with self._lock:
+            if self._finished:
+                return self.stats
+            self._finished = True
+        deadline = time.monotonic() + seconds
+        self._join.hurry()
+        self._sender.hurry()
+        self._background.wake()
+        delivered = self._sender.wait_until_empty(seconds)
+        if delivered and self._session is not None:
+            self._tell_finished(self._session.started.job_id, reason, deadline)
+        self._background.stop(max(0.5, deadline - time.monotonic()))
+        self._channel.close()
+        self._background_channel.close()
+        self._sender.spill_rest()
+        stats = self.stats
+        if stats.reports_pending:
+            left = (
+                f"{stats.reports_pending} reports could not be delivered and wait in "
+                f"{self._spool.path}: start a job with job_key={self.key!r} to send them"
+            )
+            if self._settings.on_error == "raise":
+                raise OracleUnreachable(left)
+            logger.warning("%s", left)
+        return stats
+
+    def _tell_finished(self, job_id: str, reason: Reason, deadline: float) -> None:
+        finish = FinishJob(env_step=self._env_step, reason=reason)
+        try:
+            with self._endpoint.api() as api:
+                api.finish_job(job_id, finish, max(0.5, deadline - time.monotonic()))
+        except OracleError as error:
+            self._counts.last_error = str(error)
+            logger.warning("the oracle was not told that the job has finished: %s", error)
+
+    def _finite_returns(self, returns: Iterable[float]) -> list[float]:
+        found = [float(value) for value in returns]
+        finite = [value for value in found if math.isfinite(value)]
+        self._counts.non_finite_returns += len(found) - len(finite)
+        return finite
+
+    def _finite_return(self, value: float | None) -> float | None:
+        kept = [] if value is None else self._finite_returns([value])
+        return kept[0] if kept else None
+
+    def _log_once(self, where: str, error: Exception) -> None:
+        if where not in self._told:
+            self._told.add(where)
+            logger.warning("oracle %s failed, training goes on", where, exc_info=error)
+
+
+def _finite(numbers: Mapping[str, float] | None) -> dict[str, float]:
+    found = {name: float(value) for name, value in (numbers or {}).items()}
+    return {name: value for name, value in found.items() if math.isfinite(value)}

@@ -1,0 +1,232 @@
+"""Delivers a job's reports in the background: in order, each until it is acknowledged."""
+
+from __future__ import annotations
+
+import array
+import json
+import logging
+import math
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from hyperoracle_client.circuit import Backoff
+from hyperoracle_client.credits import CreditBook
+from hyperoracle_client.endpoint import exchange, is_passing
+from hyperoracle_client.errors import OracleRefused, OracleUnreachable
+from hyperoracle_client.settings import ClientSettings
+from hyperoracle_client.spool import OutgoingReport, Spool
+from hyperoracle_client.transports import Channel, Request
+from hyperoracle_protocol.codec import BINARY_MEDIA_TYPE, encode_frame
+
+logger = logging.getLogger("hyperoracle_client")
+
+_HEADERS = {"content-type": BINARY_MEDIA_TYPE}
+_UNAUTHORISED = (401, 403)
+
+
+def report_body(report: OutgoingReport) -> bytes:
+    """The binary body of a report."""
+    numbers = array.array("d", report.episode_returns)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    metadata = json.dumps(report.metadata(), separators=(",", ":")).encode()
+    return encode_frame(metadata, "float64", numbers.tobytes())
+
+
+class ReportSender:
+    """A task that sends the reports that wait, the earliest first.
+
+    Reports go one at a time, so none overtakes another. What fails for a passing reason is sent
+    again, with growing pauses, and is on disk meanwhile; the server counts a sequence once. What
+    is refused for good is dropped and counted. The report before it in the chain is filled in
+    when a report is first sent, so that a dropped one leaves no gap.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        spool: Spool,
+        settings: ClientSettings,
+        on_contact: Callable[[], None],
+    ) -> None:
+        """Make a sender that holds its reports back until the job has joined.
+
+        Args:
+            channel: used by the background thread alone.
+            spool: where reports wait while the oracle is away.
+            settings: deadlines, pauses and the queue's capacity.
+            on_contact: called after each acknowledged report.
+        """
+        self._channel = channel
+        self._spool = spool
+        self._settings = settings
+        self._on_contact = on_contact
+        self._backoff = Backoff(settings.circuit_least_seconds, settings.circuit_most_seconds)
+        self._pending: deque[OutgoingReport] = deque()
+        self._lock = threading.Condition()
+        self._job_id: str | None = None
+        self._previous: int | None = 0
+        self._spilled = 0
+        self._away = False
+        self._next_attempt = -math.inf
+        self._refusal: str | None = None
+        self._told: set[str] = set()
+        self.sent = 0
+        self.dropped = 0
+        self.last_error: str | None = None
+
+    @property
+    def pending(self) -> int:
+        """Reports that wait."""
+        return len(self._pending)
+
+    @property
+    def spilled(self) -> int:
+        """How many of them are on disk."""
+        return self._spilled
+
+    def add(self, report: OutgoingReport) -> None:
+        """Take a report; past the queue's capacity it is dropped."""
+        with self._lock:
+            if self._refusal is not None:
+                self._drop_one(self._refusal)
+            elif len(self._pending) >= self._settings.queue_capacity:
+                self._drop_one(f"more than {self._settings.queue_capacity} wait for delivery")
+            else:
+                self._pending.append(report)
+
+    def join(
+        self,
+        job_id: str,
+        *,
+        previous: int | None,
+        leftovers: list[OutgoingReport],
+        book: CreditBook,
+    ) -> None:
+        """The job has joined: reports may go.
+
+        Args:
+            job_id: the job's id.
+            previous: sequence of the last report that the oracle has, None if unknown.
+            leftovers: reports that an earlier process of the same job left on disk.
+            book: gives the reports that have none their sequence and credits.
+        """
+        with self._lock:
+            self._pending.extendleft(reversed(leftovers))
+            for report in self._pending:
+                if report.credits is None:
+                    report.credits = book.report()
+            self._job_id = job_id
+            self._previous = previous
+            self._next_attempt = -math.inf
+        if leftovers or self._spilled:
+            self._write(lambda: self._spool.rewrite(job_id, list(self._pending)))
+            self._spilled = len(self._pending)
+
+    def due(self) -> float:
+        """When to send, or to put on disk what cannot be sent."""
+        if self._away and self._spilled < len(self._pending):
+            return -math.inf
+        if self._job_id is None or not self._pending:
+            return math.inf
+        return self._next_attempt
+
+    def run(self) -> None:
+        """Send the earliest report, or put the waiting ones on disk while the oracle is away."""
+        if self._away and self._spilled < len(self._pending):
+            self._spill()
+            return
+        report = self._pending[0]
+        if not report.fixed:
+            report.previous_report, report.fixed = self._previous, True
+        path = f"/v1/jobs/{self._job_id}/report"
+        request = Request("POST", path, _HEADERS, report_body(report))
+        try:
+            exchange(self._channel, request, self._settings.request_deadline_seconds)
+        except OracleRefused as error:
+            if is_passing(error) or error.status in _UNAUTHORISED:
+                self._retry_later(str(error))
+            else:
+                self._done()
+                self._drop_one(str(error))
+        except OracleUnreachable as error:
+            self._retry_later(str(error))
+        else:
+            assert report.credits is not None
+            self._previous = report.credits.sequence
+            self.sent += 1
+            self._on_contact()
+            self._done()
+
+    def oracle_is_away(self) -> None:
+        """The job cannot join: keep its reports on disk meanwhile."""
+        self._away = True
+
+    def give_up(self, why: str) -> None:
+        """The oracle will not take the job: drop everything, now and later."""
+        with self._lock:
+            self._refusal = why
+            while self._pending:
+                self._pending.popleft()
+                self._drop_one(why)
+            self._lock.notify_all()
+
+    def hurry(self) -> None:
+        """Try again at once, and from now on often: the job is about to end."""
+        self._next_attempt = -math.inf
+        self._backoff = Backoff(self._settings.circuit_least_seconds, 1.0)
+
+    def wait_until_empty(self, seconds: float) -> bool:
+        """Wait until nothing is pending; whether that is so."""
+        with self._lock:
+            return self._lock.wait_for(lambda: not self._pending, seconds)
+
+    def spill_rest(self) -> None:
+        """Put on disk what is pending; the background thread must have ended."""
+        if self._spilled < len(self._pending):
+            self._spill()
+
+    def _done(self) -> None:
+        """The earliest report is settled."""
+        self._backoff.reset()
+        self._next_attempt = -math.inf
+        self._away = False
+        with self._lock:
+            self._pending.popleft()
+            self._spilled = max(0, self._spilled - 1)
+            empty = not self._pending
+            if empty and self._spool.path.exists():
+                self._write(self._spool.clear)
+            if empty:
+                self._lock.notify_all()
+
+    def _retry_later(self, why: str) -> None:
+        self.last_error = why
+        self._away = True
+        self._next_attempt = time.monotonic() + self._backoff.next_pause()
+
+    def _drop_one(self, why: str) -> None:
+        self.dropped += 1
+        self.last_error = why
+        self._log_once("oracle report dropped (later ones only counted): %s", why)
+
+    def _spill(self) -> None:
+        with self._lock:
+            waiting = list(self._pending)
+        fresh = waiting[self._spilled :]
+        self._write(lambda: self._spool.append(self._job_id, fresh))
+        self._spilled = len(waiting)
+
+    def _write(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except OSError as error:
+            self._log_once("oracle reports are kept in memory only, the spool fails: %s", error)
+
+    def _log_once(self, message: str, why: object) -> None:
+        if message not in self._told:
+            self._told.add(message)
+            logger.warning(message, why)

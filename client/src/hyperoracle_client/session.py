@@ -1,0 +1,163 @@
+"""What a job does with an oracle that has taken it: decisions in force, held, prefetched, new."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from hyperoracle_client.asking import Asker
+from hyperoracle_client.circuit import Circuit
+from hyperoracle_client.credits import CreditBook
+from hyperoracle_client.decision import Decision, Hyperparameters
+from hyperoracle_client.errors import DeadlineMissed, OracleError
+from hyperoracle_client.hyper_state import Compressor
+from hyperoracle_client.hyper_state.tensors import TensorSource
+from hyperoracle_client.stats import Counts
+from hyperoracle_protocol.jobs import StartedJob
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+class NoAnswer(Exception):
+    """The oracle need not be asked to know that there is no answer; the message says why."""
+
+
+class Session:
+    """A joined job's proposals. Used by the training thread only.
+
+    Attributes:
+        started: what the oracle said when it took the job.
+        book: hands out sequences, to the job's reports too.
+    """
+
+    def __init__(
+        self,
+        started: StartedJob,
+        asker: Asker,
+        circuit: Circuit,
+        book: CreditBook,
+        counts: Counts,
+        *,
+        source: TensorSource,
+        compressor: Compressor | None,
+        total_env_steps: int,
+        prefetch: bool,
+        on_contact: Callable[[], None],
+        on_circuit_open: Callable[[], None],
+    ) -> None:
+        """Begin a session.
+
+        Args:
+            started: the oracle's answer to the job's start.
+            asker: makes the calls.
+            circuit: says whether calls may be made.
+            book: keeps the sequences.
+            counts: counted up here.
+            source: the job's tensors.
+            compressor: makes hyper-states; None where the study wants none.
+            total_env_steps: the job's planned length.
+            prefetch: whether each update uses the answer to the previous update's question.
+            on_contact: called after each answer.
+            on_circuit_open: called after each failure, once the circuit is open.
+        """
+        self.started = started
+        self.book = book
+        self._asker = asker
+        self._circuit = circuit
+        self._counts = counts
+        self._source = source
+        self._compressor = compressor
+        self._total_env_steps = total_env_steps
+        self._prefetch = prefetch
+        self._on_contact = on_contact
+        self._on_circuit_open = on_circuit_open
+        self._decision: Decision | None = None
+        self._is_prefetched = False
+
+    def decide(
+        self, metadata: Mapping[str, Any], params: Any, grads: Any, deadline: float
+    ) -> Hyperparameters:
+        """The hyperparameters for one update: of a held decision, a prefetched or a new one.
+
+        Args:
+            metadata: the protocol's `ProposeMetadata` but for its sequences and signature.
+            params: see `Job.propose`.
+            grads: see `Job.propose`.
+            deadline: on the monotonic clock.
+
+        Raises:
+            NoAnswer: the circuit is open, or the hyper-state is not finite.
+            OracleError: the call failed; its sequence is marked as not applied.
+        """
+        if self._decision is not None and self._decision.is_in_force(metadata["env_step"]):
+            self._counts.held += 1
+        else:
+            if self._circuit.is_open:
+                raise NoAnswer("the circuit is open")
+            if not self._is_prefetched:
+                self._begin(metadata, params, grads, deadline)
+            self._decision = self._complete(deadline)
+            self._counts.proposals += 1
+        values = self._decision.use()
+        if self._prefetch and self._decision.ends_with_this_update:
+            self._begin_prefetch(metadata, params, grads, deadline)
+        return values
+
+    def _begin(self, metadata: Mapping[str, Any], params: Any, grads: Any, deadline: float) -> None:
+        """Compress and send a proposal's request."""
+        features = self._features(metadata, params, grads)
+        sequence, not_applied = self.book.issue()
+        fields = {**metadata, "not_applied": not_applied}
+        try:
+            self._asker.begin(sequence, fields, features, deadline)
+        except OracleError as error:
+            self._failed(error)
+            raise
+
+    def _complete(self, deadline: float) -> Decision:
+        """Receive the answer to the request that was begun."""
+        self._is_prefetched = False
+        try:
+            decision = self._asker.complete(deadline)
+        except OracleError as error:
+            self._failed(error)
+            raise
+        self.book.settle(applied=True)
+        self._circuit.succeeded()
+        self._on_contact()
+        return decision
+
+    def _begin_prefetch(
+        self, metadata: Mapping[str, Any], params: Any, grads: Any, deadline: float
+    ) -> None:
+        """Ask for the next update already now; a failure shows at the next update."""
+        try:
+            self._begin(metadata, params, grads, deadline)
+            self._is_prefetched = True
+        except (OracleError, NoAnswer) as error:
+            self._counts.last_error = str(error)
+
+    def _features(
+        self, metadata: Mapping[str, Any], params: Any, grads: Any
+    ) -> npt.NDArray[np.generic] | None:
+        if self._compressor is None:
+            return None
+        features = self._compressor.compress(
+            self._source.parameters(params),
+            self._source.gradients(grads),
+            metadata["signals"],
+            min(1.0, metadata["env_step"] / self._total_env_steps),
+        )
+        if features is None:
+            self._counts.non_finite_hyper_states += 1
+            raise NoAnswer("weights or gradients are not finite")
+        return features
+
+    def _failed(self, error: OracleError) -> None:
+        self.book.settle(applied=False)
+        if isinstance(error, DeadlineMissed):
+            self._counts.late += 1
+        self._circuit.failed(str(error))
+        self._on_circuit_open()

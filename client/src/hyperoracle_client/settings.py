@@ -1,0 +1,129 @@
+"""The client's settings: argument > environment > file > default.
+
+The environment variable of a setting is `HYPERORACLE_` and its name in capitals. Files are TOML
+with the same names: `hyperoracle.toml` in the working directory, then
+`~/.config/hyperoracle/client.toml` (or below `XDG_CONFIG_HOME`).
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from hyperoracle_client.errors import OracleMisconfigured, one_line
+
+ENVIRONMENT_PREFIX = "HYPERORACLE_"
+EMBEDDED_SCHEME = "embedded:"
+
+
+def default_spool_directory() -> Path:
+    """Where undelivered reports wait: `hyperoracle/spool` in the user's state directory."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "hyperoracle" / "spool"
+
+
+class ClientSettings(BaseModel):
+    """Everything about the client that can be set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field(
+        "http://127.0.0.1:8080",
+        description="Where the oracle is: http://host:port, https://host, or embedded:path.",
+    )
+    token: str | None = Field(None, description="The access token, if the oracle asks for one.")
+    on_error: Literal["default", "raise"] = Field(
+        "default",
+        description="default: a job goes on with its default values. raise: it raises instead.",
+    )
+    propose_deadline_seconds: float = Field(
+        0.05, gt=0, le=60, description="propose returns within this time."
+    )
+    start_deadline_seconds: float = Field(
+        2.0, ge=0, le=60, description="start_job waits so long for the oracle, then begins alone."
+    )
+    request_deadline_seconds: float = Field(
+        10.0, gt=0, le=600, description="Any call that training does not wait for may take so long."
+    )
+    finish_deadline_seconds: float = Field(
+        10.0, ge=0, le=600, description="finish waits so long for reports to be delivered."
+    )
+    circuit_least_seconds: float = Field(
+        0.5, gt=0, le=3600, description="After a failure the oracle is left alone for so long."
+    )
+    circuit_most_seconds: float = Field(
+        30.0, gt=0, le=3600, description="The pause doubles with each failure up to this."
+    )
+    spool_directory: Path = Field(
+        default_factory=default_spool_directory,
+        description="Reports that cannot be delivered are kept here, one file per job.",
+    )
+    queue_capacity: int = Field(
+        10_000, ge=1, description="Reports that may wait for delivery; more are dropped."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        if not url.startswith(("http://", "https://", EMBEDDED_SCHEME)):
+            raise ValueError(f"expected http://…, https://… or embedded:path, got {url!r}")
+        return url.rstrip("/")
+
+    @property
+    def embedded_path(self) -> str | None:
+        """The store's path of an `embedded:` url, None for a remote oracle."""
+        if not self.url.startswith(EMBEDDED_SCHEME):
+            return None
+        return self.url.removeprefix(EMBEDDED_SCHEME)
+
+
+def load_settings(arguments: Mapping[str, Any] | None = None) -> ClientSettings:
+    """The settings in force.
+
+    Args:
+        arguments: what the program itself sets; a None counts as not set.
+
+    Raises:
+        OracleMisconfigured: a value that cannot work, naming its source.
+    """
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    given = {k: v for k, v in (arguments or {}).items() if v is not None}
+    for source, found in (*_files(), ("the environment", _environment()), ("the call", given)):
+        unknown = sorted(found.keys() - ClientSettings.model_fields.keys())
+        if unknown:
+            raise OracleMisconfigured(
+                f"expected settings among {sorted(ClientSettings.model_fields)}, got "
+                f"{unknown} in {source}"
+            )
+        values.update(found)
+        sources.update(dict.fromkeys(found, source))
+    try:
+        return ClientSettings(**values)
+    except ValidationError as error:
+        culprit = str(error.errors()[0]["loc"][0])
+        raise OracleMisconfigured(f"{one_line(error)} (from {sources[culprit]})") from None
+
+
+def _environment() -> dict[str, str]:
+    names = {f"{ENVIRONMENT_PREFIX}{name.upper()}": name for name in ClientSettings.model_fields}
+    return {name: os.environ[key] for key, name in names.items() if os.environ.get(key)}
+
+
+def _files() -> list[tuple[str, dict[str, Any]]]:
+    """The settings files that exist, the weakest first."""
+    config = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    found = []
+    for path in (Path(config) / "hyperoracle" / "client.toml", Path("hyperoracle.toml")):
+        try:
+            found.append((str(path), tomllib.loads(path.read_text(encoding="utf-8"))))
+        except FileNotFoundError:
+            continue
+        except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
+            raise OracleMisconfigured(f"expected TOML in {path}: {error}") from None
+    return found

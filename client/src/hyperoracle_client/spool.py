@@ -1,0 +1,146 @@
+"""Reports on disk that could not be delivered: one file per job, removed once they are.
+
+The file is JSON lines. The first names the study, the job's key and (once known) its id; each
+other line is a report, without `sequence` and credits if the job had not joined its oracle yet.
+A torn last line (the process died while it wrote) is ignored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hyperoracle_client.credits import ReportCredits
+
+logger = logging.getLogger("hyperoracle_client")
+
+SUFFIX = ".jsonl"
+
+
+@dataclass(slots=True)
+class OutgoingReport:
+    """A report on its way to the oracle.
+
+    Attributes:
+        episode_returns: raw returns of the environment episodes that ended, finite.
+        env_step: the job's environment steps so far.
+        phase_return: raw discounted reward sum per environment, if given.
+        custom_return: the user's own number, if given.
+        credits: its sequence and what it credits; None until the job has joined.
+        previous_report: the sequence of the report before it, 0 if none, None if unknown.
+        fixed: whether an attempt was made to send it: from then on its body stays the same.
+    """
+
+    episode_returns: list[float]
+    env_step: int
+    phase_return: float | None = None
+    custom_return: float | None = None
+    credits: ReportCredits | None = None
+    previous_report: int | None = None
+    fixed: bool = False
+
+    def metadata(self) -> dict[str, Any]:
+        """The protocol's `ReportMetadata` of a report whose credits are known."""
+        assert self.credits is not None
+        metadata: dict[str, Any] = {**self.credits._asdict(), "env_step": self.env_step}
+        for name in ("phase_return", "custom_return", "previous_report"):
+            if (value := getattr(self, name)) is not None:
+                metadata[name] = value
+        return metadata
+
+
+@dataclass(slots=True)
+class SpooledJob:
+    """What a spool file holds."""
+
+    study: str
+    job_key: str
+    job_id: str | None = None
+    reports: list[OutgoingReport] = field(default_factory=list)
+
+
+class Spool:
+    """The spool file of one job."""
+
+    def __init__(self, directory: Path, study: str, job_key: str) -> None:
+        digest = hashlib.sha256(job_key.encode()).hexdigest()[:16]
+        self.path = directory / f"{study}.{digest}{SUFFIX}"
+        self._header = {"study": study, "job_key": job_key}
+
+    def load(self) -> SpooledJob | None:
+        """What an earlier process left, None if nothing.
+
+        A file that cannot be understood is put aside, with the ending `.damaged`.
+        """
+        try:
+            return read_spool(self.path)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            aside = self.path.with_suffix(".damaged")
+            logger.warning("oracle reports in %s cannot be read: %s", aside, error)
+            with contextlib.suppress(OSError):
+                self.path.replace(aside)
+            return None
+
+    def append(self, job_id: str | None, reports: Iterable[OutgoingReport]) -> None:
+        """Add reports; begins the file if there is none.
+
+        Raises:
+            OSError: the disk is full, or the directory cannot be written.
+        """
+        self._append_to(self.path, job_id, reports)
+
+    def rewrite(self, job_id: str | None, reports: Iterable[OutgoingReport]) -> None:
+        """Replace the file's contents, all or nothing.
+
+        Raises:
+            OSError: the disk is full, or the directory cannot be written.
+        """
+        fresh = self.path.with_suffix(".new")
+        fresh.unlink(missing_ok=True)
+        self._append_to(fresh, job_id, reports)
+        fresh.replace(self.path)
+
+    def clear(self) -> None:
+        """Remove the file."""
+        self.path.unlink(missing_ok=True)
+
+    def _append_to(self, path: Path, job_id: str | None, reports: Iterable[OutgoingReport]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            if file.tell() == 0:
+                file.write(json.dumps({**self._header, "job_id": job_id}) + "\n")
+            for report in reports:
+                file.write(_line(report))
+
+
+def read_spool(path: Path) -> SpooledJob:
+    """Read a spool file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError, KeyError, TypeError: it is no spool file.
+    """
+    header, *lines = path.read_text(encoding="utf-8").splitlines()
+    spooled = SpooledJob(**json.loads(header))
+    for line in lines:
+        try:
+            fields = json.loads(line)
+        except json.JSONDecodeError:
+            break
+        if fields["credits"] is not None:
+            fields["credits"] = ReportCredits(*fields["credits"])
+        spooled.reports.append(OutgoingReport(**fields))
+    return spooled
+
+
+def _line(report: OutgoingReport) -> str:
+    fields = {name: getattr(report, name) for name in OutgoingReport.__slots__}
+    return json.dumps(fields, separators=(",", ":")) + "\n"

@@ -1,0 +1,177 @@
+"""The background tasks of a job beside its reports: joining, probing, keeping the lease."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+
+from hyperoracle_client.circuit import Backoff, Circuit
+from hyperoracle_client.endpoint import Endpoint, exchange, is_passing
+from hyperoracle_client.errors import OracleError, OracleRefused, OracleUnreachable
+from hyperoracle_client.transports import Channel, Request
+from hyperoracle_protocol.jobs import StartedJob, StartJob
+from hyperoracle_protocol.studies import StudyDefinition
+
+logger = logging.getLogger("hyperoracle_client")
+
+PROBE_SECONDS = 2.0
+"""A probe that takes longer has failed."""
+
+
+class JoinTask:
+    """Starts the job at its oracle, trying until the oracle can be reached.
+
+    Attributes:
+        outcome: set once the job has joined, or was refused for good.
+        refusal: why the oracle will not have the job.
+        last_error: the latest failure.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        definition: StudyDefinition,
+        study: str,
+        job: StartJob,
+        *,
+        on_joined: Callable[[StartedJob], None],
+        on_away: Callable[[], None],
+        on_refused: Callable[[OracleRefused], None],
+    ) -> None:
+        """Make the task.
+
+        Args:
+            endpoint: the oracle.
+            definition: the study's.
+            study: its name.
+            job: the job to start.
+            on_joined: called once, when the oracle has taken the job; may refuse the answer.
+            on_away: called after each attempt that the oracle did not answer.
+            on_refused: called once, when the oracle will not have the job.
+        """
+        self._endpoint = endpoint
+        self._definition = definition
+        self._study = study
+        self._job = job
+        self._on_joined = on_joined
+        self._on_away = on_away
+        self._on_refused = on_refused
+        settings = endpoint.settings
+        self._backoff = Backoff(settings.circuit_least_seconds, settings.circuit_most_seconds)
+        self._due = -math.inf
+        self.outcome = threading.Event()
+        self.refusal: OracleRefused | None = None
+        self.last_error: OracleError | None = None
+
+    def due(self) -> float:
+        """When to try."""
+        return self._due
+
+    def run(self) -> None:
+        """Try once."""
+        try:
+            with self._endpoint.api() as api:
+                api.put_study(self._study, self._definition)
+                started = api.start_job(self._study, self._job)
+            self._on_joined(started)
+        except OracleRefused as error:
+            if is_passing(error):
+                self._later(error)
+            else:
+                self._due = math.inf
+                self.refusal = self.last_error = error
+                logger.warning("the oracle refuses the job, it keeps its defaults: %s", error)
+                self._on_refused(error)
+                self.outcome.set()
+        except OracleUnreachable as error:
+            self._later(error)
+        else:
+            self._due = math.inf
+            self.outcome.set()
+
+    def hurry(self) -> None:
+        """Try again at once, unless the outcome is known."""
+        if self._due < math.inf:
+            self._due = -math.inf
+
+    def _later(self, error: OracleError) -> None:
+        if self.last_error is None:
+            logger.warning("the job begins on its defaults and joins when it can: %s", error)
+        self.last_error = error
+        self._due = time.monotonic() + self._backoff.next_pause()
+        self._on_away()
+
+
+class ProbeTask:
+    """While the circuit is open: asks now and then whether the oracle answers again.
+
+    It uses the channel of the proposals, which the training thread leaves alone meanwhile; so the
+    first proposal after a recovery finds a connection that works.
+    """
+
+    def __init__(self, channel: Channel, circuit: Circuit) -> None:
+        self._channel = channel
+        self._circuit = circuit
+
+    def due(self) -> float:
+        """When the circuit's pause ends."""
+        return self._circuit.retry_at
+
+    def run(self) -> None:
+        """Probe once."""
+        try:
+            self._channel.connect(time.monotonic() + PROBE_SECONDS)
+            exchange(self._channel, Request("GET", "/livez"), PROBE_SECONDS)
+        except OracleError:
+            self._channel.close()
+            self._circuit.probe_failed()
+        else:
+            self._circuit.probe_succeeded()
+
+
+class HeartbeatTask:
+    """Keeps the job's lease while it makes no other call."""
+
+    def __init__(self, channel: Channel, seconds: float, env_step: Callable[[], int]) -> None:
+        """Make the task.
+
+        Args:
+            channel: used by the background thread alone.
+            seconds: for each attempt.
+            env_step: the job's environment steps so far.
+        """
+        self._channel = channel
+        self._seconds = seconds
+        self._env_step = env_step
+        self._path: str | None = None
+        self._period = math.inf
+        self._last_contact = 0.0
+
+    def start(self, job_id: str, lease_seconds: float) -> None:
+        """The job has joined: three heartbeats per lease from now on."""
+        self._path = f"/v1/jobs/{job_id}/heartbeat"
+        self._period = max(lease_seconds / 3, 0.05)
+        self.contact()
+
+    def contact(self) -> None:
+        """Another call has reached the oracle: no heartbeat is needed for a while."""
+        self._last_contact = time.monotonic()
+
+    def due(self) -> float:
+        """A period after the last contact."""
+        return self._last_contact + self._period
+
+    def run(self) -> None:
+        """Send one; a failure waits for the next."""
+        assert self._path is not None
+        body = json.dumps({"env_step": self._env_step()}).encode()
+        request = Request("POST", self._path, {"content-type": "application/json"}, body)
+        self.contact()
+        try:
+            exchange(self._channel, request, self._seconds)
+        except OracleError as error:
+            logger.debug("oracle heartbeat failed: %s", error)

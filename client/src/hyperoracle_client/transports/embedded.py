@@ -1,0 +1,70 @@
+"""An oracle inside this process, which the server distribution provides as an entry point."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+
+from hyperoracle_client.errors import OracleError, OracleMisconfigured, OracleUnreachable
+from hyperoracle_client.transports import Request, Response, Transport
+
+ENTRY_POINT_GROUP = "hyperoracle.transports"
+
+
+def open_embedded(path: str) -> Transport:
+    """Open the embedded oracle whose store is the file `path`.
+
+    Raises:
+        OracleMisconfigured: the server distribution is not installed, or the store cannot be
+            opened (another process owns it, another version wrote it).
+    """
+    found = list(entry_points(group=ENTRY_POINT_GROUP, name="embedded"))
+    if not found:
+        raise OracleMisconfigured(
+            "an embedded oracle needs the server distribution: install hyperoracle-server, "
+            "or point Oracle at a running one"
+        )
+    try:
+        open_transport = found[0].load()
+    except ImportError as error:
+        raise OracleMisconfigured(
+            f"hyperoracle-server cannot be imported ({error}): reinstall it, "
+            "or point Oracle at a running one"
+        ) from error
+    try:
+        transport: Transport = open_transport(path)
+    except OracleError:
+        raise
+    except Exception as error:  # the server's errors are its own; here they become one line
+        raise OracleMisconfigured(f"cannot open the oracle at {path!r}: {error}") from error
+    return transport
+
+
+class EmbeddedChannel:
+    """A `Channel` that calls an embedded oracle in the caller's thread; deadlines do not apply."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._response: Response | None = None
+
+    def connect(self, deadline: float) -> None:
+        """Nothing to do: it is in this process."""
+
+    def begin(self, request: Request, deadline: float) -> None:  # noqa: ARG002 - Channel's signature
+        """Make the call and keep its answer."""
+        self._response = None
+        try:
+            answer = self._transport.handle(*request)
+        except Exception as error:  # whatever breaks inside the oracle must not reach training
+            raise OracleUnreachable(f"the embedded oracle failed: {error!r}") from error
+        self._response = Response(*answer)
+
+    def complete(self, deadline: float) -> Response:  # noqa: ARG002 - Channel's signature
+        """The kept answer."""
+        response, self._response = self._response, None
+        if response is None:
+            raise OracleUnreachable("no request was begun")
+        return response
+
+    def close(self) -> None:
+        """Forget an answer that nobody fetched."""
+        self._response = None

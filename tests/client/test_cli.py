@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hyperoracle_client import Choice, Oracle, cli
+from hyperoracle_client.spool import OutgoingReport, Spool
+
+SPACE = {"clip_range": Choice([0.1, 0.2, 0.3], default=0.2)}
+UNREACHABLE = "http://127.0.0.1:9"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The url of an embedded oracle in which one job has run."""
+    directory = tmp_path_factory.mktemp("cli")
+    url = f"embedded:{directory / 'oracle.db'}"
+    with Oracle(url, spool_directory=directory / "spool", on_error="raise") as oracle:
+        job = oracle.start_job(
+            study="s", space=SPACE, strategy="random", total_env_steps=100, metadata={"seed": "3"}
+        )
+        for update in range(5):
+            job.propose(env_step=update)
+            job.report([float(update)], env_step=update + 1)
+        job.finish()
+    return url
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = cli.main(list(arguments))
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    code, out, _ = run(capsys, *arguments, "--json")
+    assert code == 0
+    return json.loads(out)
+
+
+def test_help_names_every_command_without_importing_torch() -> None:
+    code = (
+        "import sys; from hyperoracle_client.cli import main\n"
+        "try: main(['--help'])\n"
+        "finally: print(sorted(set(sys.modules) & {'torch', 'httpx', 'fastapi'}))"
+    )
+    command = [sys.executable, "-c", code]
+    printed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    for name in ("study", "job", "memory", "explain", "export", "doctor"):
+        assert f"\n    {name} " in printed
+    assert "Create, list, show or delete studies." in printed
+    assert printed.splitlines()[-1] == "[]"
+
+
+def test_wrong_usage_exits_with_2() -> None:
+    for arguments in (["nonsense"], [], ["study"], ["study", "show"]):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(arguments)
+        assert caught.value.code == 2
+
+
+def test_the_asked_command_is_found_behind_options() -> None:
+    assert cli.asked_command(["--url", "job", "--json", "study", "list"]) == "study"
+    assert cli.asked_command(["--help"]) is None
+
+
+def test_an_unreachable_oracle_is_one_line_and_exit_code_1(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, out, err = run(capsys, "--url", UNREACHABLE, "study", "list")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert f"no oracle answers at {UNREACHABLE}" in err
+
+
+def test_a_distribution_that_does_not_import_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = EntryPoint("broken", "no_such_module.at_all:register", cli.COMMANDS_GROUP)
+    monkeypatch.setattr(cli, "entry_points", lambda group: [broken])
+    code, _, err = run(capsys, "broken")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "'broken' cannot be run" in err
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    assert "not available" in capsys.readouterr().out
+
+
+def test_studies_are_created_listed_shown_and_deleted(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    url = f"embedded:{tmp_path / 'oracle.db'}"
+    as_toml, as_json = tmp_path / "definition.toml", tmp_path / "definition.json"
+    as_toml.write_text('strategy = {name = "random"}\nseed = 4\n[space.clip]\ntype = "values"\n'
+                       "values = [0.1, 0.2]\ndefault = 0.2\n")  # fmt: skip
+    space = {"clip": {"type": "values", "values": [0.1, 0.2], "default": 0.2}}
+    as_json.write_text(json.dumps({"strategy": {"name": "random"}, "seed": 4, "space": space}))
+    assert run(capsys, "--url", url, "study", "create", "one", str(as_toml))[0] == 0
+    confirmed = run_json(capsys, "--url", url, "study", "create", "one", str(as_json))
+    assert confirmed["seed"] == 4
+    shown = run(capsys, "--url", url, "study", "show", "one")[1]
+    assert "clip            values      0.2  0.1 0.2" in shown
+    assert [s["name"] for s in run_json(capsys, "study", "list", "--url", url)["studies"]] == [
+        "one"
+    ]
+    code, _, err = run(capsys, "--url", url, "study", "delete", "two", "--yes")
+    assert (code, "study_not_found" in err) == (1, True)
+    assert run(capsys, "--url", url, "study", "delete", "one", "--yes")[0] == 0
+    assert run_json(capsys, "--url", url, "study", "list")["studies"] == []
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"space": {"x": {"type": "float"}}}'])
+def test_a_file_that_is_no_definition_is_told_in_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str
+) -> None:
+    path = tmp_path / "definition.json"
+    path.write_text(text)
+    code, _, err = run(capsys, "--url", UNREACHABLE, "study", "create", "x", str(path))
+    assert (code, err.count("\n")) == (1, 1)
+    assert str(path) in err
+
+
+def test_jobs_are_listed_and_shown(capsys: pytest.CaptureFixture[str], store: str) -> None:
+    job = run_json(capsys, "--url", store, "job", "list", "s")["jobs"][-1]
+    assert (job["status"], job["proposals"], job["reports"]) == ("finished", 5, 5)
+    table = run(capsys, "--url", store, "job", "list", "s")[1]
+    assert table.splitlines()[0].split()[:3] == ["job", "status", "role"]
+    assert job["job_id"] in table
+    assert "seed=3" in run(capsys, "--url", store, "job", "show", job["job_id"])[1]
+
+
+def test_a_study_without_a_memory_has_an_empty_page(
+    capsys: pytest.CaptureFixture[str], store: str
+) -> None:
+    assert run_json(capsys, "--url", store, "memory", "s", "--limit", "3")["entries"] == []
+    assert run(capsys, "--url", store, "memory", "s")[0] == 0
+
+
+def test_a_schedule_is_exported_as_csv_and_json(
+    capsys: pytest.CaptureFixture[str], store: str, tmp_path: Path
+) -> None:
+    lines = run(capsys, "--url", store, "export", "s")[1].splitlines()
+    assert len(lines) >= 6  # a line of names, and one for each proposal
+    assert "clip_range" in lines[0].split(",")
+    path = tmp_path / "schedule.json"
+    assert run(capsys, "--url", store, "export", "s", "--output", str(path))[0] == 0
+    rows = json.loads(path.read_text())["rows"]
+    assert [row["env_step"] for row in rows[:5]] == [0, 1, 2, 3, 4]
+    code, _, err = run(capsys, "--url", store, "export", "s", "--output", "/no/such/place.csv")
+    assert (code, err.count("\n")) == (1, 1)
+
+
+def test_a_proposal_is_explained(capsys: pytest.CaptureFixture[str], store: str) -> None:
+    with Oracle(store) as oracle:
+        job = oracle.start_job(study="s", space=SPACE, strategy="random", total_env_steps=100)
+        proposal = job.propose(env_step=0)
+    found = run_json(capsys, "--url", store, "explain", proposal.proposal_id)
+    assert found["proposal_id"] == proposal.proposal_id
+    assert found["job_id"] == job.id
+    text = run(capsys, "--url", store, "explain", proposal.proposal_id)[1]
+    assert text.startswith(found["why"])
+
+
+class TestDoctor:
+    def test_a_healthy_client_is_told_so(
+        self, capsys: pytest.CaptureFixture[str], store: str
+    ) -> None:
+        findings = run_json(capsys, "--url", store, "doctor")
+        assert [finding["check"] for finding in findings] == [
+            "installed", "settings", "spool", "reachable", "protocol", "ready", "authorised",
+        ]  # fmt: skip
+        assert all(finding["ok"] for finding in findings)
+
+    def test_an_unreachable_oracle_and_waiting_reports_come_with_remedies(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        spool = Spool(tmp_path / "state" / "hyperoracle" / "spool", "s", "key-of-it")
+        spool.append("j", [OutgoingReport([1.0], 1)])
+        code, out, _ = run(capsys, "--url", UNREACHABLE, "doctor")
+        assert code == 1
+        assert "1 of s (job_key key-of-it)" in out
+        assert "hyperoracle serve" in out
+        assert sum(line.startswith("FAIL") for line in out.splitlines()) == 2
+
+    def test_a_wrong_setting_is_found(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HYPERORACLE_URL", "nowhere")
+        code, out, _ = run(capsys, "doctor")
+        assert code == 1
+        assert "FAIL  settings" in out

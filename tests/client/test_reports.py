@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from client.conftest import eventually
+from client.scripted_oracle import (
+    ScriptedOracle,
+    answer_then_lose_it,
+    break_the_connection,
+    garbage,
+    hang,
+    refuse,
+    reply_with,
+)
+
+from hyperoracle_client import Job, OracleUnreachable
+from hyperoracle_client.spool import read_spool
+
+QUICK = {"circuit_least_seconds": 0.001, "circuit_most_seconds": 0.01}
+KEY = "a-key-of-its-own"
+
+Start = Callable[..., Job]
+
+
+def spool_file(tmp_path: Path) -> Path:
+    (path,) = (tmp_path / "spool").glob("*.jsonl")
+    return path
+
+
+def test_a_report_brings_everything_and_says_what_it_credits(
+    server: ScriptedOracle, start: Start
+) -> None:
+    job = start()
+    job.report([1.0, -2.5], env_step=100, phase_return=0.5)
+    job.propose(env_step=100)
+    job.propose(env_step=100)
+    job.report([], env_step=200, custom_return=3.0)
+    server.wait_for("report", 2)
+    (first, returns, _), (second, none, _) = server.of("report")
+    np.testing.assert_array_equal(returns, [1.0, -2.5])
+    assert (first.sequence, first.credits_through, first.previous_report) == (1, 0, 0)
+    assert (first.env_step, first.phase_return, first.custom_return) == (100, 0.5, None)
+    assert (second.sequence, second.credits_through, second.credits_after) == (4, 3, 0)
+    assert (second.previous_report, second.custom_return) == (1, 3.0)
+    assert len(none) == 0
+
+
+def test_returns_that_are_not_finite_are_dropped_and_counted(
+    server: ScriptedOracle, start: Start
+) -> None:
+    job = start()
+    job.report([1.0, float("nan"), float("-inf")], env_step=1, phase_return=float("nan"))
+    server.wait_for("report", 1)
+    message, returns, _ = server.of("report")[0]
+    assert (list(returns), message.phase_return) == ([1.0], None)
+    assert job.stats.non_finite_returns == 3
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [answer_then_lose_it, break_the_connection, garbage, refuse(503, "overloaded"),
+     reply_with(b"busy", 429), refuse(401)],
+)  # fmt: skip
+def test_each_report_counts_once_and_in_order_whatever_happens_on_the_way(
+    server: ScriptedOracle, start: Start, behaviour: Callable
+) -> None:
+    job = start(QUICK)
+    server.script["report"].extend([behaviour, behaviour, behaviour])
+    for n in range(5):
+        job.report([float(n)], env_step=n)
+        server.script["report"].append(behaviour)
+    stats = job.finish()
+    assert (stats.reports_sent, stats.reports_pending, stats.reports_dropped) == (5, 0, 0)
+    assert sorted(server.accepted) == [1, 2, 3, 4, 5]  # each with one body, or it would conflict
+    first_arrivals = list(dict.fromkeys(m.sequence for m, _, _ in server.of("report")))
+    assert first_arrivals == [1, 2, 3, 4, 5]
+
+
+def test_a_report_that_is_refused_is_dropped_and_leaves_no_gap(
+    server: ScriptedOracle, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = start()
+    with caplog.at_level(logging.WARNING, "hyperoracle_client"):
+        job.report([1.0], env_step=1)
+        server.wait_for("report", 1)
+        server.script["report"].extend([refuse(422), refuse(422)])
+        for n in range(2, 5):
+            job.report([1.0], env_step=n)
+        stats = job.finish()
+    assert (stats.reports_sent, stats.reports_dropped) == (2, 2)
+    chain = [(m.sequence, m.previous_report) for m, _, _ in server.of("report")]
+    assert chain == [(1, 0), (2, 1), (3, 1), (4, 1)]
+    assert sum("dropped" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_more_reports_than_may_wait_are_dropped_and_counted(
+    server: ScriptedOracle, start: Start
+) -> None:
+    server.always["report"] = refuse(503, "overloaded")
+    job = start({**QUICK, "queue_capacity": 3, "finish_deadline_seconds": 0.05})
+    for n in range(10):
+        job.report([1.0], env_step=n)
+    assert (job.stats.reports_pending, job.stats.reports_dropped) == (3, 7)
+    assert "more than 3 wait" in job.stats.last_error or "overloaded" in job.stats.last_error
+
+
+def test_reporting_never_waits(server: ScriptedOracle, start: Start) -> None:
+    server.always["report"] = hang
+    job = start({"request_deadline_seconds": 0.5, "finish_deadline_seconds": 0.05})
+    for n in range(100):
+        job.report([1.0], env_step=n)
+    assert job.stats.report_seconds < 0.05
+
+
+class TestSpool:
+    def test_what_waits_is_on_disk_while_the_oracle_is_away_and_gone_when_delivered(
+        self, server: ScriptedOracle, start: Start, tmp_path: Path
+    ) -> None:
+        job = start(QUICK, job_key=KEY)
+        server.die()
+        for n in range(3):
+            job.report([float(n)], env_step=n)
+        eventually(lambda: job.stats.reports_spooled == 3)
+        spooled = read_spool(spool_file(tmp_path))
+        assert (spooled.study, spooled.job_key, spooled.job_id) == ("s", KEY, "j1")
+        assert [report.episode_returns for report in spooled.reports] == [[0.0], [1.0], [2.0]]
+        server.come_back()
+        eventually(lambda: job.stats.reports_pending == 0)
+        assert not list((tmp_path / "spool").iterdir())
+        assert sorted(server.accepted) == [1, 2, 3]
+
+    def test_a_resumed_job_sends_what_its_first_process_could_not(
+        self, server: ScriptedOracle, start: Start, tmp_path: Path
+    ) -> None:
+        first = start({**QUICK, "finish_deadline_seconds": 0.05}, job_key=KEY)
+        first.propose(env_step=0)
+        first.report([1.0], env_step=10)
+        server.wait_for("report", 1)
+        eventually(lambda: first.stats.reports_pending == 0)
+        server.script["report"].append(answer_then_lose_it)  # the oracle has 3, and dies
+        first.propose(env_step=10)
+        first.report([2.0], env_step=20)
+        server.wait_for("report", 2)
+        server.die()
+        first.report([3.0], env_step=30)
+        assert first.finish().reports_pending == 2
+
+        server.come_back()
+        server.last_sequence = 4
+        second = start(QUICK, job_key=KEY)
+        second.propose(env_step=30)
+        second.report([4.0], env_step=40)
+        assert second.finish().reports_pending == 0
+        wire = {m.sequence: m for m, _, _ in server.of("report")}
+        assert sorted(wire) == [2, 4, 5, 7]
+        assert (wire[5].credits_after, wire[5].credits_through) == (3, 3)
+        assert (wire[5].previous_report, wire[7].previous_report) == (4, 5)
+        assert (wire[7].credits_after, wire[7].credits_through) == (5, 6)
+        assert not list((tmp_path / "spool").iterdir())
+
+    def test_reports_of_a_process_that_never_joined_are_sent_by_the_next(
+        self, server: ScriptedOracle, start: Start
+    ) -> None:
+        server.die()
+        alone = {**QUICK, "start_deadline_seconds": 0.02, "finish_deadline_seconds": 0.02}
+        first = start(alone, job_key=KEY)
+        first.report([1.0], env_step=10)
+        assert first.finish().reports_pending == 1
+        server.come_back()
+        second = start(QUICK, job_key=KEY)
+        second.report([2.0], env_step=20)
+        second.finish()
+        assert [(m.sequence, m.previous_report, list(r)) for m, r, _ in server.of("report")] == [
+            (1, 0, [1.0]),
+            (2, 1, [2.0]),
+        ]
+
+    def test_reports_of_another_job_are_not_sent(
+        self, server: ScriptedOracle, start: Start, tmp_path: Path
+    ) -> None:
+        first = start({**QUICK, "finish_deadline_seconds": 0.02}, job_key=KEY)
+        server.die()
+        first.report([1.0], env_step=10)
+        first.finish()
+        path = spool_file(tmp_path)
+        path.write_text(path.read_text().replace('"j1"', '"j0"'))
+        server.come_back()
+        second = start(QUICK, job_key=KEY)
+        second.report([2.0], env_step=20)
+        second.finish()
+        assert [list(returns) for _, returns, _ in server.of("report")] == [[2.0]]
+
+    def test_a_torn_last_line_costs_only_itself(
+        self, server: ScriptedOracle, start: Start, tmp_path: Path
+    ) -> None:
+        first = start({**QUICK, "finish_deadline_seconds": 0.02}, job_key=KEY)
+        server.die()
+        first.report([1.0], env_step=10)
+        first.report([2.0], env_step=20)
+        first.finish()
+        path = spool_file(tmp_path)
+        path.write_text(path.read_text()[:-10])
+        server.come_back()
+        second = start(QUICK, job_key=KEY)
+        second.finish()
+        assert [list(returns) for _, returns, _ in server.of("report")] == [[1.0]]
+
+    def test_a_file_that_is_no_spool_is_put_aside(
+        self, server: ScriptedOracle, start: Start, tmp_path: Path
+    ) -> None:
+        first = start({**QUICK, "finish_deadline_seconds": 0.02}, job_key=KEY)
+        server.die()
+        first.report([1.0], env_step=10)
+        first.finish()
+        path = spool_file(tmp_path)
+        path.write_bytes(b"\x00\xff\x00")
+        server.come_back()
+        assert start(QUICK, job_key=KEY).stats.joined
+        assert [left.suffix for left in path.parent.iterdir()] == [".damaged"]
+
+    def test_without_a_place_for_it_reports_wait_in_memory(
+        self,
+        server: ScriptedOracle,
+        start: Start,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        (tmp_path / "file").write_text("not a directory")
+        job = start({**QUICK, "spool_directory": tmp_path / "file" / "spool"})
+        with caplog.at_level(logging.WARNING, "hyperoracle_client"):
+            server.die()
+            job.report([1.0], env_step=1)
+            eventually(lambda: any("in memory only" in r.getMessage() for r in caplog.records))
+            server.come_back()
+            eventually(lambda: job.stats.reports_sent == 1)
+
+
+class TestFinish:
+    def test_it_delivers_everything_and_then_ends_the_job(
+        self, server: ScriptedOracle, start: Start
+    ) -> None:
+        job = start()
+        for n in range(50):
+            job.report([1.0], env_step=n)
+        assert job.finish().reports_sent == 50
+        kinds = [kind for kind, _ in server.calls]
+        assert kinds[-1] == "finish"
+        assert server.of("finish")[0].env_step == 49
+        assert job.finish() == job.stats  # a second time does nothing
+        assert len(server.of("finish")) == 1
+
+    def test_it_is_bounded_and_says_what_is_left(
+        self, server: ScriptedOracle, start: Start, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        job = start({**QUICK, "finish_deadline_seconds": 0.1})
+        server.die()
+        job.report([1.0], env_step=1)
+        with caplog.at_level(logging.WARNING, "hyperoracle_client"):
+            stats = job.finish()
+        assert (stats.reports_pending, stats.reports_spooled) == (1, 1)
+        assert job.key in caplog.text
+
+    def test_it_raises_what_is_left_if_asked_to(self, server: ScriptedOracle, start: Start) -> None:
+        job = start({**QUICK, "finish_deadline_seconds": 0.05, "on_error": "raise"})
+        server.die()
+        job.report([1.0], env_step=1)
+        with pytest.raises(OracleUnreachable, match="1 reports could not be delivered"):
+            job.finish()
+
+
+def test_a_report_after_the_end_is_told_once_and_stops_nothing(
+    server: ScriptedOracle, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = start()
+    job.finish()
+    with caplog.at_level(logging.WARNING, "hyperoracle_client"):
+        job.report([1.0], env_step=1)
+        job.report([1.0], env_step=2)
+    assert len(caplog.records) == 1
+    assert job.stats.reports_pending == 0
+
+
+def test_an_idle_job_keeps_its_lease(server: ScriptedOracle, start: Start) -> None:
+    server.lease_seconds = 0.3
+    job = start()
+    job.report([1.0], env_step=123)
+    server.wait_for("heartbeat", 2)
+    assert server.of("heartbeat")[0].env_step == 123
+
+
+def test_a_busy_job_sends_no_heartbeats(server: ScriptedOracle, start: Start) -> None:
+    server.lease_seconds = 60.0
+    job = start()
+    for n in range(20):
+        job.report([1.0], env_step=n)
+        job.propose(env_step=n)
+    job.finish()
+    assert not server.of("heartbeat")

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hyperoracle_client import OracleMisconfigured
+from hyperoracle_client.settings import ClientSettings, load_settings
+
+
+def test_every_setting_is_documented() -> None:
+    undocumented = [n for n, f in ClientSettings.model_fields.items() if not f.description]
+    assert not undocumented
+
+
+def test_an_argument_beats_the_environment_beats_files_beats_the_default(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert load_settings().url == "http://127.0.0.1:8080"
+    user_file = tmp_path / "config" / "hyperoracle" / "client.toml"
+    user_file.parent.mkdir(parents=True)
+    user_file.write_text('url = "http://user"\ntoken = "of the user"\n')
+    assert load_settings().url == "http://user"
+    Path("hyperoracle.toml").write_text('url = "http://project"')
+    assert load_settings().url == "http://project"
+    assert load_settings().token == "of the user"
+    monkeypatch.setenv("HYPERORACLE_URL", "http://environment")
+    assert load_settings().url == "http://environment"
+    assert load_settings({"url": "http://argument", "token": None}).url == "http://argument"
+    assert load_settings({"url": None}).url == "http://environment"
+
+
+def test_numbers_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYPERORACLE_PROPOSE_DEADLINE_SECONDS", "0.2")
+    assert load_settings().propose_deadline_seconds == 0.2
+
+
+def test_the_spool_lies_in_the_users_state_directory(tmp_path: Path) -> None:
+    assert load_settings().spool_directory == tmp_path / "state" / "hyperoracle" / "spool"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"url": "oracle:8080"}, "expected http://"),
+        ({"on_error": "ignore"}, "on_error"),
+        ({"propose_deadline_seconds": 0}, "propose_deadline_seconds"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_a_wrong_setting_is_told_in_one_line_with_its_source(arguments: dict, told: str) -> None:
+    with pytest.raises(OracleMisconfigured, match=told) as caught:
+        load_settings(arguments)
+    assert "\n" not in str(caught.value)
+    assert "the call" in str(caught.value)
+
+
+def test_a_wrong_value_in_the_environment_is_blamed_on_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HYPERORACLE_QUEUE_CAPACITY", "many")
+    with pytest.raises(OracleMisconfigured, match="from the environment"):
+        load_settings()
+
+
+def test_a_file_that_is_no_toml_is_named() -> None:
+    Path("hyperoracle.toml").write_text("url: x")
+    with pytest.raises(OracleMisconfigured, match=r"hyperoracle\.toml"):
+        load_settings()

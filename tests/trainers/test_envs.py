@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from hyperoracle_trainers.envs import make_environments
+from hyperoracle_trainers.settings import SettingsError
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Truncated-v0", "Terminating-v0"])
+def test_steps_as_gymnasiums_vector_environment_that_resets_in_the_same_step(env_id: str) -> None:
+    seed, count = 3, 3
+    ours = make_environments(env_id, count, seed)
+    theirs = SyncVectorEnv(
+        [lambda: gymnasium.make(env_id)] * count, autoreset_mode=AutoresetMode.SAME_STEP
+    )
+    seeds = np.random.SeedSequence(seed).generate_state(count).tolist()
+    observations, _ = theirs.reset(seed=seeds)
+    np.testing.assert_array_equal(ours.observations, observations)
+    generator = np.random.default_rng(0)
+    ended = 0
+    for _ in range(200):
+        actions = generator.integers(2, size=count)
+        ours.step(actions)
+        observations, rewards, terminated, truncated, infos = theirs.step(actions)
+        np.testing.assert_array_equal(ours.observations, observations)
+        np.testing.assert_array_equal(ours.rewards, rewards)
+        np.testing.assert_array_equal(ours.terminated, terminated)
+        np.testing.assert_array_equal(ours.truncated, truncated)
+        assert sorted(ours.final_observations) == np.flatnonzero(terminated | truncated).tolist()
+        for index, final in ours.final_observations.items():
+            np.testing.assert_array_equal(final, infos["final_obs"][index])
+            ended += 1
+    assert ended > 3
+
+
+def test_actions_beyond_the_bounds_are_clipped_to_them() -> None:
+    far, at_bound = (make_environments("MountainCarContinuous-v0", 1, seed=1) for _ in range(2))
+    far.step(np.array([[7.0]], np.float32))
+    at_bound.step(np.array([[1.0]], np.float32))
+    np.testing.assert_array_equal(far.observations, at_bound.observations)
+
+
+def test_discrete_actions_are_counted_from_the_spaces_own_start() -> None:
+    environments = make_environments("FromFive-v0", 2, seed=0)
+    environments.step(np.array([0, 1]))  # the environment asserts that it gets 5 and 6
+    assert environments.rewards.tolist() == [1.0, 1.0]
+
+
+def test_numbers_are_observed_as_unit_vectors() -> None:
+    environments = make_environments("Numbered-v0", 1, seed=0)
+    environments.step(np.array([0]))
+    assert environments.observations.tolist() == [[0, 1, 0, 0, 0]]
+
+
+def test_environments_of_one_batch_begin_differently() -> None:
+    observations = make_environments("CartPole-v1", 2, seed=0).observations
+    assert not np.array_equal(observations[0], observations[1])
+
+
+def test_unsupported_observations_are_refused_in_one_line() -> None:
+    with pytest.raises(SettingsError, match=r"^env_id: expected Box or Discrete .*register that$"):
+        make_environments("Unsupported-v0", 1, seed=0)
+
+
+@pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute")
+@pytest.mark.parametrize(
+    ("env_id", "size"), [("BipedalWalker-v3", 24), ("HalfCheetah-v5", 17), ("Pendulum-v1", 3)]
+)
+def test_every_family_steps_with_continuous_actions(env_id: str, size: int) -> None:
+    environments = make_environments(env_id, 2, seed=0)
+    assert environments.observation_size == size
+    first = environments.observations.copy()
+    environments.step(np.full((2, *environments.action_space.shape), 0.3, np.float32))
+    assert np.isfinite(environments.observations).all()
+    assert not np.array_equal(environments.observations, first)
+    environments.close()

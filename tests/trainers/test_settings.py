@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import pytest
+
+from hyperoracle_trainers.hyperparameters import HYPERPARAMETERS, TakesEffect
+from hyperoracle_trainers.presets import default_settings, family_of
+from hyperoracle_trainers.settings import (
+    A2CSettings,
+    PPOSettings,
+    SettingsError,
+    TrainerSettings,
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"env_id": "CartPoll-v1"}, r"env_id: expected a registered .* got 'CartPoll-v1'"),
+        ({"env_id": "nowhere/X-v0"}, r"env_id: expected a registered"),
+        ({"rollout_length": 100}, r"number_of_minibatches: expected a divisor of .* = 100, got 32"),
+        ({"total_env_steps": 0}, r"total_env_steps: expected a whole number of at least 1, got 0"),
+        ({"number_of_envs": 1.5}, r"number_of_envs: expected a whole number"),
+        ({"seed": -1}, r"seed: expected a whole number of at least 0, got -1"),
+        ({"epochs": 0}, r"epochs: expected a whole number of at least 1"),
+        ({"learning_rate": -1e-3}, r"learning_rate: expected a number between 0 and inf"),
+        ({"learning_rate": float("nan")}, r"learning_rate: expected a number .* got nan"),
+        ({"gamma": 1.01}, r"gamma: expected a number between 0 and 1, got 1.01"),
+        ({"gae_lambda": -0.1}, r"gae_lambda: expected a number between 0 and 1"),
+        ({"hidden_sizes": (64, 0)}, r"hidden_sizes: expected a whole number of at least 1"),
+        ({"value_clip_range": 0.0}, r"value_clip_range: expected a positive number"),
+        ({"adam_epsilon": 0.0}, r"adam_epsilon: expected a positive number"),
+        ({"decisions": "always"}, r"decisions: expected 'phase' or 'minibatch', got 'always'"),
+    ],
+)
+def test_a_meaningless_setting_is_refused_in_one_line(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message) as caught:
+        PPOSettings(**{"env_id": "CartPole-v1"} | change)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rmsprop_alpha": 1.0}, r"rmsprop_alpha: expected 0 <= alpha < 1, got 1.0"),
+        ({"rmsprop_epsilon": -1.0}, r"rmsprop_epsilon: expected a positive number"),
+    ],
+)
+def test_a2cs_own_settings_are_checked(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        A2CSettings(env_id="CartPole-v1", **change)
+
+
+@pytest.mark.parametrize("settings_class", [TrainerSettings, PPOSettings, A2CSettings])
+def test_every_setting_is_documented(settings_class: type[TrainerSettings]) -> None:
+    documented = {
+        name
+        for each in settings_class.__mro__[:-1]
+        for name in re.findall(r"^        (\w+): ", each.__doc__ or "", re.MULTILINE)
+    }
+    assert {field.name for field in dataclasses.fields(settings_class)} == documented
+
+
+def test_only_ppo_schedules_clipping_epochs_and_minibatches() -> None:
+    ppo_only = {"clip_range", "epochs", "number_of_minibatches"}
+    assert set(PPOSettings.schedulable()) == set(HYPERPARAMETERS)
+    assert set(A2CSettings.schedulable()) == set(HYPERPARAMETERS) - ppo_only
+
+
+def test_what_takes_effect_at_a_minibatch_is_what_the_loss_and_optimiser_use() -> None:
+    at_minibatch = {
+        name
+        for name, each in HYPERPARAMETERS.items()
+        if each.takes_effect is TakesEffect.AT_MINIBATCH
+    }
+    assert at_minibatch == {
+        "learning_rate",
+        "clip_range",
+        "value_loss_coefficient",
+        "entropy_coefficient",
+        "max_grad_norm",
+    }
+
+
+@pytest.mark.parametrize(
+    ("env_id", "family"),
+    [
+        ("CartPole-v1", "classic_control"),
+        ("BipedalWalker-v3", "box2d"),
+        ("HalfCheetah-v5", "mujoco"),
+        ("Identity-v0", "other"),
+    ],
+)
+@pytest.mark.parametrize("algorithm", ["ppo", "a2c"])
+def test_every_family_has_settings(algorithm: str, env_id: str, family: str) -> None:
+    assert family_of(env_id) == family
+    assert default_settings(algorithm, env_id).env_id == env_id
+
+
+def test_ppo_on_mujoco_has_the_reference_settings() -> None:
+    settings = default_settings("ppo", "Hopper-v5")
+    assert settings == PPOSettings(
+        env_id="Hopper-v5",
+        number_of_envs=1,
+        rollout_length=2048,
+        learning_rate=3e-4,
+        decay_learning_rate=True,
+        epochs=10,
+        number_of_minibatches=32,
+        gamma=0.99,
+        gae_lambda=0.95,
+        entropy_coefficient=0.0,
+        value_loss_coefficient=0.5,
+        max_grad_norm=0.5,
+        normalise_observations=True,
+        normalise_rewards=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("dqn", "CartPole-v1", {}), r"algorithm: expected 'ppo' or 'a2c', got 'dqn'"),
+        (("ppo", "Nothing-v9", {}), r"env_id: expected a registered"),
+        (("a2c", "CartPole-v1", {"epochs": 3}), r"epochs: expected settings of A2CSettings"),
+    ],
+)
+def test_default_settings_refuse_in_one_line(
+    arguments: tuple[str, str, dict[str, Any]], message: str
+) -> None:
+    algorithm, env_id, overrides = arguments
+    with pytest.raises(SettingsError, match=message):
+        default_settings(algorithm, env_id, **overrides)

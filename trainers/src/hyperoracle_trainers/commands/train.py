@@ -1,0 +1,140 @@
+"""Train PPO or A2C, with an oracle or without."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from hyperoracle_client.commands.options import add_options
+
+EXIT_INTERRUPTED = 130
+
+
+def register(subparsers: Any) -> None:
+    """Add `hyperoracle train`."""
+    parser = subparsers.add_parser(
+        "train",
+        help=__doc__,
+        description=__doc__,
+        usage="hyperoracle train ALGORITHM ENV [options]",
+    )
+    add_training_arguments(parser)
+    oracle = parser.add_argument_group(
+        "oracle", "without --oracle, --url or --study it trains alone"
+    )
+    oracle.add_argument("--oracle", metavar="URL", help="http://host:port or embedded:PATH")
+    oracle.add_argument("--study", metavar="NAME", help="default: ENV-ALGORITHM")
+    oracle.add_argument("--strategy", choices=("epgt", "random", "fixed"), help="default: epgt")
+    oracle.add_argument("--role", choices=("auto", "explore", "exploit", "control"))
+    oracle.add_argument(
+        "--hold", metavar="UPDATES", type=_at_least_one, help="updates that a decision holds for"
+    )
+    oracle.add_argument(
+        "--prefetch", action="store_true", help="use each answer one update later, wait for none"
+    )
+    parser.add_argument("--replay", metavar="SCHEDULE.csv", help="use a recorded schedule")
+    add_replay_arguments(parser)
+    add_options(parser)
+    parser.set_defaults(run=run)
+
+
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what says how to train, whatever the hyperparameters come from."""
+    parser.add_argument("algorithm", metavar="ALGORITHM", help="ppo or a2c")
+    parser.add_argument("env", metavar="ENV", help="a Gymnasium environment such as Hopper-v5")
+    parser.add_argument("--total-env-steps", metavar="N", type=_at_least_one)
+    parser.add_argument("--seed", metavar="S", type=int)
+    parser.add_argument(
+        "--set", metavar="NAME=VALUE", action="append", default=[], help="any other setting"
+    )
+    parser.add_argument(
+        "--decisions",
+        choices=("phase", "minibatch"),
+        help="choose hyperparameters once per update phase (default) or before every minibatch",
+    )
+    parser.add_argument(
+        "--space",
+        metavar="NAME=KIND:VALUES",
+        action="append",
+        default=[],
+        help="what may be chosen: NAME=scale:0.5,1,2 (factors on the base value) or "
+        "NAME=choice:0.1,0.2,0.3@0.2 (values, 0.2 the default); repeat it for more; default: "
+        "learning_rate=scale:0.5,1,2 and for ppo clip_range=choice:0.1,0.2,0.3@0.2",
+    )
+    parser.add_argument(
+        "--evaluate",
+        metavar="N",
+        type=_whole_number,
+        default=5,
+        help="episodes of the deterministic policy after training (default: 5)",
+    )
+    parser.add_argument(
+        "--out", metavar="FOLDER", help="default: runs/ALGORITHM-ENV-SEED-TIME, made if missing"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the settings in force and stop"
+    )
+
+
+def add_replay_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what says which schedule of a file to replay."""
+    parser.add_argument("--job", metavar="JOB_ID", help="which job of an oracle's export to replay")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train as the arguments say; returns the exit code."""
+    from hyperoracle_client import OracleError, OracleMisconfigured
+    from hyperoracle_trainers.command_arguments import ArgumentError
+    from hyperoracle_trainers.hyperparameter_source import ScheduleError
+    from hyperoracle_trainers.settings import SettingsError
+    from hyperoracle_trainers.training_plan import make_plan
+    from hyperoracle_trainers.training_run import RunFailed, carry_out
+
+    try:
+        plan = make_plan(args)
+        if args.dry_run:
+            print(json.dumps(plan.described(), indent=None if args.json else 2))
+            return 0
+        figures = carry_out(plan)
+    except (ArgumentError, SettingsError, ScheduleError, OracleMisconfigured) as error:
+        print(f"hyperoracle {args.command}: {error}", file=sys.stderr)
+        return 2
+    except (RunFailed, OracleError, OSError) as error:
+        print(f"hyperoracle {args.command}: {error}", file=sys.stderr)
+        return 1
+    if args.json:
+        print(json.dumps(figures))
+    else:
+        _print_figures(figures)
+    return 0 if figures["status"] == "completed" else EXIT_INTERRUPTED
+
+
+def _print_figures(figures: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from hyperoracle_trainers.tables import run_table
+
+    console = Console()
+    console.print(run_table(figures))
+    console.print(f"Run log: {figures['folder']}", highlight=False, soft_wrap=True)
+
+
+def _whole_number(text: str) -> int:
+    from hyperoracle_trainers.command_arguments import whole_number
+
+    try:
+        number = whole_number(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}, got {text!r}") from None
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"expected 0 or more, got {text}")
+    return number
+
+
+def _at_least_one(text: str) -> int:
+    number = _whole_number(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
+    return number

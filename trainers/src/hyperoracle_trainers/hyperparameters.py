@@ -1,0 +1,118 @@
+"""The hyperparameters that can be scheduled: their meaning, range and moment of effect."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+
+
+class TakesEffect(Enum):
+    """When a newly chosen value is used for the first time."""
+
+    AT_MINIBATCH = "minibatch"
+    """At the optimiser update that it was chosen for."""
+    NEXT_PHASE = "phase"
+    """From the beginning of the next environment phase."""
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """One schedulable hyperparameter.
+
+    Attributes:
+        name: its name, which is also the name of the setting that holds its base value.
+        meaning: what it does, in one sentence.
+        takes_effect: when a newly chosen value is used for the first time.
+        minimum: the least value that has a meaning.
+        maximum: the greatest value that has a meaning.
+        whole: whether only whole numbers have a meaning.
+    """
+
+    name: str
+    meaning: str
+    takes_effect: TakesEffect
+    minimum: float = 0.0
+    maximum: float = math.inf
+    whole: bool = False
+
+    def brought_into_range(self, value: float) -> float:
+        """Return ``value`` rounded if whole numbers are wanted, and clamped to the range.
+
+        Raises:
+            ValueError: ``value`` is not a finite number.
+        """
+        if not math.isfinite(value):
+            raise ValueError(
+                f"{self.name}: expected a finite number, got {value}; "
+                "check the search space or the recorded schedule"
+            )
+        if self.whole:
+            value = round(value)
+        return min(max(value, self.minimum), self.maximum)
+
+
+_ALL = (
+    Hyperparameter(
+        "learning_rate",
+        "Step size of the optimiser.",
+        TakesEffect.AT_MINIBATCH,
+    ),
+    Hyperparameter(
+        "clip_range",
+        "PPO: the probability ratio earns nothing beyond 1 ± clip_range.",
+        TakesEffect.AT_MINIBATCH,
+    ),
+    Hyperparameter(
+        "value_loss_coefficient",
+        "Weight of the mean squared value error in the loss.",
+        TakesEffect.AT_MINIBATCH,
+    ),
+    Hyperparameter(
+        "entropy_coefficient",
+        "Weight of the policy's entropy (in nats) that is subtracted from the loss.",
+        TakesEffect.AT_MINIBATCH,
+    ),
+    Hyperparameter(
+        "max_grad_norm",
+        "Euclidean norm, over all parameters, to which longer gradients are shortened.",
+        TakesEffect.AT_MINIBATCH,
+    ),
+    Hyperparameter(
+        "gamma",
+        "Discount per env step in advantages and value targets.",
+        TakesEffect.NEXT_PHASE,
+        maximum=1.0,
+    ),
+    Hyperparameter(
+        "gae_lambda",
+        "Decay of generalised advantage estimation: 0 trusts the critic, 1 the returns.",
+        TakesEffect.NEXT_PHASE,
+        maximum=1.0,
+    ),
+    Hyperparameter(
+        "rollout_length",
+        "Env steps that each environment takes in one environment phase.",
+        TakesEffect.NEXT_PHASE,
+        minimum=1,
+        whole=True,
+    ),
+    Hyperparameter(
+        "epochs",
+        "PPO: passes over the rollout in one update phase.",
+        TakesEffect.NEXT_PHASE,
+        minimum=1,
+        whole=True,
+    ),
+    Hyperparameter(
+        "number_of_minibatches",
+        "PPO: parts of (nearly) equal size that each pass is cut into.",
+        TakesEffect.NEXT_PHASE,
+        minimum=1,
+        whole=True,
+    ),
+)
+
+HYPERPARAMETERS = MappingProxyType({each.name: each for each in _ALL})
+"""All schedulable hyperparameters by name."""

@@ -1,0 +1,122 @@
+"""Clipped gradient descent on all parameters of a module at once.
+
+For networks this small an optimiser's time is not arithmetic but calls. Everything here works on
+one flat vector that holds all parameters, so that an update is a handful of calls whatever the
+number of tensors.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class DescentRule(Protocol):
+    """How a gradient becomes a step."""
+
+    def step(self, parameters: Tensor, gradient: Tensor, learning_rate: float) -> None:
+        """Change ``parameters`` [n] in place, given their gradient [n]."""
+        ...
+
+
+class Adam:
+    """Adam with bias correction.
+
+    Args:
+        epsilon: added to the denominator.
+
+    Source:
+        Kingma and Ba, "Adam: A Method for Stochastic Optimization" (ICLR 2015), Algorithm 1.
+    """
+
+    _BETA_1, _BETA_2 = 0.9, 0.999
+
+    def __init__(self, epsilon: float) -> None:
+        self._epsilon = epsilon
+        self._updates = 0
+        self._mean: Tensor | None = None
+        self._mean_square = torch.empty(0)
+
+    def step(self, parameters: Tensor, gradient: Tensor, learning_rate: float) -> None:
+        """Change ``parameters`` [n] in place, given their gradient [n]."""
+        if self._mean is None:
+            self._mean = torch.zeros_like(gradient)
+            self._mean_square = torch.zeros_like(gradient)
+        self._updates += 1
+        self._mean.lerp_(gradient, 1.0 - self._BETA_1)
+        self._mean_square.mul_(self._BETA_2).addcmul_(gradient, gradient, value=1.0 - self._BETA_2)
+        mean_correction = 1.0 - self._BETA_1**self._updates
+        square_correction = 1.0 - self._BETA_2**self._updates
+        denominator = self._mean_square.sqrt().div_(square_correction**0.5).add_(self._epsilon)
+        parameters.addcdiv_(self._mean, denominator, value=-learning_rate / mean_correction)
+
+
+class RMSprop:
+    """RMSprop without momentum.
+
+    Args:
+        alpha: decay of the running mean of squared gradients.
+        epsilon: added to the denominator.
+
+    Source:
+        Hinton, Srivastava, Swersky, "Neural Networks for Machine Learning", lecture 6e (2012).
+    """
+
+    def __init__(self, alpha: float, epsilon: float) -> None:
+        self._alpha = alpha
+        self._epsilon = epsilon
+        self._mean_square: Tensor | None = None
+
+    def step(self, parameters: Tensor, gradient: Tensor, learning_rate: float) -> None:
+        """Change ``parameters`` [n] in place, given their gradient [n]."""
+        if self._mean_square is None:
+            self._mean_square = torch.zeros_like(gradient)
+        self._mean_square.mul_(self._alpha).addcmul_(gradient, gradient, value=1.0 - self._alpha)
+        denominator = self._mean_square.sqrt().add_(self._epsilon)
+        parameters.addcdiv_(gradient, denominator, value=-learning_rate)
+
+
+class Optimiser:
+    """One descent rule on the flat vector of a module's parameters.
+
+    The module keeps its parameters and gradients, as views of the vectors: ``named_parameters()``,
+    ``state_dict()`` and ``load_state_dict()`` work as ever. After :meth:`descend` the parameters'
+    ``grad`` hold the (clipped) gradient of that descent until the next one.
+
+    Args:
+        module: its parameters' memory is replaced; make NumPy views of it only afterwards.
+        rule: how a gradient becomes a step.
+    """
+
+    def __init__(self, module: nn.Module, rule: DescentRule) -> None:
+        self._rule = rule
+        self._tensors = list(module.parameters())
+        self._parameters = torch.cat([each.detach().flatten() for each in self._tensors])
+        self._gradient = torch.zeros_like(self._parameters)
+        start = 0
+        for each in self._tensors:
+            end = start + each.numel()
+            each.data = self._parameters[start:end].view_as(each)
+            each.grad = self._gradient[start:end].view_as(each)
+            start = end
+
+    def descend(self, loss: Tensor, *, learning_rate: float, max_grad_norm: float) -> float:
+        """Take one step down the gradient of ``loss``.
+
+        Args:
+            loss: a scalar that depends on all of the module's parameters.
+            learning_rate: the step size.
+            max_grad_norm: the gradient is shortened to this Euclidean norm if it is longer.
+
+        Returns:
+            The gradient's norm before it was shortened.
+        """
+        gradients = torch.autograd.grad(loss, self._tensors)
+        torch.cat([each.flatten() for each in gradients], out=self._gradient)
+        norm = float(torch.linalg.vector_norm(self._gradient))
+        if norm > max_grad_norm:
+            self._gradient.mul_(max_grad_norm / norm)
+        self._rule.step(self._parameters, self._gradient, learning_rate)
+        return norm

@@ -1,0 +1,98 @@
+"""Default settings for each algorithm and family of environments."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, overload
+
+import gymnasium
+
+from hyperoracle_trainers.settings import A2CSettings, PPOSettings, SettingsError
+
+_PPO: dict[str, dict[str, Any]] = {
+    "classic_control": {
+        "number_of_envs": 8,
+        "rollout_length": 128,
+        "epochs": 10,
+        "number_of_minibatches": 4,
+        "learning_rate": 2.5e-3,
+        "decay_learning_rate": True,
+    },
+    "box2d": {
+        "number_of_envs": 8,
+        "rollout_length": 256,
+        "epochs": 10,
+        "number_of_minibatches": 32,
+        "decay_learning_rate": True,
+        "normalise_observations": True,
+        "normalise_rewards": True,
+    },
+    "mujoco": {
+        "decay_learning_rate": True,
+        "normalise_observations": True,
+        "normalise_rewards": True,
+    },
+}
+
+_A2C: dict[str, dict[str, Any]] = {
+    "classic_control": {
+        "number_of_envs": 8,
+        "rollout_length": 8,
+        "learning_rate": 2e-3,
+        "decay_learning_rate": True,
+        "gae_lambda": 0.95,
+        "normalise_advantages": True,
+    },
+    "box2d": {
+        "number_of_envs": 16,
+        "decay_learning_rate": True,
+        "normalise_observations": True,
+        "normalise_rewards": True,
+    },
+    "mujoco": {
+        "number_of_envs": 4,
+        "rollout_length": 8,
+        "gae_lambda": 0.9,
+        "decay_learning_rate": True,
+        "normalise_observations": True,
+        "normalise_rewards": True,
+    },
+}
+
+
+def family_of(env_id: str) -> str:
+    """Return ``"classic_control"``, ``"box2d"``, ``"mujoco"`` or ``"other"``."""
+    entry_point = str(gymnasium.spec(env_id).entry_point)
+    return next((family for family in _PPO if f".{family}" in entry_point), "other")
+
+
+@overload
+def default_settings(algorithm: Literal["ppo"], env_id: str, **overrides: Any) -> PPOSettings: ...
+@overload
+def default_settings(algorithm: Literal["a2c"], env_id: str, **overrides: Any) -> A2CSettings: ...
+@overload
+def default_settings(
+    algorithm: str, env_id: str, **overrides: Any
+) -> PPOSettings | A2CSettings: ...
+def default_settings(algorithm: str, env_id: str, **overrides: Any) -> PPOSettings | A2CSettings:
+    """Return sensible settings for an algorithm on an environment.
+
+    Args:
+        algorithm: ``"ppo"`` or ``"a2c"``.
+        env_id: a registered Gymnasium environment; its family decides the settings.
+        **overrides: settings that replace the preset's.
+
+    Raises:
+        SettingsError: an unknown algorithm, environment or setting, or a meaningless value.
+    """
+    if algorithm not in ("ppo", "a2c"):
+        raise SettingsError(f"algorithm: expected 'ppo' or 'a2c', got {algorithm!r}; choose one")
+    settings_class = PPOSettings if algorithm == "ppo" else A2CSettings
+    unknown = set(overrides) - set(settings_class.__dataclass_fields__)
+    if unknown:
+        raise SettingsError(
+            f"{', '.join(sorted(unknown))}: expected settings of {settings_class.__name__}; "
+            "see its documentation for their names"
+        )
+    settings_class(env_id=env_id)  # an unknown environment has no family: say so first
+    preset = (_PPO if algorithm == "ppo" else _A2C).get(family_of(env_id), {})
+    return settings_class(env_id=env_id, **{**preset, **overrides})

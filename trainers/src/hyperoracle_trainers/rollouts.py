@@ -1,0 +1,236 @@
+"""One environment phase: collecting a rollout, bootstrapping at its ends, advantages.
+
+Shapes are [env steps of each environment, environments, …], time first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hyperoracle_trainers.envs import VectorEnvironment
+from hyperoracle_trainers.networks import RolloutActor
+from hyperoracle_trainers.normalisation import ObservationNormaliser, RewardNormaliser
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What one environment phase brought.
+
+    Arrays may be overwritten by the next phase.
+
+    Attributes:
+        observations: float32 [steps + 1, environments, size], as the policy saw them; the last
+            row is what it would have seen next.
+        actions: [steps, environments, …] as drawn, before they were clipped to bounds.
+        rewards: float32 [steps, environments], normalised if that is wanted.
+        terminated: bool [steps, environments]: the task itself ended, nothing is to be had after.
+        truncated: bool [steps, environments]: a time limit cut the episode, and not the task.
+        final_observations: float32 [cuts, size], the last observation of every truncated episode,
+            in the order of ``np.argwhere(truncated)``.
+        episode_returns: raw undiscounted returns of the episodes that ended in this phase.
+        episode_lengths: their lengths in env steps.
+        phase_return: sum of raw rewards, discounted by the base gamma from the phase's first env
+            step on, mean over environments.
+    """
+
+    observations: npt.NDArray[np.float32]
+    actions: npt.NDArray[Any]
+    rewards: npt.NDArray[np.float32]
+    terminated: npt.NDArray[np.bool_]
+    truncated: npt.NDArray[np.bool_]
+    final_observations: npt.NDArray[np.float32]
+    episode_returns: Sequence[float]
+    episode_lengths: Sequence[int]
+    phase_return: float
+
+    @property
+    def env_steps(self) -> int:
+        """Env steps taken, summed over the environments."""
+        return self.rewards.size
+
+    def values_of(self, values: npt.NDArray[np.float32]) -> ValuesOfRollout:
+        """Sort the values of :meth:`all_observations` into those of states and of successors.
+
+        Args:
+            values: [all], one per row of :meth:`all_observations`.
+        """
+        states = values[: len(values) - len(self.final_observations)]
+        states = states.reshape(self.observations.shape[:2])
+        successors = states[1:].copy()
+        successors[self.terminated] = 0.0
+        successors[self.truncated] = values[len(values) - len(self.final_observations) :]
+        return ValuesOfRollout(states[:-1], successors)
+
+    def all_observations(self) -> npt.NDArray[np.float32]:
+        """Return [all, size]: the observations of every env step, the next ones, the final ones."""
+        seen = self.observations.reshape(-1, self.observations.shape[-1])
+        if not len(self.final_observations):
+            return seen
+        return np.concatenate([seen, self.final_observations])
+
+
+@dataclass(frozen=True)
+class ValuesOfRollout:
+    """The critic's opinion of a rollout, float32 [steps, environments] each.
+
+    Attributes:
+        states: values of the observations acted on.
+        successors: values of what came after: 0 where the task ended, the value of the episode's
+            final observation where a time limit cut it.
+    """
+
+    states: npt.NDArray[np.float32]
+    successors: npt.NDArray[np.float32]
+
+
+def generalised_advantages(
+    rewards: npt.NDArray[np.float32],
+    values: ValuesOfRollout,
+    ended: npt.NDArray[np.bool_],
+    *,
+    gamma: float,
+    gae_lambda: float,
+) -> npt.NDArray[np.float32]:
+    """Return the advantages δ_t + γλ δ_{t+1} + (γλ)² δ_{t+2} + … to the episode's end.
+
+    Args:
+        rewards: r_t [steps, environments]; so is everything else.
+        values: V(s_t) and V(s_{t+1}), so that δ_t = r_t + γ V(s_{t+1}) − V(s_t).
+        ended: whether an episode ended, for whatever reason, between s_t and s_{t+1}.
+        gamma: discount, within [0, 1].
+        gae_lambda: decay, within [0, 1].
+
+    Source:
+        Schulman et al., "High-Dimensional Continuous Control Using Generalized Advantage
+        Estimation" (ICLR 2016), Eq. 16.
+    """
+    errors = rewards + gamma * values.successors - values.states
+    decay = (gamma * gae_lambda * ~ended).astype(np.float32)
+    advantages: npt.NDArray[np.float32] = errors.astype(np.float32, copy=False)
+    for now in range(len(advantages) - 2, -1, -1):
+        advantages[now] += decay[now] * advantages[now + 1]
+    return advantages
+
+
+class Collector:
+    """Collects rollouts with today's policy and remembers unfinished episodes between them.
+
+    Args:
+        environments: stepped by nobody else.
+        actor: the policy.
+        observation_normaliser: learns from every observation that is collected.
+        reward_normaliser: scales the learner's rewards; None leaves them raw.
+        gamma: base discount, for the phase return.
+        generator: source of all sampling.
+    """
+
+    def __init__(
+        self,
+        environments: VectorEnvironment,
+        actor: RolloutActor,
+        observation_normaliser: ObservationNormaliser,
+        reward_normaliser: RewardNormaliser | None,
+        gamma: float,
+        generator: np.random.Generator,
+    ) -> None:
+        self._environments = environments
+        self._actor = actor
+        self._observation_normaliser = observation_normaliser
+        self._reward_normaliser = reward_normaliser
+        self._gamma = gamma
+        self._generator = generator
+        self._buffers: _Buffers | None = None
+        self._next_observations = observation_normaliser.observe(environments.observations)
+        self._returns = np.zeros(len(environments))
+        self._lengths = np.zeros(len(environments), dtype=np.int64)
+
+    def collect(self, rollout_length: int) -> Rollout:
+        """Take ``rollout_length`` env steps in every environment.
+
+        The rollout's arrays are reused by the next call of the same length.
+        """
+        environments, distribution = self._environments, self._actor.distribution
+        buffers = self._buffers_for(rollout_length)
+        noise = distribution.noise(self._generator, (rollout_length, len(environments)))
+        finals: list[npt.NDArray[np.float64]] = []
+        episode_returns: list[float] = []
+        episode_lengths: list[int] = []
+        observations = self._next_observations
+        for now in range(rollout_length):
+            buffers.observations[now] = observations
+            actions = distribution.sample(self._actor.outputs(observations), noise[now])
+            environments.step(actions)
+            buffers.actions[now] = actions
+            buffers.raw_rewards[now] = environments.rewards
+            buffers.terminated[now] = environments.terminated
+            buffers.truncated[now] = environments.truncated
+            observations = self._observation_normaliser.observe(environments.observations)
+            self._returns += environments.rewards
+            self._lengths += 1
+            for index, final in environments.final_observations.items():
+                episode_returns.append(float(self._returns[index]))
+                episode_lengths.append(int(self._lengths[index]))
+                self._returns[index] = self._lengths[index] = 0
+                if not environments.terminated[index]:
+                    finals.append(final)
+        self._next_observations = buffers.observations[-1] = observations
+        return self._finished(buffers, finals, episode_returns, episode_lengths)
+
+    def _finished(
+        self,
+        buffers: _Buffers,
+        finals: list[npt.NDArray[np.float64]],
+        episode_returns: list[float],
+        episode_lengths: list[int],
+    ) -> Rollout:
+        raw = buffers.raw_rewards
+        # An episode that ends at its time limit with its task done has ended with its task.
+        truncated = buffers.truncated & ~buffers.terminated
+        if self._reward_normaliser is None:
+            rewards = raw.astype(np.float32)
+        else:
+            rewards = self._reward_normaliser.normalise(raw, buffers.terminated | truncated)
+        size = self._environments.observation_size
+        final_observations = np.array(finals).reshape(-1, size)
+        discounts = self._gamma ** np.arange(len(raw))
+        return Rollout(
+            observations=buffers.observations,
+            actions=buffers.actions,
+            rewards=rewards,
+            terminated=buffers.terminated,
+            truncated=truncated,
+            final_observations=self._observation_normaliser.normalise(final_observations),
+            episode_returns=tuple(episode_returns),
+            episode_lengths=tuple(episode_lengths),
+            phase_return=float((discounts @ raw).mean()),
+        )
+
+    def _buffers_for(self, rollout_length: int) -> _Buffers:
+        if self._buffers is None or len(self._buffers.raw_rewards) != rollout_length:
+            environments, distribution = self._environments, self._actor.distribution
+            shape = (rollout_length, len(environments))
+            self._buffers = _Buffers(
+                observations=np.empty(
+                    (rollout_length + 1, len(environments), environments.observation_size),
+                    dtype=np.float32,
+                ),
+                actions=np.empty((*shape, *distribution.action_shape), distribution.action_dtype),
+                raw_rewards=np.empty(shape),
+                terminated=np.empty(shape, dtype=bool),
+                truncated=np.empty(shape, dtype=bool),
+            )
+        return self._buffers
+
+
+@dataclass(frozen=True)
+class _Buffers:
+    observations: npt.NDArray[np.float32]
+    actions: npt.NDArray[Any]
+    raw_rewards: npt.NDArray[np.float64]
+    terminated: npt.NDArray[np.bool_]
+    truncated: npt.NDArray[np.bool_]

@@ -1,0 +1,92 @@
+"""Runs a trainer to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from hyperoracle_trainers.a2c import A2C
+from hyperoracle_trainers.evaluation import evaluate
+from hyperoracle_trainers.hyperparameter_source import HyperparameterSource
+from hyperoracle_trainers.phase import Phase
+from hyperoracle_trainers.ppo import PPO
+from hyperoracle_trainers.settings import A2CSettings, PPOSettings
+from hyperoracle_trainers.trainer import Trainer
+
+_LAST_EPISODES = 20
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run came to.
+
+    Attributes:
+        env_steps: env steps taken.
+        update_steps: optimiser updates made.
+        episodes: environment episodes that ended.
+        final_return: mean raw return of the last 20 training episodes; None if none ended.
+        mean_return: mean raw return of all training episodes; None if none ended.
+        evaluation_returns: raw returns of the deterministic policy after training.
+        wall_seconds: wall time of training, evaluation not included.
+    """
+
+    env_steps: int
+    update_steps: int
+    episodes: int
+    final_return: float | None
+    mean_return: float | None
+    evaluation_returns: Sequence[float]
+    wall_seconds: float
+
+
+def make_trainer(settings: PPOSettings | A2CSettings) -> PPO | A2C:
+    """Return the trainer that the settings are of."""
+    return PPO(settings) if isinstance(settings, PPOSettings) else A2C(settings)
+
+
+def run(
+    trainer: Trainer[Any],
+    source: HyperparameterSource | None = None,
+    *,
+    observers: Iterable[Callable[[Phase], object]] = (),
+    evaluation_episodes: int = 0,
+) -> RunSummary:
+    """Train to the end and say what came out.
+
+    Args:
+        trainer: a fresh one.
+        source: proposes hyperparameters; None keeps the base values.
+        observers: called with each phase as soon as it is over, such as
+            :meth:`~hyperoracle_trainers.run_log.RunLog.record` or a progress bar.
+        evaluation_episodes: episodes of the deterministic policy after training.
+    """
+    observers = list(observers)
+    started = perf_counter()
+    env_steps = update_steps = 0
+    returns: list[float] = []
+    for phase in trainer.train(source):
+        env_steps, update_steps = phase.env_step, phase.update_step
+        returns += phase.episode_returns
+        for observer in observers:
+            observer(phase)
+    wall_seconds = perf_counter() - started
+    settings = trainer.settings
+    return RunSummary(
+        env_steps=env_steps,
+        update_steps=update_steps,
+        episodes=len(returns),
+        final_return=float(np.mean(returns[-_LAST_EPISODES:])) if returns else None,
+        mean_return=float(np.mean(returns)) if returns else None,
+        evaluation_returns=evaluate(
+            trainer.policy,
+            trainer.observation_normaliser,
+            settings.env_id,
+            episodes=evaluation_episodes,
+            seed=settings.seed + 1,
+        ),
+        wall_seconds=wall_seconds,
+    )

@@ -1,0 +1,212 @@
+"""What a run of PPO or A2C is made from: typed, documented, checked before anything starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import gymnasium
+
+from hyperoracle_trainers.hyperparameters import HYPERPARAMETERS
+
+
+class SettingsError(ValueError):
+    """A setting has no meaning; the message is one line: expected, got, remedy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerSettings:
+    """What PPO and A2C have in common.
+
+    Settings named in :data:`~hyperoracle_trainers.hyperparameters.HYPERPARAMETERS` are the base
+    values of schedulable hyperparameters and are explained there.
+
+    Attributes:
+        env_id: the Gymnasium environment, such as ``"CartPole-v1"``.
+        seed: decides initial weights, environments and sampling; equal seeds give runs that are
+            equal bit by bit on one machine.
+        total_env_steps: env steps, summed over all environments, after which training ends (the
+            last rollout is completed, so slightly more may be taken).
+        number_of_envs: environments that are stepped in turn.
+        rollout_length: see the hyperparameters.
+        learning_rate: see the hyperparameters.
+        decay_learning_rate: whether the base learning rate falls linearly to 0 over the run.
+        gamma: see the hyperparameters; this base value also discounts the reported phase return
+            and the reward normalisation, whatever is scheduled.
+        gae_lambda: see the hyperparameters.
+        entropy_coefficient: see the hyperparameters.
+        value_loss_coefficient: see the hyperparameters.
+        max_grad_norm: see the hyperparameters.
+        normalise_advantages: whether advantages are standardised within each (mini)batch.
+        normalise_observations: whether observations are standardised by running moments.
+        normalise_rewards: whether rewards are divided by the running standard deviation of their
+            discounted sum.
+        hidden_sizes: units of each tanh layer of the actor's trunk, and of the critic's.
+        torch_threads: threads that torch may use while the run lasts.
+    """
+
+    env_id: str
+    seed: int = 0
+    total_env_steps: int = 1_000_000
+    number_of_envs: int
+    rollout_length: int
+    learning_rate: float
+    decay_learning_rate: bool = False
+    gamma: float = 0.99
+    gae_lambda: float
+    entropy_coefficient: float = 0.0
+    value_loss_coefficient: float = 0.5
+    max_grad_norm: float = 0.5
+    normalise_advantages: bool
+    normalise_observations: bool = False
+    normalise_rewards: bool = False
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    torch_threads: int = 1
+
+    def __post_init__(self) -> None:
+        """Check everything that can be checked before an environment is built.
+
+        Raises:
+            SettingsError: a setting has no meaning.
+        """
+        _check_env_id(self.env_id)
+        for name in ("total_env_steps", "number_of_envs", "torch_threads"):
+            _check_at_least(name, getattr(self, name), 1)
+        _check_at_least("seed", self.seed, 0)
+        for size in self.hidden_sizes:
+            _check_at_least("hidden_sizes", size, 1)
+        for name in self.schedulable():
+            _check_hyperparameter(name, getattr(self, name))
+
+    @classmethod
+    def schedulable(cls) -> tuple[str, ...]:
+        """Return the names of the hyperparameters that this algorithm can schedule."""
+        own = {field.name for field in dataclasses.fields(cls)}
+        return tuple(name for name in HYPERPARAMETERS if name in own)
+
+    def decayed(self) -> frozenset[str]:
+        """Return the hyperparameters whose base value falls linearly to 0 over the run."""
+        return frozenset({"learning_rate"} if self.decay_learning_rate else ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOSettings(TrainerSettings):
+    """Settings of proximal policy optimisation; the defaults are those for MuJoCo.
+
+    Attributes:
+        epochs: see the hyperparameters.
+        number_of_minibatches: see the hyperparameters.
+        clip_range: see the hyperparameters.
+        decay_clip_range: whether the base clip range falls linearly to 0 over the run.
+        value_clip_range: how far a value may move from the rollout's value before its error stops
+            counting; None does not clip.
+        adam_epsilon: added to Adam's denominator.
+        decisions: whether hyperparameters are chosen once per update ``"phase"`` or before every
+            ``"minibatch"``.
+    """
+
+    number_of_envs: int = 1
+    rollout_length: int = 2048
+    learning_rate: float = 3e-4
+    gae_lambda: float = 0.95
+    normalise_advantages: bool = True
+    epochs: int = 10
+    number_of_minibatches: int = 32
+    clip_range: float = 0.2
+    decay_clip_range: bool = False
+    value_clip_range: float | None = None
+    adam_epsilon: float = 1e-5
+    decisions: Literal["phase", "minibatch"] = "phase"
+
+    def __post_init__(self) -> None:
+        """Check PPO's own settings too.
+
+        Raises:
+            SettingsError: a setting has no meaning.
+        """
+        super().__post_init__()
+        batch = self.rollout_length * self.number_of_envs
+        if batch % self.number_of_minibatches:
+            raise SettingsError(
+                f"number_of_minibatches: expected a divisor of rollout_length x number_of_envs = "
+                f"{batch}, got {self.number_of_minibatches}; change one of the three"
+            )
+        if self.value_clip_range is not None:
+            _check_positive("value_clip_range", self.value_clip_range)
+        _check_positive("adam_epsilon", self.adam_epsilon)
+        if self.decisions not in ("phase", "minibatch"):
+            raise SettingsError(
+                f"decisions: expected 'phase' or 'minibatch', got {self.decisions!r}; "
+                "choose one of them"
+            )
+
+    def decayed(self) -> frozenset[str]:
+        """Return the hyperparameters whose base value falls linearly to 0 over the run."""
+        return super().decayed() | frozenset({"clip_range"} if self.decay_clip_range else ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class A2CSettings(TrainerSettings):
+    """Settings of advantage actor-critic: one update per rollout.
+
+    Attributes:
+        rmsprop_alpha: decay of RMSprop's running mean of squared gradients.
+        rmsprop_epsilon: added to RMSprop's denominator.
+    """
+
+    number_of_envs: int = 1
+    rollout_length: int = 5
+    learning_rate: float = 7e-4
+    gae_lambda: float = 1.0
+    normalise_advantages: bool = False
+    rmsprop_alpha: float = 0.99
+    rmsprop_epsilon: float = 1e-5
+
+    def __post_init__(self) -> None:
+        """Check A2C's own settings too.
+
+        Raises:
+            SettingsError: a setting has no meaning.
+        """
+        super().__post_init__()
+        _check_positive("rmsprop_epsilon", self.rmsprop_epsilon)
+        if not 0 <= self.rmsprop_alpha < 1:
+            raise SettingsError(
+                f"rmsprop_alpha: expected 0 <= alpha < 1, got {self.rmsprop_alpha}; 0.99 is usual"
+            )
+
+
+def _check_env_id(env_id: str) -> None:
+    try:
+        gymnasium.spec(env_id)
+    except (gymnasium.error.Error, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise SettingsError(
+            f"env_id: expected a registered Gymnasium environment, got {env_id!r} ({reason}); "
+            "correct the name or install the package that registers it"
+        ) from None
+
+
+def _check_at_least(name: str, value: int, minimum: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise SettingsError(
+            f"{name}: expected a whole number of at least {minimum}, got {value!r}; change it"
+        )
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not (math.isfinite(value) and value > 0):
+        raise SettingsError(f"{name}: expected a positive number, got {value}; change it")
+
+
+def _check_hyperparameter(name: str, value: float) -> None:
+    definition = HYPERPARAMETERS[name]
+    if definition.whole:
+        _check_at_least(name, value, int(definition.minimum))  # type: ignore[arg-type] # it checks
+    elif not (math.isfinite(value) and definition.minimum <= value <= definition.maximum):
+        raise SettingsError(
+            f"{name}: expected a number between {definition.minimum:g} and "
+            f"{definition.maximum:g}, got {value}; change it"
+        )

@@ -1,0 +1,145 @@
+"""Figures of a run as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.table import Table
+
+
+def number(value: float | None, digits: int = 1, unit: str = "") -> str:
+    """Return a number for people, ``"–"`` for None."""
+    if value is None:
+        return "–"
+    text = f"{value:,.{digits}f}" if isinstance(value, float) else f"{value:,}"
+    return f"{text} {unit}".rstrip()
+
+
+def run_table(figures: Mapping[str, Any]) -> Table:
+    """Return the table of one run.
+
+    Args:
+        figures: what :func:`~hyperoracle_trainers.training_run.carry_out` returns.
+    """
+    title = f"{figures['algorithm']} on {figures['env_id']}, seed {figures['seed']}"
+    if figures["status"] != "completed":
+        title += f" ({figures['status']})"
+    table = _two_columns(title, _training_rows(figures))
+    if figures["oracle"] is not None:
+        table.add_section()
+        for what, value in _oracle_rows(figures["oracle"]):
+            table.add_row(what, value)
+    return table
+
+
+def oracle_table(oracle: Mapping[str, Any]) -> Table:
+    """Return the table of what the demo's oracle did.
+
+    Args:
+        oracle: the entry of that name of
+            :func:`~hyperoracle_trainers.demo_figures.demo_figures`.
+    """
+    share = oracle["neighbours_from_other_jobs"]
+    overheads = " and ".join(number(each, 2) for each in oracle["overhead_percent"])
+    rows = [
+        ("strategy", oracle["strategy"]),
+        ("proposals", number(oracle["proposals"])),
+        ("  credited with a return", number(oracle["credited_proposals"])),
+        ("reports", number(oracle["reports"])),
+        ("memory size", f"{oracle['memory_size']:,} of {oracle['memory_capacity']:,}"),
+        ("encoder version", number(oracle["encoder_version"])),
+        (
+            "neighbours from the other job",
+            number(None if share is None else 100.0 * share, 1, "% of those read"),
+        ),
+        ("updates under a held decision", number(oracle["held_updates"])),
+        ("updates on the defaults (fallbacks)", number(oracle["fallbacks"])),
+        ("  because an answer came too late", number(oracle["late_answers"])),
+        ("overhead of the two jobs", f"{overheads} % of wall time"),
+    ]
+    return _two_columns("The oracle", rows)
+
+
+def jobs_table(figures: Mapping[str, Any]) -> Table:
+    """Return the table of the demo's runs.
+
+    Args:
+        figures: what :func:`~hyperoracle_trainers.demo_figures.demo_figures` returns.
+    """
+    table = Table(title=f"ppo on {figures['env_id']}", title_justify="left")
+    table.add_column("run")
+    for name in ("seed", "env steps", "final return", "evaluation return", "wall time"):
+        table.add_column(name, justify="right")
+    for kind, runs in (("job", figures["jobs"]), ("alone", figures["without_oracle"] or ())):
+        for index, run in enumerate(runs, start=1):
+            table.add_row(
+                f"{kind} {index}",
+                number(run["seed"]),
+                number(run["env_steps"]),
+                number(run["final_return"]),
+                number(run["evaluation_return"]),
+                number(run["wall_seconds"], 1, "s"),
+            )
+    return table
+
+
+def comparison_table(comparison: Mapping[str, Any]) -> Table:
+    """Return the table of both arms' means side by side.
+
+    Args:
+        comparison: the entry of that name of
+            :func:`~hyperoracle_trainers.demo_figures.demo_figures`.
+    """
+    table = Table(title="Mean of both seeds", title_justify="left")
+    table.add_column("")
+    table.add_column("with the oracle", justify="right")
+    table.add_column("without", justify="right")
+    for name, unit in (("final_return", ""), ("mean_return", ""), ("evaluation_return", ""),
+                       ("wall_seconds", "s")):  # fmt: skip
+        arms = (comparison["with_oracle"][name], comparison["without_oracle"][name])
+        what = name.replace("wall_seconds", "wall time").replace("_", " ")
+        table.add_row(what, *(number(arm, 1, unit) for arm in arms))
+    return table
+
+
+def _two_columns(title: str, rows: Iterable[tuple[str, str]]) -> Table:
+    table = Table(title=title, show_header=False, title_justify="left")
+    table.add_column(justify="left")
+    table.add_column(justify="right")
+    for what, value in rows:
+        table.add_row(what, value)
+    return table
+
+
+def _training_rows(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
+    episodes = len(figures["evaluation_returns"])
+    return [
+        ("env steps", number(figures["env_steps"])),
+        ("update steps", number(figures["update_steps"])),
+        ("episodes", number(figures["episodes"])),
+        ("final return (last 20 episodes)", number(figures["final_return"])),
+        ("mean return", number(figures["mean_return"])),
+        (f"evaluation return ({episodes} episodes)", number(figures["evaluation_return"])),
+        ("wall time", number(figures["wall_seconds"], 1, "s")),
+        ("speed", number(figures["env_steps_per_second"], 0, "env steps/s")),
+    ]
+
+
+def _oracle_rows(oracle: Mapping[str, Any]) -> list[tuple[str, str]]:
+    stats = oracle["stats"]
+    rows = [
+        ("oracle", oracle["url"]),
+        ("study", oracle["study"]),
+        ("job", oracle["job_id"] or "never joined"),
+        ("role", oracle["role"] or "–"),
+        ("proposals", number(stats["proposals"])),
+        ("updates under a held decision", number(stats["held"])),
+        ("updates on the defaults (fallbacks)", number(stats["fallbacks"])),
+        ("reports acknowledged", number(stats["reports_sent"])),
+        ("reports not delivered", number(stats["reports_pending"] + stats["reports_dropped"])),
+        ("overhead", number(oracle["overhead_percent"], 2, "% of wall time")),
+    ]
+    if stats["last_error"] is not None:
+        rows.append(("last trouble", stats["last_error"]))
+    return rows

@@ -1,0 +1,201 @@
+"""From the arguments of `hyperoracle train` to everything that the run is made from."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hyperoracle_client import Scale
+from hyperoracle_client.settings import load_settings
+from hyperoracle_trainers.apply_hyperparameters import BaseSchedule
+from hyperoracle_trainers.command_arguments import (
+    SETTINGS_CLASSES,
+    ArgumentError,
+    Space,
+    default_space,
+    parse_settings,
+    parse_space,
+)
+from hyperoracle_trainers.hyperparameter_source import RecordedSource
+from hyperoracle_trainers.presets import default_settings
+from hyperoracle_trainers.recorded_schedule import read_schedule
+from hyperoracle_trainers.settings import A2CSettings, PPOSettings
+
+_ORACLE_ONLY = ("study", "strategy", "role", "hold", "prefetch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OraclePlan:
+    """What is asked of which oracle.
+
+    Attributes:
+        url: where it is.
+        token: access token, if it asks for one.
+        study: the study that the run joins or creates.
+        space: the hyperparameters that may be chosen.
+        strategy: who chooses.
+        role: what the job is for.
+        hold: updates for which a decision holds.
+        prefetch: whether each update uses the answer to the previous update's question.
+    """
+
+    url: str
+    token: str | None
+    study: str
+    space: Space
+    strategy: str
+    role: str
+    hold: int
+    prefetch: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
+    """A run, checked as far as it can be before it starts.
+
+    Attributes:
+        algorithm: ``"ppo"`` or ``"a2c"``.
+        settings: of the trainer.
+        oracle: None trains without one.
+        schedule: a recorded schedule to replay instead.
+        evaluation_episodes: episodes of the deterministic policy after training.
+        folder: where the run log goes.
+    """
+
+    algorithm: str
+    settings: PPOSettings | A2CSettings
+    oracle: OraclePlan | None
+    schedule: RecordedSource | None
+    evaluation_episodes: int
+    folder: Path
+
+    def described(self) -> dict[str, Any]:
+        """Return the plan as JSON wants it, without the token."""
+        oracle: dict[str, Any] | None = None
+        if self.oracle is not None:
+            oracle = {
+                field.name: getattr(self.oracle, field.name)
+                for field in dataclasses.fields(self.oracle)
+                if field.name != "token"
+            }
+            oracle["space"] = {
+                name: bins.model_dump(mode="json") for name, bins in self.oracle.space.items()
+            }
+        return {
+            "algorithm": self.algorithm,
+            "settings": dataclasses.asdict(self.settings),
+            "oracle": oracle,
+            "replays_a_schedule": self.schedule is not None,
+            "evaluation_episodes": self.evaluation_episodes,
+            "folder": str(self.folder),
+        }
+
+
+def make_plan(args: argparse.Namespace) -> TrainingPlan:
+    """Return the plan that the arguments describe.
+
+    Args:
+        args: of `hyperoracle train`; those of the oracle and of a schedule may be absent.
+
+    Raises:
+        ArgumentError: an argument has no meaning.
+        SettingsError: a setting has no meaning.
+        ScheduleError: the schedule cannot be replayed.
+        OracleMisconfigured: the oracle's address or a client setting cannot work.
+    """
+    algorithm = args.algorithm.lower()
+    if algorithm not in SETTINGS_CLASSES:
+        raise ArgumentError(
+            f"ALGORITHM: expected {' or '.join(SETTINGS_CLASSES)}, got {args.algorithm!r}"
+        )
+    settings = _settings(algorithm, args)
+    base = BaseSchedule.of(settings).values
+    space = parse_space(args.space, base) if args.space else default_space(base)
+    oracle = _oracle_plan(args, algorithm, settings, space)
+    schedule = _schedule(args, space)
+    if args.space and oracle is None and schedule is None:
+        raise ArgumentError(f"--space {args.space[0]}: expected --oracle URL beside it; add it")
+    return TrainingPlan(
+        algorithm=algorithm,
+        settings=settings,
+        oracle=oracle,
+        schedule=schedule,
+        evaluation_episodes=args.evaluate,
+        folder=_folder(args, algorithm, settings),
+    )
+
+
+def _settings(algorithm: str, args: argparse.Namespace) -> PPOSettings | A2CSettings:
+    overrides = parse_settings(algorithm, args.set)
+    for name in ("total_env_steps", "seed", "decisions"):
+        value = getattr(args, name)
+        if value is None:
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if name in overrides:
+            raise ArgumentError(f"{option} {value}: expected {name} once, got --set {name} too")
+        if name not in SETTINGS_CLASSES[algorithm].__dataclass_fields__:
+            raise ArgumentError(
+                f"{option} {value}: expected an algorithm that has {name}, got {algorithm}; "
+                f"leave {option} out"
+            )
+        overrides[name] = value
+    return default_settings(algorithm, args.env, **overrides)
+
+
+def _oracle_plan(
+    args: argparse.Namespace, algorithm: str, settings: PPOSettings | A2CSettings, space: Space
+) -> OraclePlan | None:
+    url = getattr(args, "oracle", None) or getattr(args, "url", None)
+    study = getattr(args, "study", None)
+    if args.replay is not None and (url or study):
+        raise ArgumentError(
+            "--replay: expected no oracle beside it, got one; choose one of the two"
+        )
+    if url is None and study is None:
+        for name in _ORACLE_ONLY:
+            if getattr(args, name, None):
+                raise ArgumentError(f"--{name}: expected --oracle URL beside it, got none; add it")
+        return None
+    token = getattr(args, "token", None)
+    default_study = re.sub(r"[^a-z0-9._-]+", "-", f"{settings.env_id}-{algorithm}".lower())
+    return OraclePlan(
+        url=load_settings({"url": url, "token": token}).url,
+        token=token,
+        study=study or default_study,
+        space=space,
+        strategy=args.strategy or "epgt",
+        role=args.role or "auto",
+        hold=args.hold or 1,
+        prefetch=args.prefetch,
+    )
+
+
+def _schedule(args: argparse.Namespace, space: Space) -> RecordedSource | None:
+    if args.replay is None:
+        if args.job is not None:
+            raise ArgumentError(f"--job {args.job}: expected --replay beside it, got none; add it")
+        return None
+    relative = [name for name, bins in space.items() if isinstance(bins, Scale)]
+    return read_schedule(Path(args.replay), job=args.job, relative=relative)
+
+
+def _folder(args: argparse.Namespace, algorithm: str, settings: PPOSettings | A2CSettings) -> Path:
+    if args.out is None:
+        moment = time.strftime("%Y%m%d-%H%M%S")
+        env = settings.env_id.replace("/", "-")
+        return Path("runs") / f"{algorithm}-{env}-{settings.seed}-{moment}"
+    folder = Path(args.out)
+    if (folder / "run.jsonl").exists():
+        raise ArgumentError(
+            f"--out {folder}: expected a folder without a run, got one that has run.jsonl; "
+            "choose another or remove it"
+        )
+    if folder.exists() and not folder.is_dir():
+        raise ArgumentError(f"--out {folder}: expected a folder, got a file; choose another")
+    return folder

@@ -1,0 +1,170 @@
+"""Carries out a training plan: the trainer, its hyperparameter source, its log, its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import ExitStack, closing
+from dataclasses import asdict
+from typing import Any
+
+import gymnasium
+from rich.progress import Progress
+
+from hyperoracle_client import Job, Oracle
+from hyperoracle_trainers.child_processes import termination_as_interrupt
+from hyperoracle_trainers.evaluation import evaluate
+from hyperoracle_trainers.hyperparameter_source import HyperparameterSource
+from hyperoracle_trainers.oracle_source import OracleSource
+from hyperoracle_trainers.progress import Tally, TrainingRow, training_progress
+from hyperoracle_trainers.run import make_trainer
+from hyperoracle_trainers.run_log import RunLog
+from hyperoracle_trainers.trainer import Trainer, TrainingDivergedError
+from hyperoracle_trainers.training_plan import OraclePlan, TrainingPlan
+
+
+class RunFailed(Exception):
+    """A run could not begin or go on; the message is one line with the remedy."""
+
+
+def carry_out(plan: TrainingPlan) -> dict[str, Any]:
+    """Train, evaluate, and return the run's figures, which the run log ends with too.
+
+    A Ctrl-C, a SIGTERM or a closed terminal ends the run early: its job is finished as
+    interrupted, the log is completed, and the figures say how far it came.
+
+    Args:
+        plan: what to do.
+
+    Returns:
+        JSON-able figures: ``status`` (``"completed"`` or ``"interrupted"``), ``env_steps``,
+        ``final_return`` (mean of the last 20 episodes) and so on; ``oracle`` is None without one,
+        otherwise its url, study, job_id, role, the client's ``stats``, and ``overhead_percent``,
+        the share of the wall time that the run spent in the oracle's client.
+
+    Raises:
+        RunFailed: the environment cannot be made, or training diverged.
+        OracleError: the oracle will not have the job.
+    """
+    trainer = _made_trainer(plan)
+    with ExitStack() as stack:
+        stack.enter_context(termination_as_interrupt())
+        source, job = _source(plan, trainer, stack)
+        log = stack.enter_context(RunLog(plan.folder, plan.settings))
+        progress = stack.enter_context(training_progress())
+        tally = Tally()
+        status = "completed"
+        evaluation_returns: list[float] = []
+        try:
+            _train(plan, trainer, source, log, tally, progress)
+            wall_seconds = tally.wall_seconds
+            evaluation_returns = _evaluated(plan, trainer)
+        except KeyboardInterrupt:
+            wall_seconds = tally.wall_seconds
+            status = "interrupted"
+        except TrainingDivergedError as error:
+            raise RunFailed(f"{error}; the log so far is in {plan.folder}") from None
+        figures = {
+            "algorithm": plan.algorithm,
+            "env_id": plan.settings.env_id,
+            "seed": plan.settings.seed,
+            "status": status,
+            **_training_figures(tally, wall_seconds, evaluation_returns),
+            "oracle": None if plan.oracle is None or job is None
+            else _oracle_figures(plan.oracle, job, tally, wall_seconds),
+            "folder": str(plan.folder),
+        }  # fmt: skip
+        log.end(figures)
+    return figures
+
+
+def _made_trainer(plan: TrainingPlan) -> Trainer[Any]:
+    try:
+        return make_trainer(plan.settings)
+    except gymnasium.error.Error as error:
+        reason = " ".join(str(error).split())
+        raise RunFailed(
+            f"expected an environment that can be made, got {plan.settings.env_id} ({reason}); "
+            "install what it needs"
+        ) from None
+
+
+def _source(
+    plan: TrainingPlan, trainer: Trainer[Any], stack: ExitStack
+) -> tuple[HyperparameterSource | None, Job | None]:
+    """Return the source of hyperparameters and, if it asks an oracle, its job."""
+    if plan.oracle is None:
+        return plan.schedule, None
+    wanted = plan.oracle
+    oracle = stack.enter_context(Oracle(wanted.url, wanted.token))
+    source = OracleSource.start(
+        oracle,
+        trainer,
+        study=wanted.study,
+        space=wanted.space,
+        strategy=wanted.strategy,
+        role=wanted.role,
+        hold=wanted.hold,
+        prefetch=wanted.prefetch,
+    )
+    assert isinstance(source.job, Job)
+    return source, source.job
+
+
+def _train(
+    plan: TrainingPlan,
+    trainer: Trainer[Any],
+    source: HyperparameterSource | None,
+    log: RunLog,
+    tally: Tally,
+    progress: Progress,
+) -> None:
+    shown = list(plan.oracle.space) if plan.oracle is not None else ["learning_rate"]
+    row = TrainingRow(progress, plan.settings.env_id, plan.settings.total_env_steps, shown)
+    phases = trainer.train(source)
+    assert isinstance(phases, Generator)
+    with closing(phases):  # tells the source of the end, whatever it is
+        for phase in phases:
+            tally.record(phase)
+            log.record(phase)
+            row.update(phase.env_step, tally.recent_return, phase.hyperparameters)
+
+
+def _evaluated(plan: TrainingPlan, trainer: Trainer[Any]) -> list[float]:
+    return evaluate(
+        trainer.policy,
+        trainer.observation_normaliser,
+        plan.settings.env_id,
+        episodes=plan.evaluation_episodes,
+        seed=plan.settings.seed + 1,
+    )
+
+
+def _training_figures(
+    tally: Tally, wall_seconds: float, evaluation_returns: list[float]
+) -> dict[str, Any]:
+    evaluated = len(evaluation_returns)
+    return {
+        "env_steps": tally.env_steps,
+        "update_steps": tally.update_steps,
+        "episodes": tally.episodes,
+        "final_return": tally.recent_return,
+        "mean_return": tally.mean_return,
+        "evaluation_return": sum(evaluation_returns) / evaluated if evaluated else None,
+        "evaluation_returns": evaluation_returns,
+        "wall_seconds": wall_seconds,
+        "env_steps_per_second": tally.env_steps / wall_seconds,
+    }
+
+
+def _oracle_figures(
+    plan: OraclePlan, job: Job, tally: Tally, wall_seconds: float
+) -> dict[str, Any]:
+    return {
+        "url": plan.url,
+        "study": plan.study,
+        "job_id": job.id,
+        "role": job.role,
+        "stats": asdict(job.stats),
+        "source_seconds": tally.source_seconds,
+        "overhead_percent": 100.0 * tally.source_seconds / wall_seconds,
+    }
