@@ -28,7 +28,7 @@ def proposal_row(
     status: str,
     neighbours: tuple[int, int],
 ) -> dict[str, Any]:
-    """A proposal as a row.
+    """A proposal as a row; made when it is written, so it reads nothing of the job that changes.
 
     Args:
         number: the proposal's.

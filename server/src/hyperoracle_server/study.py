@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -191,9 +192,10 @@ class StudyRuntime:
                 decision.encoder_version,
             )  # fmt: skip
         status = "open" if creditable else "held" if held else "settled"
-        row = records.proposal_row(
-            number, job, request, decision, answer, now=self._services.clock.now(),
-            strategy=self.definition.strategy.name, status=status, neighbours=(read, other),
+        row = partial(
+            records.proposal_row, number, job, request, decision, answer,
+            now=self._services.clock.now(), strategy=self.definition.strategy.name, status=status,
+            neighbours=(read, other),
         )  # fmt: skip
         changes = [Change("insert_proposal", row)]
         if features is not None and creditable:
@@ -214,7 +216,7 @@ class StudyRuntime:
         """Store a hyper-state; thin those that neither memory nor training need any more."""
         recent = self.recent_samples.setdefault(job.signature, deque(maxlen=2 * self._replay))
         recent.append(number)
-        row = records.hyper_state_row(number, self.number, job.signature, features)
+        row = partial(records.hyper_state_row, number, self.number, job.signature, features)
         changes = [Change("insert_hyper_state", row)]
         if len(recent) == 2 * self._replay:
             for _ in range(self._replay):

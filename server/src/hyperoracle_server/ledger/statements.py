@@ -7,6 +7,7 @@ of the same name the order of submission is kept.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, delete, insert, update
@@ -14,12 +15,20 @@ from sqlalchemy.sql.base import Executable
 
 from hyperoracle_server.ledger import schema as t
 
+Row = dict[str, Any]
+
 
 class Change(NamedTuple):
-    """One change: a name from `ORDER` and its statement's parameters."""
+    """One change.
+
+    Attributes:
+        name: from `ORDER`.
+        parameters: its statement's, or a function that makes them when the change is written, in
+            the writing thread: it must lean on nothing that changes.
+    """
 
     name: str
-    parameters: dict[str, Any]
+    parameters: Row | Callable[[], Row]
 
 
 def _by(column: Any) -> Any:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Engine
 
 from hyperoracle_server.errors import StoreUnavailable
-from hyperoracle_server.ledger.statements import LAST_WINS, ORDER, STATEMENTS, Change
+from hyperoracle_server.ledger.statements import LAST_WINS, ORDER, STATEMENTS, Change, Row
 
 log = logging.getLogger(__name__)
 
@@ -161,9 +161,10 @@ def write_batch(
 
 def run_changes(connection: Connection, changes: Iterable[Change]) -> None:
     """Execute changes grouped by name, in the order of `statements.STATEMENTS`."""
-    by_name: dict[str, list[dict[str, Any]]] = {}
+    by_name: dict[str, list[Row]] = {}
     for name, parameters in changes:
-        by_name.setdefault(name, []).append(parameters)
+        row = parameters() if callable(parameters) else parameters
+        by_name.setdefault(name, []).append(row)
     for name in sorted(by_name, key=ORDER.__getitem__):
         rows = by_name[name]
         if name in LAST_WINS:
