@@ -141,15 +141,14 @@ class TestSpool:
         first.report([1.0], env_step=10)
         server.wait_for("report", 1)
         eventually(lambda: first.stats.reports_pending == 0)
-        server.script["report"].append(answer_then_lose_it)  # the oracle has 3, and dies
+        server.always["report"] = answer_then_lose_it  # it has the next, and nobody knows
         first.propose(env_step=10)
         first.report([2.0], env_step=20)
         server.wait_for("report", 2)
-        server.die()
         first.report([3.0], env_step=30)
         assert first.finish().reports_pending == 2
 
-        server.come_back()
+        del server.always["report"]
         server.last_sequence = 4
         second = start(QUICK, job_key=KEY)
         second.propose(env_step=30)

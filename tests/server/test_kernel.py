@@ -30,6 +30,17 @@ def test_weighted_values_of_hand_computed_columns() -> None:
     assert known.tolist() == [True, True, False]
 
 
+def test_equal_values_have_exactly_that_mean_whatever_stands_in_the_padding() -> None:
+    # Weights sum to 1 only up to rounding, so without care 0.1 would often come out an ulp off.
+    rng = np.random.default_rng(0)
+    squared = np.sort(rng.exponential(size=(5, 1000)), axis=0)
+    squared[3:, ::2] = INF
+    values = np.where(squared < INF, 0.1, 99.0)
+    values[4, ::4] = -99.0
+    means, _ = weighted_values(squared, values)
+    assert (means == 0.1).all()
+
+
 def test_an_equal_key_outweighs_a_far_one() -> None:
     means, _ = weighted_values(np.array([[0.0], [99.999]]), np.array([[1.0], [0.0]]))
     assert means[0] == pytest.approx(1000 / (1000 + 0.01), rel=1e-14)

@@ -137,6 +137,20 @@ class CasesForEverySearch:
             reference.write(as_tuple(key), action, hyper_return, entry_id)
         assert_same_reading(memory, reference, rng.normal(size=4).astype(np.float32))
 
+    @pytest.mark.parametrize("reading", ["per-action", "shared"])
+    def test_few_keys_at_which_many_hyper_actions_were_taken(self, reading: str) -> None:
+        memory, reference = make_pair(2, 41, neighbours_read=2, reading=reading, index=self.index)
+        rng = np.random.default_rng(3)
+        keys = rng.normal(size=(4, 2)).astype(np.float32)
+        for entry_id in range(160):
+            key, action = keys[entry_id % 4], entry_id // 4
+            hyper_return = float(rng.normal())
+            memory.write(key, action, hyper_return, entry_id)
+            reference.write(as_tuple(key), action, hyper_return, entry_id)
+        # Hyper-action 40 is unknown: the 80 entries at the two nearest keys speak for it.
+        for query in rng.normal(size=(5, 2)).astype(np.float32):
+            assert_same_reading(memory, reference, query)
+
     def test_an_empty_memory_knows_nothing(self) -> None:
         for unknown in ("kernel-mean", "zero"):
             for reading in ("per-action", "shared"):
@@ -279,6 +293,14 @@ class TestHandComputedWrite:
             rtol=1e-12,
         )
         assert memory.size == 2
+
+    def test_values_that_equal_the_return_stay_exactly(self) -> None:
+        rng = np.random.default_rng(0)
+        memory = EpisodicMemory(2, 1, MemorySettings(write_rate=0.3))
+        for entry_id in range(300):
+            memory.write(rng.normal(size=2), 0, 0.1, entry_id)
+        # Without care (1 - w) 0.1 + w 0.1 would often come out an ulp off.
+        assert (memory.entries().values == 0.1).all()
 
     def test_only_the_action_taken_is_written(self) -> None:
         memory = EpisodicMemory(1, 2)

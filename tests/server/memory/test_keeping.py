@@ -194,7 +194,6 @@ GOOD_WRITE: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("write_rule", ["average", "max"])
 @READINGS
 @INDICES
 @pytest.mark.parametrize(
@@ -222,9 +221,9 @@ GOOD_WRITE: dict[str, Any] = {
     ids=str,
 )
 def test_a_write_that_makes_no_sense_changes_nothing(
-    wrong: dict[str, Any], index: str, reading: str, write_rule: str
+    wrong: dict[str, Any], index: str, reading: str
 ) -> None:
-    memory = filled(40, index=index, reading=reading, write_rule=write_rule)
+    memory = filled(40, index=index, reading=reading)
     before = memory.entries()
     answer = memory.read([0.1, 0.2, 0.3])
     with pytest.raises(ValueError, match="expected"):

@@ -79,7 +79,8 @@ class Child:
         """
         code = self._process.poll()
         if code:
-            raise self.failure(f"ended with exit code {code}")
+            how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+            raise self.failure(f"ended {how}")
 
     def failure(self, what: str) -> ChildFailed:
         """Return the error that says what happened and shows the last lines of the output."""

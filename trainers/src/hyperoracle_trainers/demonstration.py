@@ -220,6 +220,7 @@ def _watch(
             for child in running:
                 child.check()
             if server is not None and not server.is_running:
+                server.check()
                 raise server.failure("ended before the jobs did")
             for view in views:
                 view.update()

@@ -97,15 +97,16 @@ def read_history(folder: Path, name: str, explored: Collection[int] = ()) -> Run
     phases = [line for line in lines if line["event"] == "phase"]
     ends = [phase["env_step"] for phase in phases]
     episodes = list(_placed_episodes(phases))
-    beyond = ends[-1] + (ends[-1] - ends[-2] if len(ends) > 1 else ends[-1]) if ends else 0
+    # As if one more phase followed, as long as the last one.
+    stops = [*ends[1:], 2 * ends[-1] - (ends[-2] if len(ends) > 1 else 0)] if ends else []
     with (folder / "schedule.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return RunHistory(
         name=name,
         episode_env_steps=[env_step for env_step, _ in episodes],
         episode_returns=[episode_return for _, episode_return in episodes],
-        decisions=list(_placed_decisions(rows, [*ends[1:], beyond], set(explored))),
-        end_env_step=beyond,
+        decisions=list(_placed_decisions(rows, stops, set(explored))),
+        end_env_step=stops[-1] if stops else 0,
         total_env_steps=settings.total_env_steps,
         base=BaseSchedule.of(settings),
     )
@@ -131,15 +132,15 @@ def _placed_episodes(phases: Sequence[dict[str, Any]]) -> Iterator[tuple[float, 
 
 
 def _placed_decisions(
-    rows: Sequence[dict[str, str]], ends: Sequence[float], explored: Collection[int]
+    rows: Sequence[dict[str, str]], stops: Sequence[float], explored: Collection[int]
 ) -> Iterator[PlacedDecision]:
     """Place each row between its own env step and the one at which it stops to act."""
     by_phase = groupby(rows, key=lambda row: int(row["env_step"]))
-    for index, ((start, group), end) in enumerate(zip(by_phase, ends, strict=False)):
+    for index, ((start, group), stop) in enumerate(zip(by_phase, stops, strict=False)):
         decisions = list(group)
         for position, row in enumerate(decisions):
             yield PlacedDecision(
-                env_step=start + (end - start) * position / len(decisions),
+                env_step=start + (stop - start) * position / len(decisions),
                 phase=index,
                 values={name: float(row[name]) for name in row if name in HYPERPARAMETERS},
                 explored=int(row["update_step"]) in explored,

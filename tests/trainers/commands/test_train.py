@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import signal
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+
+from hyperoracle_client.cli import main
+from hyperoracle_client.commands.options import opened_api
+
+STORE = argparse.Namespace(url="embedded:oracle.db", token=None)
+SHORT = ["train", "ppo", "CartPole-v1", "--total-env-steps", "512", "--set", "number_of_envs=4",
+         "--set", "rollout_length=32", "--evaluate", "2"]  # fmt: skip
+
+
+def figures_of(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    figures: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return figures
+
+
+def test_a_run_without_an_oracle_prints_its_figures_and_leaves_its_log(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main([*SHORT, "--json", "--out", "log"]) == 0
+    figures = figures_of(capsys)
+    assert figures["status"] == "completed"
+    assert figures["oracle"] is None
+    assert figures["env_steps"] == 512
+    assert figures["update_steps"] == 4 * 10 * 4
+    assert len(figures["evaluation_returns"]) == 2
+    assert figures["evaluation_return"] == pytest.approx(fmean(figures["evaluation_returns"]))
+    lines = [json.loads(line) for line in Path("log/run.jsonl").read_text().splitlines()]
+    assert lines[-1] == {"event": "end", **figures}
+    returns = [each for line in lines[1:-1] for each in line["episode_returns"]]
+    assert figures["episodes"] == len(returns)
+    assert figures["final_return"] == pytest.approx(fmean(returns[-20:]))
+    assert figures["mean_return"] == pytest.approx(fmean(returns))
+    assert figures["env_steps_per_second"] == pytest.approx(512 / figures["wall_seconds"])
+
+
+def test_a_run_is_logged_in_a_folder_of_its_own_unless_told_otherwise(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["train", "a2c", "CartPole-v1", "--total-env-steps", "64", "--seed", "3"]) == 0
+    (folder,) = Path("runs").iterdir()
+    assert folder.name.startswith("a2c-CartPole-v1-3-")
+    printed = capsys.readouterr().out
+    assert str(folder) in printed
+    assert "final return" in printed
+    assert "oracle" not in printed
+
+
+@pytest.mark.parametrize("decisions", ["phase", "minibatch"])
+def test_a_run_with_an_embedded_oracle_uses_what_it_proposes(
+    decisions: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--oracle", "embedded:oracle.db", "--decisions", decisions, "--json"]
+    assert main([*SHORT, *options, "--out", "log"]) == 0
+    oracle = figures_of(capsys)["oracle"]
+    decided = 4 if decisions == "phase" else 160
+    assert oracle["study"] == "cartpole-v1-ppo"
+    assert oracle["stats"]["proposals"] == decided
+    assert oracle["stats"]["fallbacks"] == 0
+    assert oracle["stats"]["reports_sent"] == 4
+    assert oracle["overhead_percent"] > 0
+    with Path("log/schedule.csv").open(newline="") as file:
+        used = [(int(row["update_step"]), float(row["clip_range"])) for row in csv.DictReader(file)]
+    with opened_api(STORE) as api:
+        told = api.schedule("cartpole-v1-ppo").rows
+        assert api.study("cartpole-v1-ppo").credited_proposals > 0
+        (job,) = api.jobs("cartpole-v1-ppo").jobs
+    assert used == [(row.update_step, row.hyperparameters["clip_range"]) for row in told]
+    assert len(used) == decided
+    assert job.status == "finished"
+    assert job.metadata["environment"] == "CartPole-v1"
+
+
+def test_a_held_decision_is_asked_for_only_once(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--url", "embedded:oracle.db", "--decisions", "minibatch", "--hold", "4"]
+    assert main([*SHORT, *options, "--study", "mine", "--strategy", "random", "--json"]) == 0
+    oracle = figures_of(capsys)["oracle"]
+    assert oracle["study"] == "mine"
+    assert oracle["stats"]["proposals"] == 40
+    assert oracle["stats"]["held"] == 120
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_finishes_its_job_and_leaves_what_is_there(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", "ppo", f"Interrupting{number.name}-v0", "--set", "rollout_length=64",
+                 "--set", "number_of_minibatches=4", "--oracle", "embedded:oracle.db", "--study",
+                 "s", "--strategy", "random", "--json", "--out", "log"]  # fmt: skip
+    assert main(arguments) == 130
+    figures = figures_of(capsys)
+    assert figures["status"] == "interrupted"
+    assert figures["env_steps"] == 128
+    assert figures["final_return"] == 4.0
+    assert figures["evaluation_returns"] == []
+    assert figures["oracle"]["stats"]["reports_sent"] == 2
+    lines = [json.loads(line) for line in Path("log/run.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["start", "phase", "phase", "end"]
+    with opened_api(STORE) as api:
+        (job,) = api.jobs("s").jobs
+    assert job.status == "finished"
+
+
+def test_a_dry_run_prints_the_settings_in_force_and_starts_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ["--seed", "5", "--oracle", "embedded:oracle.db", "--role", "control", "--prefetch"]
+    assert main([*SHORT, *options, "--space", "gamma=choice:0.98,0.99", "--dry-run"]) == 0
+    plan = figures_of(capsys)
+    assert plan["settings"]["total_env_steps"] == 512
+    assert plan["settings"]["rollout_length"] == 32
+    assert plan["settings"]["learning_rate"] == 2.5e-3, "the preset of classic control"
+    assert plan["settings"]["seed"] == 5
+    assert plan["evaluation_episodes"] == 2
+    assert plan["oracle"]["role"] == "control"
+    assert plan["oracle"]["prefetch"] is True
+    assert plan["oracle"]["space"]["gamma"]["values"] == [0.98, 0.99]
+    assert plan["oracle"]["space"]["gamma"]["default"] == 0.99
+    assert list(Path().iterdir()) == []
+
+
+def test_the_token_is_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--oracle", "http://localhost:1", "--token", "not-for-eyes", "--dry-run"]
+    assert main([*SHORT, *options]) == 0
+    assert "not-for-eyes" not in capsys.readouterr().out
+
+
+def test_a_named_study_is_asked_where_the_environment_says(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYPERORACLE_URL", "http://oracle.example:8080")
+    assert main([*SHORT, "--dry-run"]) == 0
+    assert figures_of(capsys)["oracle"] is None
+    assert main([*SHORT, "--study", "mine", "--dry-run"]) == 0
+    assert figures_of(capsys)["oracle"]["url"] == "http://oracle.example:8080"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["dqn", "CartPole-v1"], "expected ppo or a2c, got 'dqn'"),
+        (["ppo", "CartPole-v99"], "expected a registered Gymnasium environment"),
+        (["ppo", "CartPole-v1", "--seed", "-1"], "seed: expected a whole number"),
+        (["ppo", "CartPole-v1", "--set", "gamma=2"], "gamma: expected a number between 0 and 1"),
+        (["ppo", "CartPole-v1", "--set", "gama=1"], "expected one of"),
+        (["ppo", "CartPole-v1", "--set", "seed=1", "--seed", "1"], "expected seed once"),
+        (["a2c", "CartPole-v1", "--decisions", "phase"], "an algorithm that has decisions"),
+        (["ppo", "CartPole-v1", "--space", "gamma=scale:0.9,1"], "expected --oracle URL"),
+        (["ppo", "CartPole-v1", "--strategy", "random"], "--strategy: expected --oracle URL"),
+        (["ppo", "CartPole-v1", "--hold", "2"], "--hold: expected --oracle URL"),
+        (["ppo", "CartPole-v1", "--prefetch"], "--prefetch: expected --oracle URL"),
+        (["ppo", "CartPole-v1", "--oracle", "oracle:8080"], "expected http://"),
+        (["a2c", "CartPole-v1", "--url", "http://o", "--space", "clip_range=scale:1,2"],
+         "a hyperparameter among"),
+        (["ppo", "CartPole-v1", "--replay", "absent.csv"], "a file that cannot be read"),
+        (["ppo", "CartPole-v1", "--replay", "a.csv", "--url", "http://o"], "expected no oracle"),
+        (["ppo", "CartPole-v1", "--job", "j"], "expected --replay beside it"),
+        (["ppo", "CartPole-v1", "--out", "used"], "expected a folder without a run"),
+        (["ppo", "CartPole-v1", "--out", "used/run.jsonl"], "expected a folder, got a file"),
+    ],
+)  # fmt: skip
+def test_wrong_usage_is_told_in_one_line_before_anything_starts(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("used").mkdir()
+    Path("used/run.jsonl").write_text("an earlier run\n")
+    assert main(["train", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("hyperoracle train: ")
+    assert expected in captured.err
+    assert captured.err.count("\n") == 1
+    assert [path.name for path in Path().iterdir()] == ["used"]
+
+
+@pytest.mark.parametrize("count", ["0", "x", "1.5"])
+def test_a_number_of_env_steps_that_has_no_meaning_is_refused(
+    count: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as error:
+        main(["train", "ppo", "CartPole-v1", "--total-env-steps", count])
+    assert error.value.code == 2
+    assert f"{count}" in capsys.readouterr().err
+
+
+def test_a_study_that_is_defined_differently_stops_the_run_before_it_trains(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    oracle = ["--oracle", "embedded:oracle.db", "--study", "s"]
+    short = ["train", "a2c", "CartPole-v1", "--total-env-steps", "64"]
+    assert main([*short, *oracle, "--strategy", "random"]) == 0
+    capsys.readouterr()
+    assert main([*short, *oracle, "--strategy", "fixed", "--out", "second"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "hyperoracle train: " in captured.err
+    assert "study_conflict" in captured.err
+    assert not Path("second").exists()
+
+
+def test_training_that_diverges_is_told_with_a_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--set", "learning_rate=1e30", "--set", "max_grad_norm=1e30", "--out", "log"]
+    assert main([*SHORT, *options]) == 1
+    error = capsys.readouterr().err
+    assert "expected finite losses" in error
+    assert "lower learning_rate" in error
+    assert error.count("\n") == 1
+
+
+def test_without_an_oracle_that_answers_the_run_goes_on_its_defaults(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYPERORACLE_START_DEADLINE_SECONDS", "0.1")
+    monkeypatch.setenv("HYPERORACLE_FINISH_DEADLINE_SECONDS", "0.1")
+    # Nothing listens on port 1 of the loopback.
+    assert main([*SHORT, "--oracle", "http://127.0.0.1:1", "--json", "--out", "log"]) == 0
+    figures = figures_of(capsys)
+    assert figures["status"] == "completed"
+    assert figures["oracle"]["job_id"] is None
+    assert figures["oracle"]["stats"]["fallbacks"] == 4
+    assert figures["oracle"]["stats"]["reports_pending"] == 4
