@@ -215,11 +215,11 @@ def _table(runs: list[dict[str, Any]]) -> str:
 def _row(env_id: str, trainer: str, runs: list[dict[str, Any]]) -> str:
     finals = np.array([_final(run["episodes"]) for run in runs])
     areas = np.array([_curve(run["episodes"]).mean() for run in runs])
-    spread = finals.std(ddof=1) if len(finals) > 1 else float("nan")
+    spread = f"{finals.std(ddof=1):.0f}" if len(finals) > 1 else "?"
     wall = np.median([run["total_env_steps"] / run["wall_seconds"] for run in runs])
     cpu = np.median([run["total_env_steps"] / run["cpu_seconds"] for run in runs])
     return (
-        f"| {env_id} | {trainer} | {len(runs)} | {finals.mean():.0f} ± {spread:.0f} | "
+        f"| {env_id} | {trainer} | {len(runs)} | {finals.mean():.0f} ± {spread} | "
         f"{finals.min():.0f} … {finals.max():.0f} | {areas.mean():.0f} ± {areas.std(ddof=0):.0f} | "
         f"{wall:.0f} | {cpu:.0f} |"
     )
@@ -253,11 +253,12 @@ def _picture(runs: list[dict[str, Any]], path: Path) -> None:
             if not mine:
                 continue
             curves = np.array([_curve(run["episodes"]) for run in mine])
-            axis.plot(_GRID, curves.mean(0), label=f"{trainer} ({len(mine)} seeds)")
-            axis.fill_between(_GRID, curves.min(0), curves.max(0), alpha=0.2)
-        axis.set(title=env_id, xlabel="env steps")
+            axis.plot(_GRID / 1000, curves.mean(0), label=f"{trainer} ({len(mine)} seeds)")
+            axis.fill_between(_GRID / 1000, curves.min(0), curves.max(0), alpha=0.2)
+        axis.set(title=env_id, xlabel="thousand env steps")
+        if axis.has_data():
+            axis.legend()
     axes[0].set_ylabel("episode return (mean, least to greatest)")
-    axes[0].legend()
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

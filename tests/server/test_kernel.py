@@ -46,6 +46,15 @@ def test_an_equal_key_outweighs_a_far_one() -> None:
     assert means[0] == pytest.approx(1000 / (1000 + 0.01), rel=1e-14)
 
 
+def test_the_largest_floats_do_not_overflow() -> None:
+    rng = np.random.default_rng(1)
+    squared = np.sort(rng.exponential(size=(5, 1000)), axis=0)
+    values = np.full((5, 1000), np.finfo(np.float64).max)
+    values[:, ::2] *= -1
+    means, _ = weighted_values(squared, values)
+    np.testing.assert_array_equal(means, values[0])
+
+
 @given(
     st.lists(
         st.tuples(

@@ -53,12 +53,14 @@ def weighted_values(
     total = weights.sum(axis=0)
     if not all_known:
         total[~known] = 1.0
-    # Weights are divided first: a sum of similarity x value could overflow, a mean cannot.
+    # Weights are divided first: a sum of similarity x value could overflow, a mean can only
+    # through rounding, next to the largest float.
     weights /= total
     values = np.where(present, values, values[0])
     weights *= values
-    means = weights.sum(axis=0)
-    # Rounding may step over the ends by an ulp.
+    with np.errstate(over="ignore"):
+        means = weights.sum(axis=0)
+    # Rounding may step over the ends.
     np.maximum(means, values.min(axis=0), out=means)
     np.minimum(means, values.max(axis=0), out=means)
     if not all_known:

@@ -285,6 +285,8 @@ class Oracle:
                 return
             future: Future[Any] = study.finish(job, finish.reason, finish.env_step)
         future.result()
+        with self.job(job_id) as (_, job):
+            job.answers.clear()  # the ledger has them now
 
     def _commit(self, study: StudyRuntime, changes: list[Change]) -> None:
         self.ledger.writer.submit_durably(changes, study.epoch).result()

@@ -302,6 +302,17 @@ class TestHandComputedWrite:
         # Without care (1 - w) 0.1 + w 0.1 would often come out an ulp off.
         assert (memory.entries().values == 0.1).all()
 
+    def test_the_largest_floats_do_not_overflow(self) -> None:
+        rng = np.random.default_rng(0)
+        largest = float(np.finfo(np.float64).max)
+        memory = EpisodicMemory(2, 1, MemorySettings(write_rate=0.3))
+        for entry_id in range(300):
+            memory.write(rng.normal(size=2), 0, largest, entry_id)
+        assert (memory.entries().values == largest).all()
+        effect = memory.write(rng.normal(size=2), 0, -largest, 300)
+        assert np.isfinite(effect.updated_values).all()
+        assert np.isfinite(memory.read(rng.normal(size=2)).q_values).all()
+
     def test_only_the_action_taken_is_written(self) -> None:
         memory = EpisodicMemory(1, 2)
         memory.write([0.0], 0, 5.0, 1)

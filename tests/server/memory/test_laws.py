@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -27,7 +27,8 @@ SETTINGS = st.builds(
     write_rule=st.sampled_from(["average", "max"]),
     reading=st.sampled_from(["per-action", "shared"]),
 )
-few = settings(max_examples=40, deadline=None)
+# Drawing arrays is slow on a busy machine; that is no fault of the memory.
+few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def written(writes: list[Any], chosen: MemorySettings) -> EpisodicMemory:

@@ -141,7 +141,7 @@ def _parse_bins(
         )
     if kind == "choice":
         _check_range(entry, hyperparameter, values)
-    takes_effect = hyperparameter.takes_effect.value.removeprefix("next ")
+    takes_effect = hyperparameter.takes_effect.value
     bins_class = Scale if kind == "scale" else Choice
     try:
         return bins_class(values, default=default, takes_effect=takes_effect)

@@ -305,10 +305,11 @@ class EpisodicMemory:
             return slots
         share = similarity(squared)
         share *= self.settings.write_rate / share.sum()
-        # Written as a weighted mean: the difference of two huge values could overflow.
         old = self._table.values[slots]
-        moved = (1.0 - share) * old + share * hyper_return
-        # Rounding may step over the ends by an ulp.
+        # A weighted mean, since the difference of two huge values could overflow; a mean can only
+        # through rounding, which may step over the ends.
+        with np.errstate(over="ignore"):
+            moved = (1.0 - share) * old + share * hyper_return
         low, high = np.minimum(old, hyper_return), np.maximum(old, hyper_return)
         self._table.values[slots] = np.clip(moved, low, high)
         return slots

@@ -61,6 +61,10 @@ def run(args: argparse.Namespace) -> int:
             aside = demo_folder.prepare(plan.folder)
             if aside is not None:
                 _say(f"An earlier demo was here: moved to {aside}.")
+            _say(
+                f"Two PPO jobs on {args.env}, {args.total_env_steps:,} env steps each, share one "
+                "oracle; it takes some minutes."
+            )
             figures = demonstration.give(plan)
     except SettingsError as error:
         return _failed(str(error), 2)
