@@ -71,7 +71,7 @@ class RunLog:
             self._phases.writeheader()
         self._phases.writerow(row)
         for decision in phase.decisions:
-            values = [repr(decision.values[name]) for name in self._names]
+            values = [str(decision.values[name]) for name in self._names]
             self._schedule.writerow([decision.update_step, decision.env_step, *values])
 
     def end(self, summary: Mapping[str, Any]) -> None:

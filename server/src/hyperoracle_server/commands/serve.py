@@ -77,6 +77,7 @@ def serve(settings: ServerSettings, ready_file: str | None) -> int:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     # IPPROTO_TCP said explicitly: only then does asyncio set TCP_NODELAY on the connections.
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -93,7 +94,7 @@ def serve(settings: ServerSettings, ready_file: str | None) -> int:
     app = create_app(settings)
     config = uvicorn.Config(
         app,
-        log_level=settings.log_level,
+        log_config=None,  # as the program's own logs
         access_log=False,
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=settings.shutdown_seconds,

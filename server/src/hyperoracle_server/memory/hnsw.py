@@ -35,7 +35,7 @@ _EFFORTS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Search efforts (``ef``) tried for the wanted recall."""
 
 _HELD_OUT = 64
-"""Keys on which the recall of a new graph is measured before they join it."""
+"""So many keys, evenly spaced in time, test the recall of a new graph before they join it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +111,16 @@ class _Graph:
     def build(
         self, keys: Float[np.ndarray, "n key_size"], labels: Int[np.ndarray, " n"], count: int
     ) -> None:
-        """Adds many keys, choosing the search effort on the last of them before they join."""
-        held_out = _HELD_OUT if len(labels) >= 8 * _HELD_OUT and self._settings.recall else 0
-        joined = len(labels) - held_out
-        for start in range(0, joined, _BATCH):
-            stop = min(start + _BATCH, joined)
-            self.add(keys[start:stop], labels[start:stop])
-        if held_out:
-            self._choose_effort(keys[:joined], labels[:joined], keys[joined:], count)
-            self.add(keys[joined:], labels[joined:])
+        """Adds many keys, choosing the search effort on some of them before they join."""
+        held_out = np.zeros(len(labels), np.bool_)
+        if len(labels) >= 8 * _HELD_OUT and self._settings.recall:
+            held_out[:: len(labels) // _HELD_OUT] = True
+        first_keys, first_labels = keys[~held_out], labels[~held_out]
+        for start in range(0, len(first_labels), _BATCH):
+            self.add(first_keys[start : start + _BATCH], first_labels[start : start + _BATCH])
+        if held_out.any():
+            self._choose_effort(first_keys, first_labels, keys[held_out], count)
+            self.add(keys[held_out], labels[held_out])
 
     def _choose_effort(
         self,
