@@ -18,11 +18,8 @@ _FEW = 64
 _SORTABLE = 32
 """Rows wider than this are partitioned before they are sorted."""
 
-_LAYERS = 16
-"""A wide row is laid out in at most so many layers, whose least values bound its neighbours."""
-
 _SMALL = 4096
-"""So few distances are not worth layers."""
+"""So few distances are not worth folding."""
 
 _ONE = np.uint64(1)
 
@@ -197,8 +194,8 @@ def _shortlist(
 ) -> Int[np.ndarray, " candidates"]:
     """The slots that can be among the ``count`` nearest of their row, row after row.
 
-    Fold a row into columns of several layers: the least values of ``count`` columns are ``count``
-    of the row's values, so the ``count``-th least of the columns bounds the row's ``count``-th
+    Fold a row in halves, keeping the lesser of each two that meet: the ``count`` least values that
+    remain are ``count`` of the row's values, so the greatest of them bounds the row's ``count``-th
     nearest from above.
 
     Args:
@@ -207,13 +204,13 @@ def _shortlist(
         count: how many neighbours are wanted.
         slack: the (fixed, relative) error of a distance at the bound.
     """
-    rows, width = squared.shape
+    width = squared.shape[1]
     if width <= count:
         return slots[squared < np.inf]
-    layers = _LAYERS if squared.size > _SMALL else 1
-    while layers > 1 and (width % layers or width // layers < 4 * count):
-        layers //= 2
-    least = squared.reshape(rows, layers, -1).min(axis=1) if layers > 1 else squared
+    least = squared
+    while least.size > _SMALL and width % 2 == 0 and width >= 8 * count:
+        width //= 2
+        least = np.minimum(least[:, :width], least[:, width:])
     bound = np.partition(least, count - 1, axis=1)[:, count - 1 : count]
     bound = np.minimum(bound * (1.0 + slack[1]) + slack[0], np.finfo(squared.dtype).max)
     return slots.ravel()[np.flatnonzero(squared <= bound)]

@@ -117,8 +117,9 @@ class GroupTables:
             self._release(group)
         if len(slots) == 0:
             return
-        # A quarter of the row free: closing rows up then costs O(1) per slot added.
-        width = next(width for width in _WIDTHS if 3 * width >= 4 * len(slots))
+        # A share of the row is free: closing rows up then costs O(1) per slot added.
+        needed = len(slots) + len(slots) // 8 + 1
+        width = next(width for width in _WIDTHS if width >= needed)
         table = self.tables.get(width)
         if table is None:
             table = self.tables[width] = Table(width, self.sentinel)
