@@ -134,7 +134,7 @@ class KeyStore:
         norms: squared norms, float64 [capacity]; ``norms32`` the same in float32.
         groups: int64 [capacity].
         ranks: int64 [capacity + 1].
-        labels: int64 [capacity], different each time a slot is filled: a counter in the upper
+        labels: int64 [capacity], a greater one each time a slot is filled: a counter in the upper
             32 bits, the slot in the lower; −1 in an empty slot.
         rows: slots at or above this one were never filled.
         size: how many slots are filled.
@@ -208,6 +208,11 @@ class KeyStore:
         differences = self.keys.take(slots, axis=0) - query
         squared: Float[np.ndarray, " n"] = np.einsum("ij,ij->i", differences, differences)
         return squared
+
+
+def slots_of(labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """The slots that a store's labels were given to."""
+    return labels & 0xFFFFFFFF
 
 
 class NeighbourSearch(Protocol):

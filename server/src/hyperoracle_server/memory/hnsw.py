@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import hnswlib
 import numpy as np
 
-from hyperoracle_server.memory.base import KeyStore, NeighbourSearch
+from hyperoracle_server.memory.base import KeyStore, NeighbourSearch, slots_of
 from hyperoracle_server.memory.exact import ExactSearch
 
 if TYPE_CHECKING:
@@ -198,11 +198,6 @@ class Graphs:
         return list(self._graphs)
 
     @property
-    def live(self) -> int:
-        """Keys that are searched."""
-        return sum(graph.live for graph in self._graphs.values())
-
-    @property
     def total(self) -> int:
         """Keys in the graphs, deleted ones among them."""
         return sum(graph.total for graph in self._graphs.values())
@@ -272,4 +267,4 @@ class HnswSearch(NeighbourSearch):
         labels = self.graphs.nearest(query32, group, count)
         if labels is None:
             return self._exact.nearest_in_group(query, group, count)[0]
-        return labels & 0xFFFFFFFF
+        return slots_of(labels)

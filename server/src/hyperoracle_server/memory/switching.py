@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from hyperoracle_server.memory.base import KeyStore, NeighbourSearch
+from hyperoracle_server.memory.base import KeyStore, NeighbourSearch, slots_of
 from hyperoracle_server.memory.exact import ExactSearch
 from hyperoracle_server.memory.hnsw import Graphs, HnswSearch, HnswSettings
 
@@ -160,28 +160,27 @@ class GraphBuild:
         """Under the owner's lock: whether the graphs could be brought to hold the live keys."""
         if len(self._pending_keys):
             return False
-        live = self._collect()
+        self._collect()
         if len(self._pending_keys) > _CATCH_UP:
             return False
         self.run()
-        gone = np.flatnonzero(~np.isin(self._labels, live))
+        gone = np.flatnonzero(self._store.labels[slots_of(self._labels)] != self._labels)
         for group, label in zip(
             self._groups[gone].tolist(), self._labels[gone].tolist(), strict=True
         ):
             self.graphs.remove(group, label)
         return True
 
-    def _collect(self) -> Int[np.ndarray, " live"]:
-        """Copies the keys not yet seen, in the order they came; returns all live labels."""
+    def _collect(self) -> None:
+        """Copies the keys filled in since the last time, in the order they came."""
         store = self._store
-        labels = store.labels[: store.rows]
-        slots = np.flatnonzero(labels >= 0)
-        slots = slots[~np.isin(labels[slots], self._labels)]
-        slots = slots[np.argsort(labels[slots])]
-        self._labels = np.concatenate([self._labels, labels[slots]])
+        # Labels only grow, and empty slots have a negative one.
+        newest = self._labels[-1] if len(self._labels) else -1
+        slots = np.flatnonzero(store.labels[: store.rows] > newest)
+        slots = slots[np.argsort(store.labels[slots])]
+        self._labels = np.concatenate([self._labels, store.labels[slots]])
         self._groups = np.concatenate([self._groups, store.groups[slots]])
         self._pending_keys = store.keys[slots]
-        return labels[labels >= 0]
 
 
 class IndexBuild:
