@@ -15,8 +15,9 @@ from hyperoracle_trainers.trainer import Trainer
 
 PPO_SMALL = {"number_of_envs": 2, "rollout_length": 16, "epochs": 2, "number_of_minibatches": 4}
 A2C_SMALL = {"number_of_envs": 2, "rollout_length": 8}
-SMALL = {"ppo": PPO_SMALL, "a2c": A2C_SMALL}
-ALGORITHMS = ["ppo", "a2c"]
+ACKTR_SMALL = {"number_of_envs": 2, "rollout_length": 8}
+SMALL = {"ppo": PPO_SMALL, "a2c": A2C_SMALL, "acktr": ACKTR_SMALL}
+ALGORITHMS = list(SMALL)
 
 
 class Scripted:

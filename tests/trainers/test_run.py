@@ -18,7 +18,7 @@ def _settings(algorithm: str):
     )
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "a2c"])
+@pytest.mark.parametrize("algorithm", ["ppo", "a2c", "acktr"])
 def test_a_run_is_summed_up_and_observed_phase_by_phase(algorithm: str) -> None:
     phases: list[Phase] = []
     summary = run(
@@ -43,7 +43,7 @@ def test_a_run_without_a_finished_episode_has_no_return() -> None:
     assert summary.evaluation_returns == []
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "a2c"])
+@pytest.mark.parametrize("algorithm", ["ppo", "a2c", "acktr"])
 def test_the_log_holds_every_phase_in_all_three_files(algorithm: str, tmp_path: Path) -> None:
     settings = _settings(algorithm)
     phases: list[Phase] = []

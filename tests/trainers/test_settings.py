@@ -10,10 +10,22 @@ from hyperoracle_trainers.hyperparameters import HYPERPARAMETERS, TakesEffect
 from hyperoracle_trainers.presets import default_settings, family_of
 from hyperoracle_trainers.settings import (
     A2CSettings,
+    ACKTRSettings,
     PPOSettings,
     SettingsError,
     TrainerSettings,
 )
+
+ACKTR_ONLY = {
+    "kl_clip",
+    "step_size",
+    "damping",
+    "fisher_coefficient",
+    "statistics_period",
+    "inversion_period",
+    "momentum",
+    "weight_decay",
+}
 
 
 @pytest.mark.parametrize(
@@ -54,7 +66,23 @@ def test_a2cs_own_settings_are_checked(change: dict[str, Any], message: str) -> 
         A2CSettings(env_id="CartPole-v1", **change)
 
 
-@pytest.mark.parametrize("settings_class", [TrainerSettings, PPOSettings, A2CSettings])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"statistics_decay": 1.0}, r"statistics_decay: expected 0 <= decay < 1, got 1.0"),
+        ({"damping": 0.0}, r"damping: expected a number between 1e-08 and inf, got 0.0"),
+        ({"momentum": 1.5}, r"momentum: expected a number between 0 and 1, got 1.5"),
+        ({"inversion_period": 0}, r"inversion_period: expected a whole number of at least 1"),
+    ],
+)
+def test_acktrs_own_settings_are_checked(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        ACKTRSettings(env_id="CartPole-v1", **change)
+
+
+@pytest.mark.parametrize(
+    "settings_class", [TrainerSettings, PPOSettings, A2CSettings, ACKTRSettings]
+)
 def test_every_setting_is_documented(settings_class: type[TrainerSettings]) -> None:
     documented = {
         name
@@ -64,10 +92,11 @@ def test_every_setting_is_documented(settings_class: type[TrainerSettings]) -> N
     assert {field.name for field in dataclasses.fields(settings_class)} == documented
 
 
-def test_only_ppo_schedules_clipping_epochs_and_minibatches() -> None:
+def test_what_belongs_to_one_algorithm_only_that_one_schedules() -> None:
     ppo_only = {"clip_range", "epochs", "number_of_minibatches"}
-    assert set(PPOSettings.schedulable()) == set(HYPERPARAMETERS)
-    assert set(A2CSettings.schedulable()) == set(HYPERPARAMETERS) - ppo_only
+    assert set(PPOSettings.schedulable()) == set(HYPERPARAMETERS) - ACKTR_ONLY
+    assert set(A2CSettings.schedulable()) == set(HYPERPARAMETERS) - ppo_only - ACKTR_ONLY
+    assert set(ACKTRSettings.schedulable()) == set(HYPERPARAMETERS) - ppo_only
 
 
 def test_what_takes_effect_at_a_minibatch_is_what_the_loss_and_optimiser_use() -> None:
@@ -76,13 +105,17 @@ def test_what_takes_effect_at_a_minibatch_is_what_the_loss_and_optimiser_use() -
         for name, each in HYPERPARAMETERS.items()
         if each.takes_effect is TakesEffect.AT_MINIBATCH
     }
-    assert at_minibatch == {
-        "learning_rate",
-        "clip_range",
-        "value_loss_coefficient",
-        "entropy_coefficient",
-        "max_grad_norm",
-    }
+    assert (
+        at_minibatch
+        == {
+            "learning_rate",
+            "clip_range",
+            "value_loss_coefficient",
+            "entropy_coefficient",
+            "max_grad_norm",
+        }
+        | ACKTR_ONLY
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,7 +127,7 @@ def test_what_takes_effect_at_a_minibatch_is_what_the_loss_and_optimiser_use() -
         ("Identity-v0", "other"),
     ],
 )
-@pytest.mark.parametrize("algorithm", ["ppo", "a2c"])
+@pytest.mark.parametrize("algorithm", ["ppo", "a2c", "acktr"])
 def test_every_family_has_settings(algorithm: str, env_id: str, family: str) -> None:
     assert family_of(env_id) == family
     assert default_settings(algorithm, env_id).env_id == env_id
@@ -123,7 +156,10 @@ def test_ppo_on_mujoco_has_the_reference_settings() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("dqn", "CartPole-v1", {}), r"algorithm: expected 'ppo' or 'a2c', got 'dqn'"),
+        (
+            ("dqn", "CartPole-v1", {}),
+            r"algorithm: expected one of 'ppo', 'a2c', 'acktr', got 'dqn'",
+        ),
         (("ppo", "Nothing-v9", {}), r"env_id: expected a registered"),
         (("a2c", "CartPole-v1", {"epochs": 3}), r"epochs: expected settings of A2CSettings"),
     ],

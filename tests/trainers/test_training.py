@@ -1,4 +1,4 @@
-"""What PPO and A2C promise alike."""
+"""What the algorithms promise alike."""
 
 from __future__ import annotations
 
@@ -195,6 +195,8 @@ def test_evaluation_repeats_itself(algorithm: str) -> None:
             -0.02,
             {"learning_rate": 3e-3, "normalise_advantages": True},
         ),
+        ("acktr", "Identity-v0", 0.99, {"rollout_length": 16, "kl_clip": 0.01}),
+        ("acktr", "ContinuousIdentity-v0", -0.02, {"rollout_length": 16, "kl_clip": 0.01}),
     ],
 )
 def test_a_bandit_is_learned_in_seconds(

@@ -147,7 +147,7 @@ def test_a_named_study_is_asked_where_the_environment_says(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["dqn", "CartPole-v1"], "expected ppo or a2c, got 'dqn'"),
+        (["dqn", "CartPole-v1"], "expected ppo or a2c or acktr, got 'dqn'"),
         (["ppo", "CartPole-v99"], "expected a registered Gymnasium environment"),
         (["ppo", "CartPole-v1", "--seed", "-1"], "seed: expected a whole number"),
         (["ppo", "CartPole-v1", "--set", "gamma=2"], "gamma: expected a number between 0 and 1"),

@@ -1,4 +1,4 @@
-"""Readable PPO and A2C that ask HyperOracle for their hyperparameters.
+"""Readable PPO, A2C and ACKTR that ask HyperOracle for their hyperparameters.
 
 A trainer is built from its settings and trains as a generator of phases::
 

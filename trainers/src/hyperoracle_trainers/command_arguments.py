@@ -12,9 +12,18 @@ from pydantic import ValidationError
 from hyperoracle_client import Choice, Scale
 from hyperoracle_client.errors import one_line
 from hyperoracle_trainers.hyperparameters import HYPERPARAMETERS, Hyperparameter
-from hyperoracle_trainers.settings import A2CSettings, PPOSettings, TrainerSettings
+from hyperoracle_trainers.settings import (
+    A2CSettings,
+    ACKTRSettings,
+    PPOSettings,
+    TrainerSettings,
+)
 
-SETTINGS_CLASSES: Mapping[str, type[TrainerSettings]] = {"ppo": PPOSettings, "a2c": A2CSettings}
+SETTINGS_CLASSES: Mapping[str, type[TrainerSettings]] = {
+    "ppo": PPOSettings,
+    "a2c": A2CSettings,
+    "acktr": ACKTRSettings,
+}
 """The settings of each algorithm, by its name on the command line."""
 
 DEFAULT_SPACE = ("learning_rate=scale:0.5,1,2", "clip_range=choice:0.1,0.2,0.3@0.2")

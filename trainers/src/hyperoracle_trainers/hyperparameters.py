@@ -56,7 +56,7 @@ class Hyperparameter:
 _ALL = (
     Hyperparameter(
         "learning_rate",
-        "Step size of the optimiser.",
+        "Step size of the optimiser; ACKTR: factor on the mean step.",
         TakesEffect.AT_MINIBATCH,
     ),
     Hyperparameter(
@@ -111,6 +111,52 @@ _ALL = (
         TakesEffect.NEXT_PHASE,
         minimum=1,
         whole=True,
+    ),
+    Hyperparameter(
+        "kl_clip",
+        "ACKTR: radius δ of the trust region, the KL divergence (in nats) of one step.",
+        TakesEffect.AT_MINIBATCH,
+    ),
+    Hyperparameter(
+        "step_size",
+        "ACKTR: greatest length η of a natural gradient step, where the trust region is wider.",
+        TakesEffect.AT_MINIBATCH,
+    ),
+    Hyperparameter(
+        "damping",
+        "ACKTR: λ of the factored Tikhonov damping of the Fisher matrix.",
+        TakesEffect.AT_MINIBATCH,
+        minimum=1e-8,
+    ),
+    Hyperparameter(
+        "fisher_coefficient",
+        "ACKTR: weight of the critic's log-likelihood in the Fisher matrix's statistics.",
+        TakesEffect.AT_MINIBATCH,
+    ),
+    Hyperparameter(
+        "statistics_period",
+        "ACKTR: updates from one taking of the Fisher matrix's statistics to the next.",
+        TakesEffect.AT_MINIBATCH,
+        minimum=1,
+        whole=True,
+    ),
+    Hyperparameter(
+        "inversion_period",
+        "ACKTR: updates from one inversion of the Fisher matrix to the next.",
+        TakesEffect.AT_MINIBATCH,
+        minimum=1,
+        whole=True,
+    ),
+    Hyperparameter(
+        "momentum",
+        "ACKTR: decay of the running mean of steps: m × mean + (1 − m) × step.",
+        TakesEffect.AT_MINIBATCH,
+        maximum=1.0,
+    ),
+    Hyperparameter(
+        "weight_decay",
+        "ACKTR: this times the parameters is added to the gradient before it is preconditioned.",
+        TakesEffect.AT_MINIBATCH,
     ),
 )
 

@@ -6,7 +6,13 @@ from typing import Any, Literal, overload
 
 import gymnasium
 
-from hyperoracle_trainers.settings import A2CSettings, PPOSettings, SettingsError
+from hyperoracle_trainers.settings import (
+    A2CSettings,
+    ACKTRSettings,
+    AnySettings,
+    PPOSettings,
+    SettingsError,
+)
 
 _PPO: dict[str, dict[str, Any]] = {
     "classic_control": {
@@ -58,6 +64,38 @@ _A2C: dict[str, dict[str, Any]] = {
     },
 }
 
+_ACKTR: dict[str, dict[str, Any]] = {
+    "classic_control": {
+        "number_of_envs": 8,
+        "rollout_length": 16,
+        "decay_learning_rate": True,
+        "gae_lambda": 0.98,
+        "kl_clip": 0.003,
+        "momentum": 0.0,
+        "fisher_coefficient": 0.02,  # returns of tens to hundreds, and no normalisation
+    },
+    "box2d": {
+        "number_of_envs": 16,
+        "rollout_length": 32,
+        "decay_learning_rate": True,
+        "normalise_observations": True,
+        "normalise_rewards": True,
+    },
+    "mujoco": {
+        "number_of_envs": 4,
+        "rollout_length": 128,
+        "decay_learning_rate": True,
+        "normalise_observations": True,
+        "normalise_rewards": True,
+    },
+}
+
+_PRESETS: dict[str, tuple[type[AnySettings], dict[str, dict[str, Any]]]] = {
+    "ppo": (PPOSettings, _PPO),
+    "a2c": (A2CSettings, _A2C),
+    "acktr": (ACKTRSettings, _ACKTR),
+}
+
 
 def family_of(env_id: str) -> str:
     """Return ``"classic_control"``, ``"box2d"``, ``"mujoco"`` or ``"other"``."""
@@ -71,22 +109,25 @@ def default_settings(algorithm: Literal["ppo"], env_id: str, **overrides: Any) -
 def default_settings(algorithm: Literal["a2c"], env_id: str, **overrides: Any) -> A2CSettings: ...
 @overload
 def default_settings(
-    algorithm: str, env_id: str, **overrides: Any
-) -> PPOSettings | A2CSettings: ...
-def default_settings(algorithm: str, env_id: str, **overrides: Any) -> PPOSettings | A2CSettings:
+    algorithm: Literal["acktr"], env_id: str, **overrides: Any
+) -> ACKTRSettings: ...
+@overload
+def default_settings(algorithm: str, env_id: str, **overrides: Any) -> AnySettings: ...
+def default_settings(algorithm: str, env_id: str, **overrides: Any) -> AnySettings:
     """Return sensible settings for an algorithm on an environment.
 
     Args:
-        algorithm: ``"ppo"`` or ``"a2c"``.
+        algorithm: ``"ppo"``, ``"a2c"`` or ``"acktr"``.
         env_id: a registered Gymnasium environment; its family decides the settings.
         **overrides: settings that replace the preset's.
 
     Raises:
         SettingsError: an unknown algorithm, environment or setting, or a meaningless value.
     """
-    if algorithm not in ("ppo", "a2c"):
-        raise SettingsError(f"algorithm: expected 'ppo' or 'a2c', got {algorithm!r}; choose one")
-    settings_class = PPOSettings if algorithm == "ppo" else A2CSettings
+    if algorithm not in _PRESETS:
+        known = ", ".join(map(repr, _PRESETS))
+        raise SettingsError(f"algorithm: expected one of {known}, got {algorithm!r}; choose one")
+    settings_class, presets = _PRESETS[algorithm]
     unknown = set(overrides) - set(settings_class.__dataclass_fields__)
     if unknown:
         raise SettingsError(
@@ -94,5 +135,5 @@ def default_settings(algorithm: str, env_id: str, **overrides: Any) -> PPOSettin
             "see its documentation for their names"
         )
     settings_class(env_id=env_id)  # an unknown environment has no family: say so first
-    preset = (_PPO if algorithm == "ppo" else _A2C).get(family_of(env_id), {})
+    preset = presets.get(family_of(env_id), {})
     return settings_class(env_id=env_id, **{**preset, **overrides})

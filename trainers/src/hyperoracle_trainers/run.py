@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from hyperoracle_trainers.a2c import A2C
+from hyperoracle_trainers.acktr import ACKTR
 from hyperoracle_trainers.evaluation import evaluate
 from hyperoracle_trainers.hyperparameter_source import HyperparameterSource
 from hyperoracle_trainers.phase import Phase
 from hyperoracle_trainers.ppo import PPO
-from hyperoracle_trainers.settings import A2CSettings, PPOSettings
+from hyperoracle_trainers.settings import A2CSettings, AnySettings, PPOSettings
 from hyperoracle_trainers.trainer import Trainer
 
 _LAST_EPISODES = 20
@@ -43,9 +44,11 @@ class RunSummary:
     wall_seconds: float
 
 
-def make_trainer(settings: PPOSettings | A2CSettings) -> PPO | A2C:
+def make_trainer(settings: AnySettings) -> PPO | A2C | ACKTR:
     """Return the trainer that the settings are of."""
-    return PPO(settings) if isinstance(settings, PPOSettings) else A2C(settings)
+    if isinstance(settings, PPOSettings):
+        return PPO(settings)
+    return A2C(settings) if isinstance(settings, A2CSettings) else ACKTR(settings)
 
 
 def run(

@@ -1,4 +1,4 @@
-"""What a run of PPO or A2C is made from: typed, documented, checked before anything starts."""
+"""What a run of any algorithm is made from: typed, documented, checked before it starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
-    """What PPO and A2C have in common.
+    """What PPO, A2C and ACKTR have in common.
 
     Settings named in :data:`~hyperoracle_trainers.hyperparameters.HYPERPARAMETERS` are the base
     values of schedulable hyperparameters and are explained there.
@@ -176,6 +176,59 @@ class A2CSettings(TrainerSettings):
             raise SettingsError(
                 f"rmsprop_alpha: expected 0 <= alpha < 1, got {self.rmsprop_alpha}; 0.99 is usual"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ACKTRSettings(TrainerSettings):
+    """Settings of ACKTR: one natural gradient step per rollout.
+
+    Gradients are shortened to ``max_grad_norm`` before they are preconditioned. The default is out
+    of the way: the trust region limits the step.
+
+    Attributes:
+        kl_clip: see the hyperparameters.
+        step_size: see the hyperparameters.
+        damping: see the hyperparameters.
+        fisher_coefficient: see the hyperparameters.
+        statistics_period: see the hyperparameters.
+        inversion_period: see the hyperparameters.
+        momentum: see the hyperparameters.
+        weight_decay: see the hyperparameters.
+        statistics_decay: decay of the running mean of the Fisher matrix's factors.
+    """
+
+    number_of_envs: int = 1
+    rollout_length: int = 128
+    learning_rate: float = 1.0
+    gae_lambda: float = 0.95
+    max_grad_norm: float = 1e6
+    normalise_advantages: bool = True
+    kl_clip: float = 0.001
+    step_size: float = 0.25
+    damping: float = 0.01
+    fisher_coefficient: float = 1.0
+    statistics_period: int = 1
+    inversion_period: int = 10
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    statistics_decay: float = 0.99
+
+    def __post_init__(self) -> None:
+        """Check ACKTR's own settings too.
+
+        Raises:
+            SettingsError: a setting has no meaning.
+        """
+        super().__post_init__()
+        if not 0 <= self.statistics_decay < 1:
+            raise SettingsError(
+                f"statistics_decay: expected 0 <= decay < 1, got {self.statistics_decay}; "
+                "0.99 is usual"
+            )
+
+
+AnySettings = PPOSettings | A2CSettings | ACKTRSettings
+"""Settings of any algorithm."""
 
 
 def _check_env_id(env_id: str) -> None:

@@ -1,4 +1,4 @@
-"""What PPO and A2C share: the parts a run is built from, and how a phase is closed."""
+"""What the algorithms share: the parts a run is built from, and how a phase is closed."""
 
 from __future__ import annotations
 

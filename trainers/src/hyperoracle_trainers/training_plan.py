@@ -24,7 +24,7 @@ from hyperoracle_trainers.command_arguments import (
 from hyperoracle_trainers.hyperparameter_source import RecordedSource
 from hyperoracle_trainers.presets import default_settings
 from hyperoracle_trainers.recorded_schedule import read_schedule
-from hyperoracle_trainers.settings import A2CSettings, PPOSettings
+from hyperoracle_trainers.settings import AnySettings
 
 _ORACLE_ONLY = ("study", "strategy", "role", "hold", "prefetch")
 
@@ -59,7 +59,7 @@ class TrainingPlan:
     """A run, checked as far as it can be before it starts.
 
     Attributes:
-        algorithm: ``"ppo"`` or ``"a2c"``.
+        algorithm: ``"ppo"``, ``"a2c"`` or ``"acktr"``.
         settings: of the trainer.
         oracle: None trains without one.
         schedule: a recorded schedule to replay instead.
@@ -68,7 +68,7 @@ class TrainingPlan:
     """
 
     algorithm: str
-    settings: PPOSettings | A2CSettings
+    settings: AnySettings
     oracle: OraclePlan | None
     schedule: RecordedSource | None
     evaluation_episodes: int
@@ -130,7 +130,7 @@ def make_plan(args: argparse.Namespace) -> TrainingPlan:
     )
 
 
-def _settings(algorithm: str, args: argparse.Namespace) -> PPOSettings | A2CSettings:
+def _settings(algorithm: str, args: argparse.Namespace) -> AnySettings:
     overrides = parse_settings(algorithm, args.set)
     for name in ("total_env_steps", "seed", "decisions"):
         value = getattr(args, name)
@@ -149,7 +149,7 @@ def _settings(algorithm: str, args: argparse.Namespace) -> PPOSettings | A2CSett
 
 
 def _oracle_plan(
-    args: argparse.Namespace, algorithm: str, settings: PPOSettings | A2CSettings, space: Space
+    args: argparse.Namespace, algorithm: str, settings: AnySettings, space: Space
 ) -> OraclePlan | None:
     url = getattr(args, "oracle", None) or getattr(args, "url", None)
     study = getattr(args, "study", None)
@@ -185,7 +185,7 @@ def _schedule(args: argparse.Namespace, space: Space) -> RecordedSource | None:
     return read_schedule(Path(args.replay), job=args.job, relative=relative)
 
 
-def _folder(args: argparse.Namespace, algorithm: str, settings: PPOSettings | A2CSettings) -> Path:
+def _folder(args: argparse.Namespace, algorithm: str, settings: AnySettings) -> Path:
     if args.out is None:
         moment = time.strftime("%Y%m%d-%H%M%S")
         env = settings.env_id.replace("/", "-")

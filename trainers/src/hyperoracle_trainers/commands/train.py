@@ -1,4 +1,4 @@
-"""Train PPO or A2C, with an oracle or without."""
+"""Train PPO, A2C or ACKTR, with an oracle or without."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def register(subparsers: Any) -> None:
 
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what says how to train, whatever the hyperparameters come from."""
-    parser.add_argument("algorithm", metavar="ALGORITHM", help="ppo or a2c")
+    parser.add_argument("algorithm", metavar="ALGORITHM", help="ppo, a2c or acktr")
     parser.add_argument("env", metavar="ENV", help="a Gymnasium environment such as Hopper-v5")
     parser.add_argument("--total-env-steps", metavar="N", type=_at_least_one)
     parser.add_argument("--seed", metavar="S", type=int)

@@ -1,0 +1,172 @@
+"""The Fisher matrix of one layer as a Kronecker product: its factors, their inverse, the damping.
+
+A layer's parameters are one matrix W̄ [outputs, inputs + 1], the bias its last column; ∇ is the
+loss's gradient with respect to it. The layer's Fisher matrix, over the rows of W̄ one after
+another, is taken to be G ⊗ A with A = E[ā āᵀ] of the inputs ā = (a, 1) and G = E[g gᵀ] of the
+log-likelihood's gradients g with respect to the outputs, where outcomes are drawn from the model.
+
+Source:
+    Martens and Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate Curvature"
+    (ICML 2015), §3, for linear layers; Grosse and Martens, "A Kronecker-factored approximate Fisher
+    matrix for convolution layers" (ICML 2016), §3.1, for convolutions.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Layer = nn.Linear | nn.Conv2d
+"""The layers whose Fisher matrix is factored."""
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The two factors of a layer's Fisher matrix.
+
+    Attributes:
+        inputs: A [inputs (+ 1), inputs (+ 1)], the last for the bias if there is one.
+        outputs: G [outputs, outputs].
+    """
+
+    inputs: Tensor
+    outputs: Tensor
+
+    def averaged_with(self, new: Factors, decay: float) -> Factors:
+        """Return ``decay`` × these + (1 − ``decay``) × new ones."""
+        return Factors(
+            torch.lerp(new.inputs, self.inputs, decay),
+            torch.lerp(new.outputs, self.outputs, decay),
+        )
+
+
+def factors_of(layer: Layer, inputs: Tensor, gradients: Tensor) -> Factors:
+    """Return the factors that one batch gives.
+
+    Args:
+        layer: linear or convolutional.
+        inputs: what it was called with [batch, inputs] or [batch, channels, height, width].
+        gradients: of each example's own log-likelihood with respect to the layer's outputs, in
+            their shape: [batch, outputs] or [batch, channels, height, width].
+
+    Returns:
+        Means over the batch. For a convolution A is summed and G averaged over the output's
+        positions, A of the patches under the kernel: derivatives at different positions are taken
+        to be uncorrelated.
+    """
+    if isinstance(layer, nn.Conv2d):
+        patches = functional.unfold(
+            inputs, layer.kernel_size, layer.dilation, _padding(layer), layer.stride
+        )  # [batch, channels × kernel height × kernel width, positions]
+        examples = patches.transpose(1, 2).flatten(0, 1)
+        gradients = gradients.flatten(2).transpose(1, 2).flatten(0, 1)
+    else:
+        examples = inputs
+    if layer.bias is not None:
+        examples = torch.cat([examples, examples.new_ones(len(examples), 1)], dim=1)
+    return Factors(
+        examples.T @ examples / len(inputs),
+        gradients.T @ gradients / len(gradients),
+    )
+
+
+@dataclass(frozen=True)
+class InvertibleFactors:
+    """A layer's factors by their eigenvalues and eigenvectors, so that any damping is cheap.
+
+    Attributes:
+        input_values: of A, not negative; so are the next.
+        input_vectors: of A, in columns.
+        output_values: of G.
+        output_vectors: of G, in columns.
+    """
+
+    input_values: Tensor
+    input_vectors: Tensor
+    output_values: Tensor
+    output_vectors: Tensor
+
+    @classmethod
+    def of(cls, factors: Factors) -> InvertibleFactors:
+        """Decompose both factors; factors that are not finite give results that are not."""
+        return cls(*_eigen(factors.inputs), *_eigen(factors.outputs))
+
+    def precondition(self, gradient: Tensor, damping: float) -> Tensor:
+        """Return (G + √λ/π I)⁻¹ ∇ (A + π√λ I)⁻¹ for damping λ > 0.
+
+        Args:
+            gradient: ∇ [outputs, inputs (+ 1)].
+            damping: λ.
+
+        Source:
+            Martens and Grosse (2015), §6.3 (factored Tikhonov damping).
+        """
+        balance = _balance(self.input_values, self.output_values)
+        inputs = self.input_values + math.sqrt(damping) * balance
+        outputs = self.output_values + math.sqrt(damping) / balance
+        rotated = self.output_vectors.T @ gradient @ self.input_vectors
+        rotated /= torch.outer(outputs, inputs)
+        return self.output_vectors @ rotated @ self.input_vectors.T
+
+
+def trust_region_step(decrease: float, step_size: float, kl_clip: float) -> float:
+    """Return the step's length η, the largest up to ``step_size`` that the trust region allows.
+
+    A step of −η F⁻¹∇ changes the model by a KL divergence of about ½ η² ∇ᵀF⁻¹∇. It is at most δ if
+    η ≤ √(2δ / ∇ᵀF⁻¹∇).
+
+    Args:
+        decrease: ∇ᵀF⁻¹∇, not negative.
+        step_size: the greatest length.
+        kl_clip: δ, in nats.
+
+    Source:
+        Wu et al., "Scalable trust-region method for deep reinforcement learning using
+        Kronecker-factored approximation" (NeurIPS 2017), §3.2.
+    """
+    if decrease == 0.0:
+        return step_size
+    return min(step_size, math.sqrt(2.0 * kl_clip / decrease))
+
+
+def _balance(input_values: Tensor, output_values: Tensor) -> float:
+    """Return π, which shares the damping out: √ of A's mean eigenvalue over G's.
+
+    It is 1 where a factor is 0, and limited where one nearly is.
+    """
+    inputs, outputs = float(input_values.mean()), float(output_values.mean())
+    if not (inputs > 0.0 and outputs > 0.0):
+        return 1.0
+    return min(max(math.sqrt(inputs / outputs), 1e-6), 1e6)
+
+
+def _eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    if not torch.isfinite(matrix).all():  # the decomposition would raise an error of its own
+        return torch.full_like(matrix[0], math.nan), matrix
+    values, vectors = torch.linalg.eigh(matrix)
+    return values.clamp_(min=0.0), vectors
+
+
+def _padding(layer: nn.Conv2d) -> tuple[int, ...]:
+    """Return the padding; a convolution that :func:`check_layer` refuses has none."""
+    assert not isinstance(layer.padding, str)
+    return layer.padding
+
+
+def check_layer(name: str, layer: Layer) -> None:
+    """Check that a layer's Fisher matrix has these factors.
+
+    Raises:
+        ValueError: a convolution in groups, or with a padding that is not zeros of a given width.
+    """
+    if isinstance(layer, nn.Conv2d) and (
+        layer.groups != 1 or layer.padding_mode != "zeros" or isinstance(layer.padding, str)
+    ):
+        raise ValueError(
+            f"{name}: expected a convolution of one group with zero padding given in numbers, "
+            f"got {layer}; change the layer"
+        )
