@@ -21,7 +21,7 @@ class NumberedStreams:
         self._fresh = self._bits.state
 
     def stream(self, number: int) -> np.random.Generator:
-        """The stream of a number (64 bits): equal to a new Philox generator with the key (seed, number)."""
+        """The stream of a number (64 bits): that of a new Philox with the key (seed, number)."""
         self._fresh["state"]["key"][1] = number
         self._bits.state = self._fresh
         return self._generator
