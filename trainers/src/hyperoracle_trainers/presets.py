@@ -39,6 +39,7 @@ _A2C: dict[str, dict[str, Any]] = {
         "rollout_length": 8,
         "learning_rate": 3e-3,
         "decay_learning_rate": True,
+        "gamma": 0.98,
         "gae_lambda": 0.95,
         "normalise_advantages": True,
     },
