@@ -15,13 +15,12 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.jobs import Proposal, ProposeMetadata, Receipt, Report
 from hyperoracle_protocol.space import decode
 from hyperoracle_protocol.studies import EpgtStrategy, StudyDefinition
 from hyperoracle_server import records
+from hyperoracle_server.chance import NumberedStreams
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.hyper_agents.base import Decision, MemoryEffect, Moment, Outcome
 from hyperoracle_server.hyper_agents.registry import grid_of, make_hyper_agent
@@ -31,6 +30,8 @@ from hyperoracle_server.ledger.statements import Change
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import numpy as np
 
     from hyperoracle_server.clock import Clock
     from hyperoracle_server.ledger.writer import Writer
@@ -84,6 +85,7 @@ class StudyRuntime:
         self.entry_proposals: dict[int, int] = {}  # memory entry -> proposal, for its hyper-state
         self.recent_samples: dict[str, deque[int]] = {}  # newest hyper-states by layout
         self._services = services
+        self._chance = NumberedStreams(seed)
         strategy = definition.strategy
         self._episode = strategy.learning_episode if isinstance(strategy, EpgtStrategy) else None
         self._replay = strategy.encoder.replay if isinstance(strategy, EpgtStrategy) else 0
@@ -131,9 +133,7 @@ class StudyRuntime:
     def _decide(
         self, job: JobState, request: ProposeMetadata, features: np.ndarray | None
     ) -> Decision:
-        # A generator per decision: nothing random needs to be carried over a restart.
-        stream = [self.seed, (job.id << 32) + request.sequence]
-        rng = np.random.Generator(np.random.Philox(key=stream))
+        rng = self._chance.stream((job.id << 32) + request.sequence)
         moment = Moment(job.id, job.role, job.progress(request.env_step), job.signature, features)
         return self.agent.decide(moment, rng)
 

@@ -43,8 +43,9 @@ _A2C: dict[str, dict[str, Any]] = {
     "classic_control": {
         "number_of_envs": 8,
         "rollout_length": 8,
-        "learning_rate": 2e-3,
+        "learning_rate": 3e-3,
         "decay_learning_rate": True,
+        "gamma": 0.98,
         "gae_lambda": 0.95,
         "normalise_advantages": True,
     },
