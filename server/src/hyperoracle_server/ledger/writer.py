@@ -126,7 +126,7 @@ class Writer:
         durable = any(s.future is not None for s in current)
         try:
             results = write_batch(connection, current, durable=durable)
-        except Exception as error:
+        except Exception as error:  # whatever went wrong, nobody may be told that it is durable
             log.exception("the ledger could not commit %d submissions", len(current))
             self._fail(current, error)
             return
