@@ -71,7 +71,7 @@ def test_unsupported_observations_are_refused_in_one_line() -> None:
 )
 def test_every_family_steps_with_continuous_actions(env_id: str, size: int) -> None:
     environments = make_environments(env_id, 2, seed=0)
-    assert environments.observation_size == size
+    assert environments.observation_shape == (size,)
     first = environments.observations.copy()
     environments.step(np.full((2, *environments.action_space.shape), 0.3, np.float32))
     assert np.isfinite(environments.observations).all()

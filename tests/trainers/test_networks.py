@@ -5,7 +5,13 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
 
-from hyperoracle_trainers.networks import ActorCritic, RolloutActor
+from hyperoracle_trainers.networks import (
+    ActorCritic,
+    NumpyActor,
+    ScaledImages,
+    TorchActor,
+    actor_of,
+)
 from hyperoracle_trainers.optimisation import Optimiser, RMSprop
 
 SPACES = [Discrete(3), Box(-1, 1, (2,), np.float32)]
@@ -16,32 +22,32 @@ SPACES = [Discrete(3), Box(-1, 1, (2,), np.float32)]
 def test_the_rollout_actor_agrees_with_torch(
     space: Box | Discrete, hidden_sizes: tuple[int, ...]
 ) -> None:
-    policy = ActorCritic(5, space, hidden_sizes, seed=0)
+    policy = ActorCritic((5,), space, hidden_sizes, seed=0)
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.add_(0.1)  # biases are not 0 in real life
     observations = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
     with torch.no_grad():
         expected = policy.actor(torch.from_numpy(observations)).numpy()
-    outputs = RolloutActor(policy).outputs(observations)
+    outputs = NumpyActor(policy).outputs(observations)
     assert outputs.dtype == np.float32
     np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)  # float32, 64 terms
 
 
 def test_values_and_outputs_are_those_of_the_trunks() -> None:
-    policy = ActorCritic(5, Discrete(3), (8, 8), seed=0)
+    policy = ActorCritic((5,), Discrete(3), (8, 8), seed=0)
     observations = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
     actions = torch.tensor([0, 1, 2, 0, 1, 2])
-    assert torch.equal(policy.values(observations), policy.critic(observations).squeeze(1))
-    log_prob, _ = policy.log_prob_and_entropy(observations, actions)
+    log_prob, _, values = policy.evaluate(observations, actions)
+    assert torch.equal(values, policy.critic(observations).squeeze(1))
     expected = torch.log_softmax(policy.actor(observations), 1)[torch.arange(6), actions]
     assert torch.equal(log_prob, expected)
 
 
 def test_the_rollout_actor_is_never_out_of_date() -> None:
-    policy = ActorCritic(4, Discrete(2), (8,), seed=0)
+    policy = ActorCritic((4,), Discrete(2), (8,), seed=0)
     optimiser = Optimiser(policy, RMSprop(0.99, 1e-5))
-    actor = RolloutActor(policy)
+    actor = NumpyActor(policy)
     observations = np.ones((1, 4), np.float32)
     before = actor.outputs(observations)
     inputs = torch.ones(1, 4)
@@ -54,7 +60,7 @@ def test_the_rollout_actor_is_never_out_of_date() -> None:
 
 
 def test_parameters_come_in_a_fixed_order() -> None:
-    policy = ActorCritic(4, Box(-1, 1, (2,), np.float32), (8, 8), seed=0)
+    policy = ActorCritic((4,), Box(-1, 1, (2,), np.float32), (8, 8), seed=0)
     assert [name for name, _ in policy.named_parameters()] == [
         *(f"actor.{layer}.{kind}" for layer in (0, 2, 4) for kind in ("weight", "bias")),
         *(f"critic.{layer}.{kind}" for layer in (0, 2, 4) for kind in ("weight", "bias")),
@@ -63,7 +69,7 @@ def test_parameters_come_in_a_fixed_order() -> None:
 
 
 def test_initial_weights_are_orthogonal_with_the_usual_gains() -> None:
-    policy = ActorCritic(4, Discrete(3), (16, 16), seed=0)
+    policy = ActorCritic((4,), Discrete(3), (16, 16), seed=0)
     for trunk, last_gain in ((policy.actor, 0.01), (policy.critic, 1.0)):
         for layer, gain in ((trunk[0], 2**0.5), (trunk[2], 2**0.5), (trunk[4], last_gain)):
             weight = layer.weight.detach()
@@ -75,7 +81,62 @@ def test_initial_weights_are_orthogonal_with_the_usual_gains() -> None:
 
 def test_the_seed_alone_decides_the_weights_and_no_global_generator_is_touched() -> None:
     state = torch.get_rng_state()
-    first, same, other = (ActorCritic(4, Discrete(2), (8,), seed=seed) for seed in (1, 1, 2))
+    first, same, other = (ActorCritic((4,), Discrete(2), (8,), seed=seed) for seed in (1, 1, 2))
     assert torch.equal(first.actor[0].weight, same.actor[0].weight)
     assert not torch.equal(first.actor[0].weight, other.actor[0].weight)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def _image_policy(*, shared_trunk: bool) -> ActorCritic:
+    return ActorCritic((4, 84, 84), Discrete(3), (), seed=0, shared_trunk=shared_trunk)
+
+
+def _images(count: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, 4, 84, 84), generator=generator, dtype=torch.uint8)
+
+
+def test_the_nature_network_has_the_published_size() -> None:
+    trunk = _image_policy(shared_trunk=True).trunk
+    assert trunk is not None
+    shapes = [tuple(each.shape) for each in trunk.parameters()]
+    assert shapes == [
+        (32, 4, 8, 8), (32,), (64, 32, 4, 4), (64,), (64, 64, 3, 3), (64,), (512, 3136), (512,),
+    ]  # fmt: skip
+
+
+def test_images_are_scaled_to_the_unit_interval() -> None:
+    scaled = ScaledImages()(torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1))
+    torch.testing.assert_close(scaled.flatten(), torch.tensor([0.0, 0.2, 1.0]))
+
+
+@pytest.mark.parametrize("shared_trunk", [True, False])
+def test_the_torch_actor_gives_the_modules_outputs(shared_trunk: bool) -> None:
+    policy, images = _image_policy(shared_trunk=shared_trunk), _images(2)
+    actor = actor_of(policy)
+    assert isinstance(actor, TorchActor)
+    expected, values = policy(images)
+    np.testing.assert_allclose(
+        actor.outputs(images.numpy()), expected.detach().numpy(), rtol=1e-5, atol=1e-6
+    )
+    again, same_values = policy.outputs_and_values(images)
+    assert torch.equal(again, expected)
+    assert torch.equal(same_values, values)
+
+
+def test_a_shared_trunk_is_one_and_the_numpy_actor_goes_through_it() -> None:
+    policy = ActorCritic((5,), Discrete(3), (16, 8), seed=0, shared_trunk=True)
+    assert [name for name, _ in policy.named_parameters()] == [
+        *(f"trunk.{layer}.{kind}" for layer in (0, 2) for kind in ("weight", "bias")),
+        *(f"{head}.0.{kind}" for head in ("actor", "critic") for kind in ("weight", "bias")),
+    ]
+    observations = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
+    outputs, values = policy(torch.from_numpy(observations))
+    actor = actor_of(policy)
+    assert isinstance(actor, NumpyActor)
+    np.testing.assert_allclose(
+        actor.outputs(observations), outputs.detach().numpy(), rtol=1e-4, atol=1e-6
+    )
+    values.sum().backward()
+    assert policy.trunk is not None
+    assert all(each.grad is not None for each in policy.trunk.parameters())

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperoracle_trainers.envs import make_environments
-from hyperoracle_trainers.networks import ActorCritic, RolloutActor
+from hyperoracle_trainers.networks import ActorCritic, NumpyActor
 from hyperoracle_trainers.normalisation import (
     NoNormalisation,
     RewardNormaliser,
@@ -24,11 +24,11 @@ def _collector(
     env_id: str, count: int = 1, gamma: float = 0.9, *, normalised: bool = False
 ) -> Collector:
     environments = make_environments(env_id, count, seed=0)
-    size = environments.observation_size
-    policy = ActorCritic(size, environments.action_space, (8,), seed=0)
+    (size,) = environments.observation_shape
+    policy = ActorCritic((size,), environments.action_space, (8,), seed=0)
     return Collector(
         environments,
-        RolloutActor(policy),
+        NumpyActor(policy),
         RunningNormalisation(size) if normalised else NoNormalisation(),
         RewardNormaliser(count, gamma) if normalised else None,
         gamma,

@@ -36,6 +36,11 @@ ACKTR_ONLY = {
         ({"rollout_length": 100}, r"number_of_minibatches: expected a divisor of .* = 100, got 32"),
         ({"total_env_steps": 0}, r"total_env_steps: expected a whole number of at least 1, got 0"),
         ({"number_of_envs": 1.5}, r"number_of_envs: expected a whole number"),
+        ({"preprocessing": "modern"}, r"preprocessing: expected 'classic' or 'machado', got"),
+        (
+            {"clip_rewards": True, "normalise_rewards": True},
+            r"clip_rewards: expected normalise_rewards=false",
+        ),
         ({"seed": -1}, r"seed: expected a whole number of at least 0, got -1"),
         ({"epochs": 0}, r"epochs: expected a whole number of at least 1"),
         ({"learning_rate": -1e-3}, r"learning_rate: expected a number between 0 and inf"),

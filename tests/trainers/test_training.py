@@ -22,7 +22,9 @@ from trainers.short_runs import (
 from hyperoracle_trainers.evaluation import evaluate
 from hyperoracle_trainers.hyperparameter_source import RecordedSource
 from hyperoracle_trainers.presets import default_settings
+from hyperoracle_trainers.run import make_trainer
 from hyperoracle_trainers.run_log import RunLog
+from hyperoracle_trainers.settings import SettingsError
 from hyperoracle_trainers.trainer import Trainer, TrainingDivergedError
 
 
@@ -165,7 +167,7 @@ def test_evaluation_leaves_training_as_it_is(algorithm: str) -> None:
     for phase in trainer.train():
         evaluated.append(phase)
         returns.append(
-            evaluate(trainer.policy, trainer.observation_normaliser, "CartPole-v1", episodes=2)
+            evaluate(trainer.policy, trainer.observation_normaliser, trainer.settings, episodes=2)
         )
     assert torch.equal(weights_of(trainer), weights)
     assert outcome(evaluated) == outcome(phases)
@@ -176,7 +178,7 @@ def test_evaluation_leaves_training_as_it_is(algorithm: str) -> None:
 def test_evaluation_repeats_itself(algorithm: str) -> None:
     trainer = small_trainer(algorithm)
     first, again = (
-        evaluate(trainer.policy, trainer.observation_normaliser, "CartPole-v1", seed=4)
+        evaluate(trainer.policy, trainer.observation_normaliser, trainer.settings, seed=4)
         for _ in range(2)
     )
     assert first == again
@@ -212,4 +214,12 @@ def test_a_bandit_is_learned_in_seconds(
 
 def _mean_evaluation(trainer: Trainer[Any]) -> float:
     policy, normaliser = trainer.policy, trainer.observation_normaliser
-    return float(np.mean(evaluate(policy, normaliser, trainer.settings.env_id, episodes=100)))
+    return float(np.mean(evaluate(policy, normaliser, trainer.settings, episodes=100)))
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "no-such-device"])
+def test_a_device_that_is_not_there_is_said_in_one_line(device: str) -> None:
+    settings = default_settings("ppo", "CartPole-v1", device=device)
+    with pytest.raises(SettingsError, match=f"device: expected .* got '{device}'") as raised:
+        make_trainer(settings)
+    assert "\n" not in str(raised.value)

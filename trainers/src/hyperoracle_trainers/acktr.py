@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from hyperoracle_trainers.actor_critic_update import ActorCriticTrainer
@@ -23,7 +22,8 @@ _FISHER_OF_LOG_STD = 2.0
 class ACKTR(ActorCriticTrainer[ACKTRSettings]):
     """Collect a short rollout with today's policy, then take one natural gradient step on it.
 
-    The actor and the critic share no weights, so each has a trust region of its own.
+    Actor and critic have a trust region each, so that the error of one does not shorten the steps
+    of the other; if they share a trunk, all have one.
 
     Args:
         settings: what the run is made from.
@@ -35,9 +35,11 @@ class ACKTR(ActorCriticTrainer[ACKTRSettings]):
         self._kfac = Kfac(settings.statistics_decay)
         super().__init__(settings, self._kfac)
         continuous = hasattr(self.policy.distribution, "log_std")
+        apart = (("actor", "distribution"), ("critic",))
+        together = (("trunk", "actor", "distribution", "critic"),)
         self._kfac.watch(
             self.policy,
-            regions=(("actor", "distribution"), ("critic",)),
+            regions=apart if self.policy.trunk is None else together,
             exact_fisher={"distribution.log_std": _FISHER_OF_LOG_STD} if continuous else {},
         )
 
@@ -47,8 +49,7 @@ class ACKTR(ActorCriticTrainer[ACKTRSettings]):
         self._kfac.hyperparameters = KfacHyperparameters.among(chosen)
         if self._kfac.wants_statistics:
             with self._kfac.recording() as recording:
-                outputs = self.policy.actor(observations)
-                values = self.policy.critic(observations).squeeze(1)
+                outputs, values = self.policy(observations)
             likelihood = self._log_likelihood(outputs, values, chosen["fisher_coefficient"])
             self._kfac.observe(recording, likelihood)
         grad_norm = self._optimiser.descend(
@@ -71,9 +72,9 @@ class ACKTR(ActorCriticTrainer[ACKTRSettings]):
         """
         distribution, size = self.policy.distribution, len(values)
         action_noise = distribution.noise(self._generator, (size,))
-        actions = torch.from_numpy(distribution.sample(outputs.detach().numpy(), action_noise))
-        log_probs, _ = distribution.log_prob_and_entropy(outputs, actions)
-        noise = torch.from_numpy(self._generator.standard_normal(size, dtype=np.float32))
+        drawn = distribution.sample(outputs.detach().cpu().numpy(), action_noise)
+        log_probs, _ = distribution.log_prob_and_entropy(outputs, self._tensor(drawn))
+        noise = self._tensor(self._generator.standard_normal(size, dtype=np.float32))
         returns = values.detach() + noise
         return_log_likelihood = -0.5 * (returns - values).square()
         return log_probs.sum() + fisher_coefficient * return_log_likelihood.sum()

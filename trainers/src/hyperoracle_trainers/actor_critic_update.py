@@ -6,7 +6,6 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -53,9 +52,9 @@ class ActorCriticTrainer(Trainer[SettingsType]):
         self, rollout: Rollout, held: Mapping[str, float], chosen: Mapping[str, float]
     ) -> dict[str, float]:
         """Take one optimiser step on a rollout and return its metrics."""
-        everything = torch.from_numpy(rollout.all_observations())
-        all_values = self.policy.values(everything)
-        values = rollout.values_of(all_values.detach().numpy())
+        everything = self._tensor(rollout.all_observations())
+        outputs, all_values = self.policy.outputs_and_values(everything)
+        values = rollout.values_of(all_values.detach().cpu().numpy())
         advantages = generalised_advantages(
             rollout.rewards,
             values,
@@ -66,23 +65,22 @@ class ActorCriticTrainer(Trainer[SettingsType]):
         returns = advantages + values.states
         foreseen = explained_variance(returns, advantages)
 
-        observations = everything[: rollout.env_steps]
-        actions = torch.from_numpy(rollout.actions).flatten(0, 1)
-        log_probs, entropy = self.policy.log_prob_and_entropy(observations, actions)
+        size = rollout.env_steps
+        actions = self._tensor(rollout.actions).flatten(0, 1)
+        distribution = self.policy.distribution
+        log_probs, entropy = distribution.log_prob_and_entropy(outputs[:size], actions)
 
-        weights = torch.from_numpy(advantages).flatten()
+        weights = self._tensor(advantages).flatten()
         if self.settings.normalise_advantages and len(weights) > 1:
             weights = (weights - weights.mean()) / (weights.std() + 1e-8)
         policy_loss = -(weights * log_probs).mean()
-        value_loss = functional.mse_loss(
-            all_values[: rollout.env_steps], torch.from_numpy(returns).flatten()
-        )
+        value_loss = functional.mse_loss(all_values[:size], self._tensor(returns).flatten())
         loss = (
             policy_loss
             + chosen["value_loss_coefficient"] * value_loss
             - chosen["entropy_coefficient"] * entropy
         )
-        figures = self._descend(loss, observations, chosen)
+        figures = self._descend(loss, everything[:size], chosen)
         return {
             "policy_loss": policy_loss.item(),
             "value_loss": value_loss.item(),
@@ -99,6 +97,6 @@ class ActorCriticTrainer(Trainer[SettingsType]):
 
         Args:
             loss: a scalar.
-            observations: those that it was computed from [batch, observation_size].
+            observations: those that it was computed from [batch, *observation_shape].
             chosen: the hyperparameters of this update.
         """

@@ -113,7 +113,7 @@ class DiagonalGaussian(nn.Module):
     ) -> npt.NDArray[np.float32]:
         """Draw normal noise with today's standard deviations."""
         noise = generator.standard_normal((*shape, self.output_size), dtype=np.float32)
-        noise *= np.exp(self.log_std.detach().numpy())
+        noise *= np.exp(self.log_std.detach().cpu().numpy())
         return noise
 
     def sample(

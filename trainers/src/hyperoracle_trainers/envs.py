@@ -2,17 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Box, Discrete
 
-from hyperoracle_trainers.settings import SettingsError
+from hyperoracle_trainers.atari import PREPROCESSING, AtariEnvironments, game_of
+from hyperoracle_trainers.settings import SettingsError, TrainerSettings
 
 Environment = gymnasium.Env[Any, Any]
+
+
+class Environments(Protocol):
+    """A batch of environments as a collector steps it; see :class:`VectorEnvironment`."""
+
+    @property
+    def action_space(self) -> Box | Discrete:
+        """Space of one environment's actions."""
+        ...
+
+    @property
+    def observation_shape(self) -> tuple[int, ...]:
+        """Shape of one observation."""
+        ...
+
+    @property
+    def observations(self) -> npt.NDArray[Any]:
+        """What each environment shows now [environments, *observation_shape]."""
+        ...
+
+    @property
+    def rewards(self) -> npt.NDArray[Any]:
+        """Raw, of the last step [environments]."""
+        ...
+
+    @property
+    def terminated(self) -> npt.NDArray[np.bool_]:
+        """Whether the last step ended the task itself [environments]."""
+        ...
+
+    @property
+    def truncated(self) -> npt.NDArray[np.bool_]:
+        """Whether the last step ended at a time limit [environments]."""
+        ...
+
+    @property
+    def final_observations(self) -> Mapping[int, npt.NDArray[Any]]:
+        """Last observation of each episode that ended in the last step, by environment."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def step(self, actions: npt.NDArray[Any]) -> None:
+        """Take one env step in every environment."""
+        ...
+
+    def close(self) -> None:
+        """Close every environment."""
+        ...
 
 
 class VectorEnvironment:
@@ -28,12 +78,14 @@ class VectorEnvironment:
         seed: environment ``i`` is seeded with the ``i``-th child of this seed.
 
     Attributes:
-        observations: float64 [environments, observation_size], raw, overwritten by every step.
+        observation_shape: (size,) of one observation.
+        action_space: of one environment.
+        observations: float64 [environments, size], raw, overwritten by every step.
         rewards: float64 [environments], raw, of the last step.
         terminated: bool [environments], whether the last step ended the task itself.
         truncated: bool [environments], whether the last step ended at a time limit.
         final_observations: last observation of each episode that ended in the last step, float64
-            [observation_size], by environment.
+            [size], by environment.
 
     Raises:
         SettingsError: the observation or action space is not supported.
@@ -43,12 +95,12 @@ class VectorEnvironment:
         self._environments = [_with_vector_observations(each) for each in environments]
         first = self._environments[0]
         assert first.observation_space.shape is not None
-        self.observation_size = first.observation_space.shape[0]
+        self.observation_shape = first.observation_space.shape
         self.action_space = space = _supported_action_space(first)
         self._first_action = int(space.start) if isinstance(space, Discrete) else 0
         self._bounds = (space.low, space.high) if isinstance(space, Box) else None
         count = len(environments)
-        self.observations = np.zeros((count, self.observation_size))
+        self.observations = np.zeros((count, *self.observation_shape))
         self.rewards = np.zeros(count)
         self.terminated = np.zeros(count, dtype=bool)
         self.truncated = np.zeros(count, dtype=bool)
@@ -95,8 +147,21 @@ class VectorEnvironment:
             environment.close()
 
 
+def environments_of(settings: TrainerSettings, count: int, seed: int) -> Environments:
+    """Make ``count`` copies of the environment of a run, prepared as the run wants it.
+
+    Raises:
+        SettingsError: its observation or action space is not supported.
+    """
+    game = game_of(settings.env_id)
+    if game is None:
+        return make_environments(settings.env_id, count, seed)
+    preprocessing = PREPROCESSING[settings.preprocessing]
+    return AtariEnvironments(game, count, seed, preprocessing, settings.torch_threads)
+
+
 def make_environments(env_id: str, count: int, seed: int) -> VectorEnvironment:
-    """Make ``count`` copies of a registered environment.
+    """Make ``count`` copies of a registered environment with vectors as observations.
 
     Raises:
         SettingsError: its observation or action space is not supported.

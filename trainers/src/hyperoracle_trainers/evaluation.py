@@ -1,16 +1,23 @@
-"""How good is a policy? Whole episodes of its most likely actions, in an environment of its own."""
+"""How good is a policy? Whole episodes in an environment of its own."""
 
 from __future__ import annotations
 
-from hyperoracle_trainers.envs import make_environments
-from hyperoracle_trainers.networks import ActorCritic, RolloutActor
+from contextlib import closing
+
+import numpy as np
+
+from hyperoracle_trainers.atari import game_of
+from hyperoracle_trainers.envs import environments_of
+from hyperoracle_trainers.networks import ActorCritic, actor_of
 from hyperoracle_trainers.normalisation import ObservationNormaliser
+from hyperoracle_trainers.settings import TrainerSettings
+from hyperoracle_trainers.torch_threads import torch_threads
 
 
 def evaluate(
     policy: ActorCritic,
     observation_normaliser: ObservationNormaliser,
-    env_id: str,
+    settings: TrainerSettings,
     *,
     episodes: int = 10,
     seed: int = 0,
@@ -20,22 +27,29 @@ def evaluate(
     Neither the policy nor the normaliser, nor any random generator of training, is changed.
 
     Args:
-        policy: acts by its most likely action.
+        policy: acts by its most likely action; on Atari it draws its actions, because a policy
+            without chance can wait for ever for a ball that it does not serve.
         observation_normaliser: applied as it is.
-        env_id: the environment that the policy was trained on.
+        settings: of the run; they say which environment, and how it is prepared.
         episodes: how many.
-        seed: decides the episodes' beginnings.
+        seed: decides the episodes' beginnings and the draws.
     """
-    actor = RolloutActor(policy)
-    environment = make_environments(env_id, 1, seed)
+    actor = actor_of(policy)
+    distribution = actor.distribution
+    environment = environments_of(settings, 1, seed)
+    generator = np.random.default_rng(seed) if game_of(settings.env_id) else None
     returns: list[float] = []
     episode_return = 0.0
-    while len(returns) < episodes:
-        observations = observation_normaliser.normalise(environment.observations)
-        environment.step(actor.distribution.most_likely(actor.outputs(observations)))
-        episode_return += float(environment.rewards[0])
-        if environment.final_observations:
-            returns.append(episode_return)
-            episode_return = 0.0
-    environment.close()
+    with torch_threads(settings.torch_threads), closing(environment):
+        while len(returns) < episodes:
+            outputs = actor.outputs(observation_normaliser.normalise(environment.observations))
+            if generator is None:
+                actions = distribution.most_likely(outputs)
+            else:
+                actions = distribution.sample(outputs, distribution.noise(generator, (1,)))
+            environment.step(actions)
+            episode_return += float(environment.rewards[0])
+            if environment.final_observations:
+                returns.append(episode_return)
+                episode_return = 0.0
     return returns

@@ -23,6 +23,8 @@ from torch.nn import functional
 Layer = nn.Linear | nn.Conv2d
 """The layers whose Fisher matrix is factored."""
 
+_IMAGES_AT_ONCE = 128  # patches of a whole Atari batch would take gigabytes
+
 
 @dataclass(frozen=True)
 class Factors:
@@ -59,19 +61,29 @@ def factors_of(layer: Layer, inputs: Tensor, gradients: Tensor) -> Factors:
         to be uncorrelated.
     """
     if isinstance(layer, nn.Conv2d):
-        patches = functional.unfold(
-            inputs, layer.kernel_size, layer.dilation, _padding(layer), layer.stride
-        )  # [batch, channels × kernel height × kernel width, positions]
-        examples = patches.transpose(1, 2).flatten(0, 1)
+        parts = torch.split(inputs, _IMAGES_AT_ONCE)
+        input_factor = _second_moment(layer, _patches(layer, parts[0]))
+        for part in parts[1:]:
+            input_factor += _second_moment(layer, _patches(layer, part))
         gradients = gradients.flatten(2).transpose(1, 2).flatten(0, 1)
     else:
-        examples = inputs
+        input_factor = _second_moment(layer, inputs)
+    return Factors(input_factor / len(inputs), gradients.T @ gradients / len(gradients))
+
+
+def _patches(layer: nn.Conv2d, images: Tensor) -> Tensor:
+    """Return what lies under the kernel [images × positions, channels × kernel area]."""
+    patches = functional.unfold(
+        images, layer.kernel_size, layer.dilation, _padding(layer), layer.stride
+    )  # [images, channels × kernel area, positions]
+    return patches.transpose(1, 2).flatten(0, 1)
+
+
+def _second_moment(layer: Layer, examples: Tensor) -> Tensor:
+    """Return the sum of ā āᵀ over examples a [examples, inputs]."""
     if layer.bias is not None:
         examples = torch.cat([examples, examples.new_ones(len(examples), 1)], dim=1)
-    return Factors(
-        examples.T @ examples / len(inputs),
-        gradients.T @ gradients / len(gradients),
-    )
+    return examples.T @ examples
 
 
 @dataclass(frozen=True)
@@ -147,8 +159,11 @@ def _balance(input_values: Tensor, output_values: Tensor) -> float:
 def _eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:
     if not torch.isfinite(matrix).all():  # the decomposition would raise an error of its own
         return torch.full_like(matrix[0], math.nan), matrix
-    values, vectors = torch.linalg.eigh(matrix)
-    return values.clamp_(min=0.0), vectors
+    # In single precision LAPACK has been seen to answer NaN for a large matrix with zero rows (of
+    # units that were never active). A ridge of a few units in the last place prevents it.
+    ridge = 8.0 * torch.finfo(matrix.dtype).eps * float(matrix.diagonal().mean())
+    values, vectors = torch.linalg.eigh(matrix + ridge * torch.eye(len(matrix)).to(matrix))
+    return values.sub_(ridge).clamp_(min=0.0), vectors
 
 
 def _padding(layer: nn.Conv2d) -> tuple[int, ...]:

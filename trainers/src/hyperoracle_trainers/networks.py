@@ -1,10 +1,11 @@
-"""The actor-critic: separate tanh trunks, orthogonal weights; and its fast twin for rollouts."""
+"""The actor-critic: a tanh network or the Nature CNN, one trunk or two, orthogonal weights."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,68 +14,115 @@ from gymnasium.spaces import Box, Discrete
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hyperoracle_trainers.distributions import distribution_for
+from hyperoracle_trainers.distributions import ActionDistribution, distribution_for
 
 
 class ActorCritic(nn.Module):
-    """A policy and a state-value function that share no weights.
+    """A policy and a state-value function.
 
-    ``named_parameters()`` yields, in this order: ``actor.*``, ``critic.*`` (weight before bias,
-    first layer first) and for continuous actions ``distribution.log_std``.
+    A trunk turns an observation into features: for vectors tanh layers, for images the convolutions
+    of :func:`nature_layers`. A linear head turns features into the actor's outputs, another one
+    into the value. Actor and critic have a trunk each, or share one.
+
+    ``named_parameters()`` yields, in this order: ``trunk.*`` (if it is shared), ``actor.*``,
+    ``critic.*`` (weight before bias, first layer first) and for continuous actions
+    ``distribution.log_std``.
 
     Args:
-        observation_size: length of an observation.
+        observation_shape: (size,) of a vector or (channels, height, width) of an image.
         action_space: decides the distribution over actions.
-        hidden_sizes: units of each tanh layer of either trunk.
+        hidden_sizes: units of each tanh layer of a trunk; images have no use for them.
         seed: decides the initial weights.
+        shared_trunk: whether actor and critic share one trunk.
     """
 
     def __init__(
         self,
-        observation_size: int,
+        observation_shape: Sequence[int],
         action_space: Box | Discrete,
         hidden_sizes: Sequence[int],
         seed: int,
+        *,
+        shared_trunk: bool = False,
     ) -> None:
         super().__init__()
-        distribution = distribution_for(action_space)
         generator = torch.Generator().manual_seed(seed)
-        outputs = distribution.output_size
-        self.actor = _mlp((observation_size, *hidden_sizes, outputs), 0.01, generator)
-        self.critic = _mlp((observation_size, *hidden_sizes, 1), 1.0, generator)
+        distribution = distribution_for(action_space)
+
+        def trunk() -> list[nn.Module]:
+            if len(observation_shape) == 3:
+                return nature_layers(observation_shape, generator)
+            return tanh_layers(observation_shape[0], hidden_sizes, generator)
+
+        def head(features: int, outputs: int, gain: float) -> nn.Module:
+            return _with_orthogonal_weights(_linear(features, outputs), gain, generator)
+
+        self.trunk = nn.Sequential(*trunk()) if shared_trunk else None
+        layers = [] if self.trunk is not None else trunk()
+        features = _features(self.trunk or layers, observation_shape)
+        self.actor = nn.Sequential(*layers, head(features, distribution.output_size, 0.01))
+        layers = [] if self.trunk is not None else trunk()
+        self.critic = nn.Sequential(*layers, head(features, 1, 1.0))
         self.distribution = distribution
-        self._actor_layers = _linear_layers(self.actor)
-        self._critic_layers = _linear_layers(self.critic)
 
-    def values(self, observations: Tensor) -> Tensor:
-        """Return the values [batch] of observations [batch, observation_size]."""
-        return _forward(self._critic_layers, observations).squeeze(1)
+    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the actor's outputs [batch, output_size] and the values [batch].
 
-    def log_prob_and_entropy(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the log-probabilities [batch] of actions and the mean entropy, in nats."""
-        outputs = _forward(self._actor_layers, observations)
-        return self.distribution.log_prob_and_entropy(outputs, actions)
+        Args:
+            observations: float32 [batch, size] or uint8 [batch, channels, height, width].
+        """
+        features = observations if self.trunk is None else self.trunk(observations)
+        return self.actor(features), self.critic(features).squeeze(1)
+
+    def outputs_and_values(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what calling the module returns, with less to do around small layers."""
+        features = observations if self.trunk is None else _passed(self.trunk, observations)
+        return _passed(self.actor, features), _passed(self.critic, features).squeeze(1)
+
+    def outputs(self, observations: Tensor) -> Tensor:
+        """Return the actor's outputs [batch, output_size] alone."""
+        features = observations if self.trunk is None else _passed(self.trunk, observations)
+        return _passed(self.actor, features)
+
+    def evaluate(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return log-probabilities of actions [batch], mean entropy in nats, and values [batch]."""
+        outputs, values = self.outputs_and_values(observations)
+        return *self.distribution.log_prob_and_entropy(outputs, actions), values
 
 
-class RolloutActor:
-    """The actor of an :class:`ActorCritic`, computed in NumPy on the same memory.
+class Actor(Protocol):
+    """The actor as a rollout uses it."""
+
+    @property
+    def distribution(self) -> ActionDistribution:
+        """Distribution over actions that the outputs are of."""
+        ...
+
+    def outputs(self, observations: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Return the outputs [batch, output_size] for observations [batch, *shape]."""
+        ...
+
+
+class NumpyActor:
+    """The actor of an :class:`ActorCritic` of tanh layers, computed in NumPy on the same memory.
 
     For a handful of observations torch spends its time on dispatch; NumPy is several times
     faster. The weights are views of torch's, so the actor is never out of date.
 
     Args:
-        policy: an actor-critic on the CPU whose parameters' memory is not replaced afterwards.
+        policy: on the CPU; its parameters' memory is not replaced afterwards.
     """
 
     def __init__(self, policy: ActorCritic) -> None:
         self.distribution = policy.distribution
         self._layers = [
             (layer.weight.detach().numpy().T, layer.bias.detach().numpy())
-            for layer in _linear_layers(policy.actor)
+            for layer in chain(policy.trunk or (), policy.actor)
+            if isinstance(layer, nn.Linear)
         ]
 
-    def outputs(self, observations: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return the actor's outputs [batch, output_size] (logits or means) for observations."""
+    def outputs(self, observations: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Return the outputs [batch, output_size] for observations [batch, size]."""
         hidden = observations
         for weight, bias in self._layers[:-1]:
             hidden = hidden @ weight
@@ -85,34 +133,114 @@ class RolloutActor:
         return outputs
 
 
-def _linear_layers(trunk: nn.Sequential) -> tuple[nn.Linear, ...]:
-    return tuple(layer for layer in trunk if isinstance(layer, nn.Linear))
+class TorchActor:
+    """The actor of any :class:`ActorCritic`, on whatever device it is.
+
+    Args:
+        policy: is never out of date.
+    """
+
+    def __init__(self, policy: ActorCritic) -> None:
+        self.distribution = policy.distribution
+        self._policy = policy
+        self._device = next(policy.parameters()).device
+
+    @torch.inference_mode()
+    def outputs(self, observations: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Return the outputs [batch, output_size] for observations [batch, *shape]."""
+        seen = torch.from_numpy(observations).to(self._device)
+        outputs: npt.NDArray[np.float32] = self._policy.outputs(seen).cpu().numpy()
+        return outputs
 
 
-def _forward(layers: Sequence[nn.Linear], inputs: Tensor) -> Tensor:
-    """Return what the trunk would; calling its modules one by one costs twice as much."""
-    hidden = inputs
-    for layer in layers[:-1]:
-        hidden = torch.tanh(functional.linear(hidden, layer.weight, layer.bias))
-    return functional.linear(hidden, layers[-1].weight, layers[-1].bias)
+def actor_of(policy: ActorCritic) -> Actor:
+    """Return the faster actor of the two that can act for a policy.
+
+    Args:
+        policy: its parameters' memory is not replaced afterwards.
+    """
+    on_cpu = next(policy.parameters()).device.type == "cpu"
+    small = not any(isinstance(layer, nn.Conv2d) for layer in policy.modules())
+    return NumpyActor(policy) if on_cpu and small else TorchActor(policy)
 
 
-def _mlp(sizes: Sequence[int], last_gain: float, generator: torch.Generator) -> nn.Sequential:
+class ScaledImages(nn.Module):
+    """Turns bytes into numbers from 0 to 1, in the memory layout in which convolutions are fast."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return float32 of the same shape for uint8 [batch, channels, height, width]."""
+        return images.to(torch.float32, memory_format=torch.channels_last).mul_(1.0 / 255.0)
+
+
+def tanh_layers(
+    inputs: int, hidden_sizes: Iterable[int], generator: torch.Generator
+) -> list[nn.Module]:
+    """Return linear layers of ``hidden_sizes`` units with tanh behind each."""
     layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(sizes[:-1]):
-        layers += [_linear(inputs, outputs, math.sqrt(2), generator), nn.Tanh()]
-    layers.append(_linear(sizes[-2], sizes[-1], last_gain, generator))
-    return nn.Sequential(*layers)
+    for units in hidden_sizes:
+        layer = _linear(inputs, units)
+        layers += [_with_orthogonal_weights(layer, math.sqrt(2), generator), nn.Tanh()]
+        inputs = units
+    return layers
 
 
-def _linear(inputs: int, outputs: int, gain: float, generator: torch.Generator) -> nn.Linear:
-    """Return a layer with orthogonal weights and zero bias.
+def nature_layers(shape: Sequence[int], generator: torch.Generator) -> list[nn.Module]:
+    """Return the layers from an image to 512 features.
+
+    Args:
+        shape: (channels, height, width) of an image; its bytes are scaled to 0 … 1 first.
+        generator: of the weights.
+
+    Source:
+        Mnih et al., "Human-level control through deep reinforcement learning" (Nature 2015),
+        Methods.
+    """
+    channels, height, width = shape
+    layers: list[nn.Module] = [ScaledImages()]
+    for outputs, kernel, stride in ((32, 8, 4), (64, 4, 2), (64, 3, 1)):
+        # skip_init: the layer's own initialisation would draw from torch's global generator.
+        layer: nn.Conv2d = nn.utils.skip_init(nn.Conv2d, channels, outputs, kernel, stride)  # type: ignore[no-untyped-call] # torch ships it so
+        layers += [_with_orthogonal_weights(layer, math.sqrt(2), generator), nn.ReLU()]
+        height, width = (height - kernel) // stride + 1, (width - kernel) // stride + 1
+        channels = outputs
+    layer_512 = _linear(channels * height * width, 512)
+    layers += [nn.Flatten(), _with_orthogonal_weights(layer_512, math.sqrt(2), generator)]
+    return [*layers, nn.ReLU()]
+
+
+def _features(trunk: Iterable[nn.Module], observation_shape: Sequence[int]) -> int:
+    """Return the number of features that a trunk gives; one without layers gives its input."""
+    linear = [layer for layer in trunk if isinstance(layer, nn.Linear)]
+    return linear[-1].out_features if linear else observation_shape[0]
+
+
+def _passed(layers: nn.Sequential, inputs: Tensor) -> Tensor:
+    """Return what ``layers`` would; calling small modules one by one costs twice as much."""
+    hidden = inputs
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            hidden = functional.linear(hidden, layer.weight, layer.bias)
+        elif isinstance(layer, nn.Tanh):
+            hidden = torch.tanh(hidden)
+        else:
+            hidden = layer(hidden)
+    return hidden
+
+
+def _linear(inputs: int, outputs: int) -> nn.Linear:
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call] # torch ships it so
+    return layer
+
+
+def _with_orthogonal_weights(
+    layer: nn.Linear | nn.Conv2d, gain: float, generator: torch.Generator
+) -> nn.Module:
+    """Give a layer orthogonal weights and zero bias, and return it.
 
     Source: Saxe, McClelland, Ganguli, "Exact solutions to the nonlinear dynamics of learning in
     deep linear neural networks" (ICLR 2014); gains as in Engstrom et al. (ICLR 2020).
     """
-    # skip_init: the layer's own initialisation would draw from torch's global generator.
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call] # torch ships it so
     nn.init.orthogonal_(layer.weight, gain, generator=generator)
+    assert layer.bias is not None
     nn.init.zeros_(layer.bias)
     return layer

@@ -7,7 +7,7 @@ Pairwise Algorithm for Computing Sample Variances" (1979); the scheme for reward
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -52,25 +52,32 @@ class RunningMoments:
 class ObservationNormaliser(Protocol):
     """Turns raw observations into what the policy sees."""
 
-    def observe(self, raw: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-        """Take raw observations [rows, size] into account and return them normalised."""
+    def observe(self, raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Take raw observations [rows, *shape] into account and return them normalised."""
         ...
 
-    def normalise(self, raw: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-        """Return raw observations [rows, size] normalised, and learn nothing from them."""
+    def normalise(self, raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return raw observations [rows, *shape] normalised, and learn nothing from them."""
         ...
 
 
 class NoNormalisation:
-    """Leaves observations as they are."""
+    """Leaves observations as they are.
 
-    def observe(self, raw: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-        """Return ``raw`` as float32."""
-        return raw.astype(np.float32)
+    Args:
+        dtype: of what the policy sees.
+    """
 
-    def normalise(self, raw: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-        """Return ``raw`` as float32."""
-        return raw.astype(np.float32)
+    def __init__(self, dtype: npt.DTypeLike = np.float32) -> None:
+        self._dtype = dtype
+
+    def observe(self, raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return ``raw`` in the policy's dtype."""
+        return raw.astype(self._dtype)
+
+    def normalise(self, raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return ``raw`` in the policy's dtype."""
+        return raw.astype(self._dtype)
 
 
 class RunningNormalisation:
@@ -96,6 +103,37 @@ class RunningNormalisation:
         moments = self.moments
         scaled = (raw - moments.mean) / np.sqrt(moments.variance + _EPSILON)
         return np.minimum(np.maximum(scaled.astype(np.float32), -_LIMIT), _LIMIT)
+
+
+class RewardTransformation(Protocol):
+    """Turns raw rewards into those that the learner gets."""
+
+    def normalise(
+        self, rewards: npt.NDArray[Any], ended: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.float32]:
+        """Return the learner's rewards of one rollout.
+
+        Args:
+            rewards: raw [env steps of each environment, environments].
+            ended: of the same shape, whether an episode ended with that env step.
+        """
+        ...
+
+
+class RewardSigns:
+    """Leaves of every reward its sign: −1, 0 or 1.
+
+    Source: Mnih et al., "Human-level control through deep reinforcement learning" (Nature 2015).
+    """
+
+    def normalise(
+        self,
+        rewards: npt.NDArray[Any],
+        ended: npt.NDArray[np.bool_],  # noqa: ARG002 # the protocol's
+    ) -> npt.NDArray[np.float32]:
+        """Return the signs of ``rewards``."""
+        signs: npt.NDArray[np.float32] = np.sign(rewards).astype(np.float32)
+        return signs
 
 
 class RewardNormaliser:

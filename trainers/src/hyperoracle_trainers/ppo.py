@@ -65,7 +65,9 @@ class PPO(Trainer[PPOSettings]):
 
             decisions.report(rollout, env_step)
             batch = self._batch(rollout, held["gamma"], held["gae_lambda"])
-            foreseen = explained_variance(batch.returns.numpy(), batch.advantages.numpy())
+            foreseen = explained_variance(
+                batch.returns.cpu().numpy(), batch.advantages.cpu().numpy()
+            )
             progress = env_step / self.settings.total_env_steps
             seen = {"progress": progress, "explained_variance": foreseen}
             chosen: Mapping[str, float] = {}
@@ -88,8 +90,9 @@ class PPO(Trainer[PPOSettings]):
     @torch.no_grad()
     def _batch(self, rollout: Rollout, gamma: float, gae_lambda: float) -> _Batch:
         """Judge a rollout by the policy that collected it, in torch's own numbers."""
-        everything = torch.from_numpy(rollout.all_observations())
-        values = rollout.values_of(self.policy.values(everything).numpy())
+        everything = self._tensor(rollout.all_observations())
+        outputs, all_values = self.policy.outputs_and_values(everything)
+        values = rollout.values_of(all_values.cpu().numpy())
         advantages = generalised_advantages(
             rollout.rewards,
             values,
@@ -97,16 +100,16 @@ class PPO(Trainer[PPOSettings]):
             gamma=gamma,
             gae_lambda=gae_lambda,
         )
-        observations = everything[: rollout.env_steps]
-        actions = torch.from_numpy(rollout.actions).flatten(0, 1)
-        log_probs, _ = self.policy.log_prob_and_entropy(observations, actions)
+        size = rollout.env_steps
+        actions = self._tensor(rollout.actions).flatten(0, 1)
+        log_probs, _ = self.policy.distribution.log_prob_and_entropy(outputs[:size], actions)
         return _Batch(
-            observations,
+            everything[:size],
             actions,
             log_probs,
-            torch.from_numpy(values.states).flatten(),
-            torch.from_numpy(advantages).flatten(),
-            torch.from_numpy(advantages + values.states).flatten(),
+            all_values[:size],
+            self._tensor(advantages).flatten(),
+            self._tensor(advantages + values.states).flatten(),
         )
 
     def _minibatches(self, batch: _Batch, held: Mapping[str, float]) -> Iterator[_Batch]:
@@ -114,13 +117,12 @@ class PPO(Trainer[PPOSettings]):
         size = len(batch.advantages)
         count = min(int(held["number_of_minibatches"]), size)
         for _ in range(int(held["epochs"])):
-            order = torch.from_numpy(self._generator.permutation(size))
+            order = self._tensor(self._generator.permutation(size))
             yield from batch.shuffled(order).parts(count)
 
     def _update(self, batch: _Batch, hyperparameters: Mapping[str, float]) -> list[float]:
         """Take one optimiser step on a minibatch and return its metrics, in their order."""
-        log_probs, entropy = self.policy.log_prob_and_entropy(batch.observations, batch.actions)
-        values = self.policy.values(batch.observations)
+        log_probs, entropy, values = self.policy.evaluate(batch.observations, batch.actions)
 
         advantages = batch.advantages
         if self.settings.normalise_advantages and len(advantages) > 1:

@@ -6,6 +6,7 @@ from typing import Any, Literal, overload
 
 import gymnasium
 
+from hyperoracle_trainers.atari import game_of
 from hyperoracle_trainers.settings import (
     A2CSettings,
     ACKTRSettings,
@@ -37,6 +38,19 @@ _PPO: dict[str, dict[str, Any]] = {
         "normalise_observations": True,
         "normalise_rewards": True,
     },
+    "atari": {
+        "number_of_envs": 8,
+        "rollout_length": 128,
+        "epochs": 4,
+        "number_of_minibatches": 4,
+        "learning_rate": 2.5e-4,
+        "decay_learning_rate": True,
+        "clip_range": 0.1,
+        "decay_clip_range": True,
+        "entropy_coefficient": 0.01,
+        "shared_trunk": True,
+        "clip_rewards": True,
+    },
 }
 
 _A2C: dict[str, dict[str, Any]] = {
@@ -62,6 +76,14 @@ _A2C: dict[str, dict[str, Any]] = {
         "decay_learning_rate": True,
         "normalise_observations": True,
         "normalise_rewards": True,
+    },
+    "atari": {
+        "number_of_envs": 16,
+        "rollout_length": 5,
+        "decay_learning_rate": True,
+        "entropy_coefficient": 0.01,
+        "shared_trunk": True,
+        "clip_rewards": True,
     },
 }
 
@@ -95,6 +117,14 @@ _ACKTR: dict[str, dict[str, Any]] = {
         "normalise_observations": True,
         "normalise_rewards": True,
     },
+    "atari": {
+        "number_of_envs": 32,
+        "rollout_length": 20,
+        "decay_learning_rate": True,
+        "entropy_coefficient": 0.01,
+        "shared_trunk": True,
+        "clip_rewards": True,
+    },
 }
 
 _PRESETS: dict[str, tuple[type[AnySettings], dict[str, dict[str, Any]]]] = {
@@ -105,7 +135,9 @@ _PRESETS: dict[str, tuple[type[AnySettings], dict[str, dict[str, Any]]]] = {
 
 
 def family_of(env_id: str) -> str:
-    """Return ``"classic_control"``, ``"box2d"``, ``"mujoco"`` or ``"other"``."""
+    """Return ``"classic_control"``, ``"box2d"``, ``"mujoco"``, ``"atari"`` or ``"other"``."""
+    if game_of(env_id) is not None:
+        return "atari"
     entry_point = str(gymnasium.spec(env_id).entry_point)
     return next((family for family in _PPO if f".{family}" in entry_point), "other")
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hyperoracle_trainers.envs import VectorEnvironment
-from hyperoracle_trainers.networks import RolloutActor
-from hyperoracle_trainers.normalisation import ObservationNormaliser, RewardNormaliser
+from hyperoracle_trainers.envs import Environments
+from hyperoracle_trainers.networks import Actor
+from hyperoracle_trainers.normalisation import ObservationNormaliser, RewardTransformation
 
 
 @dataclass(frozen=True)
@@ -24,26 +24,26 @@ class Rollout:
     Arrays may be overwritten by the next phase.
 
     Attributes:
-        observations: float32 [steps + 1, environments, size], as the policy saw them; the last
-            row is what it would have seen next.
+        observations: [steps + 1, environments, *observation_shape], as the policy saw them; the
+            last row is what it would have seen next. Float32, images uint8.
         actions: [steps, environments, …] as drawn, before they were clipped to bounds.
         rewards: float32 [steps, environments], normalised if that is wanted.
         terminated: bool [steps, environments]: the task itself ended, nothing is to be had after.
         truncated: bool [steps, environments]: a time limit cut the episode, and not the task.
-        final_observations: float32 [cuts, size], the last observation of every truncated episode,
-            in the order of ``np.argwhere(truncated)``.
+        final_observations: [cuts, *observation_shape], the last observation of every truncated
+            episode, in the order of ``np.argwhere(truncated)``.
         episode_returns: raw undiscounted returns of the episodes that ended in this phase.
         episode_lengths: their lengths in env steps.
         phase_return: sum of raw rewards, discounted by the base gamma from the phase's first env
             step on, mean over environments.
     """
 
-    observations: npt.NDArray[np.float32]
+    observations: npt.NDArray[Any]
     actions: npt.NDArray[Any]
     rewards: npt.NDArray[np.float32]
     terminated: npt.NDArray[np.bool_]
     truncated: npt.NDArray[np.bool_]
-    final_observations: npt.NDArray[np.float32]
+    final_observations: npt.NDArray[Any]
     episode_returns: Sequence[float]
     episode_lengths: Sequence[int]
     phase_return: float
@@ -66,9 +66,9 @@ class Rollout:
         successors[self.truncated] = values[len(values) - len(self.final_observations) :]
         return ValuesOfRollout(states[:-1], successors)
 
-    def all_observations(self) -> npt.NDArray[np.float32]:
-        """Return [all, size]: the observations of every env step, the next ones, the final ones."""
-        seen = self.observations.reshape(-1, self.observations.shape[-1])
+    def all_observations(self) -> npt.NDArray[Any]:
+        """Return [all, *observation_shape]: observations of all env steps, the next, the final."""
+        seen = self.observations.reshape(-1, *self.observations.shape[2:])
         if not len(self.final_observations):
             return seen
         return np.concatenate([seen, self.final_observations])
@@ -124,17 +124,17 @@ class Collector:
         environments: stepped by nobody else.
         actor: the policy.
         observation_normaliser: learns from every observation that is collected.
-        reward_normaliser: scales the learner's rewards; None leaves them raw.
+        reward_normaliser: what the learner gets for rewards; None leaves them raw.
         gamma: base discount, for the phase return.
         generator: source of all sampling.
     """
 
     def __init__(
         self,
-        environments: VectorEnvironment,
-        actor: RolloutActor,
+        environments: Environments,
+        actor: Actor,
         observation_normaliser: ObservationNormaliser,
-        reward_normaliser: RewardNormaliser | None,
+        reward_normaliser: RewardTransformation | None,
         gamma: float,
         generator: np.random.Generator,
     ) -> None:
@@ -157,7 +157,7 @@ class Collector:
         environments, distribution = self._environments, self._actor.distribution
         buffers = self._buffers_for(rollout_length)
         noise = distribution.noise(self._generator, (rollout_length, len(environments)))
-        finals: list[npt.NDArray[np.float64]] = []
+        finals: list[npt.NDArray[Any]] = []
         episode_returns: list[float] = []
         episode_lengths: list[int] = []
         observations = self._next_observations
@@ -184,7 +184,7 @@ class Collector:
     def _finished(
         self,
         buffers: _Buffers,
-        finals: list[npt.NDArray[np.float64]],
+        finals: list[npt.NDArray[Any]],
         episode_returns: list[float],
         episode_lengths: list[int],
     ) -> Rollout:
@@ -195,8 +195,8 @@ class Collector:
             rewards = raw.astype(np.float32)
         else:
             rewards = self._reward_normaliser.normalise(raw, buffers.terminated | truncated)
-        size = self._environments.observation_size
-        final_observations = np.array(finals).reshape(-1, size)
+        shape = self._environments.observation_shape
+        final_observations = np.array(finals).reshape(-1, *shape)
         discounts = self._gamma ** np.arange(len(raw))
         return Rollout(
             observations=buffers.observations,
@@ -216,8 +216,8 @@ class Collector:
             shape = (rollout_length, len(environments))
             self._buffers = _Buffers(
                 observations=np.empty(
-                    (rollout_length + 1, len(environments), environments.observation_size),
-                    dtype=np.float32,
+                    (rollout_length + 1, *self._next_observations.shape),
+                    self._next_observations.dtype,
                 ),
                 actions=np.empty((*shape, *distribution.action_shape), distribution.action_dtype),
                 raw_rewards=np.empty(shape),
@@ -229,7 +229,7 @@ class Collector:
 
 @dataclass(frozen=True)
 class _Buffers:
-    observations: npt.NDArray[np.float32]
+    observations: npt.NDArray[Any]
     actions: npt.NDArray[Any]
     raw_rewards: npt.NDArray[np.float64]
     terminated: npt.NDArray[np.bool_]

@@ -87,7 +87,7 @@ def run(
         evaluation_returns=evaluate(
             trainer.policy,
             trainer.observation_normaliser,
-            settings.env_id,
+            settings,
             episodes=evaluation_episodes,
             seed=settings.seed + 1,
         ),

@@ -43,8 +43,15 @@ class TrainerSettings:
         normalise_observations: whether observations are standardised by running moments.
         normalise_rewards: whether rewards are divided by the running standard deviation of their
             discounted sum.
-        hidden_sizes: units of each tanh layer of the actor's trunk, and of the critic's.
-        torch_threads: threads that torch may use while the run lasts.
+        clip_rewards: whether the learner gets of each reward its sign alone, as is usual on Atari.
+        hidden_sizes: units of each tanh layer of a trunk; images are seen by the Nature CNN
+            instead.
+        shared_trunk: whether actor and critic share all layers but their last.
+        preprocessing: how an Atari game becomes a task, ``"classic"`` or ``"machado"``; see
+            :data:`~hyperoracle_trainers.atari.PREPROCESSING`.
+        device: where torch computes, such as ``"cpu"`` or ``"cuda"``. Small networks are fastest on
+            the CPU.
+        torch_threads: threads that torch (and Atari's emulators) may use while the run lasts.
     """
 
     env_id: str
@@ -62,7 +69,11 @@ class TrainerSettings:
     normalise_advantages: bool
     normalise_observations: bool = False
     normalise_rewards: bool = False
+    clip_rewards: bool = False
     hidden_sizes: tuple[int, ...] = (64, 64)
+    shared_trunk: bool = False
+    preprocessing: Literal["classic", "machado"] = "classic"
+    device: str = "cpu"
     torch_threads: int = 1
 
     def __post_init__(self) -> None:
@@ -77,6 +88,16 @@ class TrainerSettings:
         _check_at_least("seed", self.seed, 0)
         for size in self.hidden_sizes:
             _check_at_least("hidden_sizes", size, 1)
+        if self.preprocessing not in ("classic", "machado"):
+            raise SettingsError(
+                f"preprocessing: expected 'classic' or 'machado', got {self.preprocessing!r}; "
+                "choose one of them"
+            )
+        if self.clip_rewards and self.normalise_rewards:
+            raise SettingsError(
+                "clip_rewards: expected normalise_rewards=false beside it, got true; "
+                "choose one of the two"
+            )
         for name in self.schedulable():
             _check_hyperparameter(name, getattr(self, name))
 
@@ -232,6 +253,8 @@ AnySettings = PPOSettings | A2CSettings | ACKTRSettings
 
 
 def _check_env_id(env_id: str) -> None:
+    if env_id.startswith("ALE/"):
+        _register_atari(env_id)
     try:
         gymnasium.spec(env_id)
     except (gymnasium.error.Error, ImportError) as error:
@@ -240,6 +263,17 @@ def _check_env_id(env_id: str) -> None:
             f"env_id: expected a registered Gymnasium environment, got {env_id!r} ({reason}); "
             "correct the name or install the package that registers it"
         ) from None
+
+
+def _register_atari(env_id: str) -> None:
+    try:
+        import ale_py
+    except ImportError:
+        raise SettingsError(
+            f"env_id: expected ale-py for {env_id}, got no such package; "
+            "pip install 'hyperoracle-trainers[atari]'"
+        ) from None
+    gymnasium.register_envs(ale_py)
 
 
 def _check_at_least(name: str, value: int, minimum: int) -> None:

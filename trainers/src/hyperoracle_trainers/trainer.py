@@ -4,27 +4,31 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
 from time import perf_counter
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from hyperoracle_trainers.apply_hyperparameters import Decisions, in_effect
-from hyperoracle_trainers.envs import make_environments
+from hyperoracle_trainers.envs import environments_of
 from hyperoracle_trainers.hyperparameter_source import FixedSource, HyperparameterSource
-from hyperoracle_trainers.networks import ActorCritic, RolloutActor
+from hyperoracle_trainers.networks import ActorCritic, actor_of
 from hyperoracle_trainers.normalisation import (
     NoNormalisation,
     ObservationNormaliser,
     RewardNormaliser,
+    RewardSigns,
+    RewardTransformation,
     RunningNormalisation,
 )
 from hyperoracle_trainers.optimisation import DescentRule, Optimiser
 from hyperoracle_trainers.phase import Phase
 from hyperoracle_trainers.rollouts import Collector, Rollout
-from hyperoracle_trainers.settings import TrainerSettings
+from hyperoracle_trainers.settings import SettingsError, TrainerSettings
+from hyperoracle_trainers.torch_threads import torch_threads
 
 SettingsType = TypeVar("SettingsType", bound=TrainerSettings)
 
@@ -54,24 +58,23 @@ class Trainer(ABC, Generic[SettingsType]):
         self.settings = settings
         env_seed, weight_seed, sampling_seed = np.random.SeedSequence(settings.seed).spawn(3)
         self._generator = np.random.default_rng(sampling_seed)
-        self._environments = make_environments(
-            settings.env_id, settings.number_of_envs, _as_int(env_seed)
-        )
-        size = self._environments.observation_size
+        self._device = _available(settings.device)
+        self._environments = environments_of(settings, settings.number_of_envs, _as_int(env_seed))
+        shape = self._environments.observation_shape
         self.policy = ActorCritic(
-            size, self._environments.action_space, settings.hidden_sizes, _as_int(weight_seed)
-        )
+            shape,
+            self._environments.action_space,
+            settings.hidden_sizes,
+            _as_int(weight_seed),
+            shared_trunk=settings.shared_trunk,
+        ).to(self._device)
         self._optimiser = Optimiser(self.policy, rule)
-        self.observation_normaliser: ObservationNormaliser = (
-            RunningNormalisation(size) if settings.normalise_observations else NoNormalisation()
-        )
+        self.observation_normaliser = _observation_normaliser(settings, shape)
         self._collector = Collector(
             self._environments,
-            RolloutActor(self.policy),
+            actor_of(self.policy),
             self.observation_normaliser,
-            RewardNormaliser(settings.number_of_envs, settings.gamma)
-            if settings.normalise_rewards
-            else None,
+            _reward_transformation(settings),
             settings.gamma,
             self._generator,
         )
@@ -90,12 +93,16 @@ class Trainer(ABC, Generic[SettingsType]):
             TrainingDivergedError: a loss is no longer finite.
         """
         decisions = Decisions(self.settings, source or FixedSource())
-        with _torch_threads(self.settings.torch_threads):
+        with torch_threads(self.settings.torch_threads):
             try:
                 yield from self._phases(decisions)
             finally:
                 decisions.finish()
                 self._environments.close()
+
+    def _tensor(self, array: npt.NDArray[Any]) -> Tensor:
+        """Return a tensor on the run's device; on the CPU it shares the array's memory."""
+        return torch.from_numpy(array).to(self._device)
 
     @abstractmethod
     def _phases(self, decisions: Decisions) -> Iterator[Phase]:
@@ -159,16 +166,39 @@ class PhaseClock:
         )
 
 
+def _available(device: str) -> torch.device:
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SettingsError(
+            f"device: expected one that torch can use here, got {device!r} ({reason}); use cpu"
+        ) from None
+    return found
+
+
+def _observation_normaliser(
+    settings: TrainerSettings, shape: tuple[int, ...]
+) -> ObservationNormaliser:
+    if len(shape) == 1:
+        normalised = settings.normalise_observations
+        return RunningNormalisation(shape[0]) if normalised else NoNormalisation()
+    if settings.normalise_observations:
+        raise SettingsError(
+            "normalise_observations: expected false for images, whose bytes the network scales "
+            "itself, got true; leave it out"
+        )
+    return NoNormalisation(np.uint8)
+
+
+def _reward_transformation(settings: TrainerSettings) -> RewardTransformation | None:
+    if settings.clip_rewards:
+        return RewardSigns()
+    if settings.normalise_rewards:
+        return RewardNormaliser(settings.number_of_envs, settings.gamma)
+    return None
+
+
 def _as_int(sequence: np.random.SeedSequence) -> int:
     return int(sequence.generate_state(1)[0])
-
-
-@contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
-    """Let torch use ``count`` threads, and as many as before afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

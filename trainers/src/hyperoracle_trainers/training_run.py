@@ -133,7 +133,7 @@ def _evaluated(plan: TrainingPlan, trainer: Trainer[Any]) -> list[float]:
     return evaluate(
         trainer.policy,
         trainer.observation_normaliser,
-        plan.settings.env_id,
+        plan.settings,
         episodes=plan.evaluation_episodes,
         seed=plan.settings.seed + 1,
     )
