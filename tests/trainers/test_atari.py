@@ -77,10 +77,10 @@ def test_a_game_is_cut_at_the_frame_limit_and_shows_its_last_frames() -> None:
     for index in cut:
         observation, _, terminated, _, finals = history[index]
         assert not terminated[0]
-        assert finals[0].shape == (4, 84, 84)
+        assert finals[0].shape == (84, 84, 4)
         assert not np.array_equal(finals[0], observation[0]), "a new game has begun"
         # The stack moves on by one frame a step: three of the four were seen before.
-        np.testing.assert_array_equal(finals[0][:3], history[index - 1][0][0][1:])
+        np.testing.assert_array_equal(finals[0][..., :3], history[index - 1][0][0][..., 1:])
 
 
 def test_rewards_are_the_games_own_points_and_the_learner_gets_their_signs() -> None:

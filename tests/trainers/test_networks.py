@@ -88,12 +88,12 @@ def test_the_seed_alone_decides_the_weights_and_no_global_generator_is_touched()
 
 
 def _image_policy(*, shared_trunk: bool) -> ActorCritic:
-    return ActorCritic((4, 84, 84), Discrete(3), (), seed=0, shared_trunk=shared_trunk)
+    return ActorCritic((84, 84, 4), Discrete(3), (), seed=0, shared_trunk=shared_trunk)
 
 
 def _images(count: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (count, 4, 84, 84), generator=generator, dtype=torch.uint8)
+    return torch.randint(0, 256, (count, 84, 84, 4), generator=generator, dtype=torch.uint8)
 
 
 def test_the_nature_network_has_the_published_size() -> None:
@@ -105,9 +105,12 @@ def test_the_nature_network_has_the_published_size() -> None:
     ]  # fmt: skip
 
 
-def test_images_are_scaled_to_the_unit_interval() -> None:
-    scaled = ScaledImages()(torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1))
-    torch.testing.assert_close(scaled.flatten(), torch.tensor([0.0, 0.2, 1.0]))
+def test_images_are_scaled_and_their_channels_come_first() -> None:
+    pixels = torch.tensor([[0, 51], [255, 102]], dtype=torch.uint8).view(1, 1, 2, 2)
+    scaled = ScaledImages()(pixels)  # [1, height 1, width 2, channels 2]
+    expected = torch.tensor([[0.0, 1.0], [0.2, 0.4]]).view(1, 2, 1, 2)
+    torch.testing.assert_close(scaled, expected)
+    assert scaled.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("shared_trunk", [True, False])

@@ -1,6 +1,9 @@
 """Atari games by the Arcade Learning Environment's own vector environment.
 
 Preprocessing is part of the task: a return means nothing without it. Two schemes have names.
+
+Images are [height, width, channels], as Gymnasium has them; so convolutions find them in the memory
+layout in which they are fastest.
 """
 
 from __future__ import annotations
@@ -70,7 +73,7 @@ class AtariEnvironments:
     """Copies of one game, with the attributes of
     :class:`~hyperoracle_trainers.envs.VectorEnvironment`.
 
-    Observations are uint8 [environments, 4, 84, 84], the 4 latest frames. Rewards are the game's
+    Observations are uint8 [environments, 84, 84, 4], the 4 latest frames. Rewards are the game's
     own points. Where a lost life terminates the task for the learner, ``terminated`` says so, but
     ``final_observations`` has only episodes: whole games.
 
@@ -103,10 +106,12 @@ class AtariEnvironments:
         )
         self._games = games
         self.action_space = Discrete(games.single_action_space.n)
-        self.observation_shape: tuple[int, ...] = games.single_observation_space.shape
+        frames, height, width = games.single_observation_space.shape
+        self.observation_shape = (height, width, frames)
         children = np.random.SeedSequence(seed).generate_state(count)
         # The emulator wants seeds of 31 bits.
-        self.observations, facts = self._games.reset(seed=(children >> 1).astype(np.int32))
+        images, facts = games.reset(seed=(children >> 1).astype(np.int32))
+        self.observations = images.transpose(0, 2, 3, 1)
         self._frames = facts["episode_frame_number"]
         self.rewards: npt.NDArray[Any] = np.zeros(count)
         self.terminated = np.zeros(count, dtype=bool)
@@ -122,14 +127,13 @@ class AtariEnvironments:
         Args:
             actions: int64 [environments], counted from 0.
         """
-        self.observations, self.rewards, self.terminated, self.truncated, facts = self._games.step(
-            actions
-        )
+        images, self.rewards, self.terminated, self.truncated, facts = self._games.step(actions)
+        self.observations = images.transpose(0, 2, 3, 1)
         frames = facts["episode_frame_number"]
         self.final_observations.clear()
         # A game's frames are counted from its start, so that a smaller number tells a new game.
         for index in np.flatnonzero(frames <= self._frames).tolist():
-            self.final_observations[index] = facts["final_obs"][index]
+            self.final_observations[index] = facts["final_obs"][index].transpose(1, 2, 0)
         self._frames = frames
 
     def close(self) -> None:

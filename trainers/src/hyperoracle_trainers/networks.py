@@ -29,7 +29,7 @@ class ActorCritic(nn.Module):
     ``distribution.log_std``.
 
     Args:
-        observation_shape: (size,) of a vector or (channels, height, width) of an image.
+        observation_shape: (size,) of a vector or (height, width, channels) of an image.
         action_space: decides the distribution over actions.
         hidden_sizes: units of each tanh layer of a trunk; images have no use for them.
         seed: decides the initial weights.
@@ -69,7 +69,7 @@ class ActorCritic(nn.Module):
         """Return the actor's outputs [batch, output_size] and the values [batch].
 
         Args:
-            observations: float32 [batch, size] or uint8 [batch, channels, height, width].
+            observations: float32 [batch, size] or uint8 [batch, height, width, channels].
         """
         features = observations if self.trunk is None else self.trunk(observations)
         return self.actor(features), self.critic(features).squeeze(1)
@@ -165,11 +165,19 @@ def actor_of(policy: ActorCritic) -> Actor:
 
 
 class ScaledImages(nn.Module):
-    """Turns bytes into numbers from 0 to 1, in the memory layout in which convolutions are fast."""
+    """Turns bytes into numbers from 0 to 1 in the order that convolutions want.
+
+    The result shares the memory layout of the images ("channels last"), in which convolutions are
+    fast on every device.
+    """
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return float32 of the same shape for uint8 [batch, channels, height, width]."""
-        return images.to(torch.float32, memory_format=torch.channels_last).mul_(1.0 / 255.0)
+        """Return float32 [batch, channels, height, width].
+
+        Args:
+            images: uint8 [batch, height, width, channels].
+        """
+        return images.to(torch.float32).mul_(1.0 / 255.0).permute(0, 3, 1, 2)
 
 
 def tanh_layers(
@@ -188,14 +196,14 @@ def nature_layers(shape: Sequence[int], generator: torch.Generator) -> list[nn.M
     """Return the layers from an image to 512 features.
 
     Args:
-        shape: (channels, height, width) of an image; its bytes are scaled to 0 … 1 first.
+        shape: (height, width, channels) of an image; its bytes are scaled to 0 … 1 first.
         generator: of the weights.
 
     Source:
         Mnih et al., "Human-level control through deep reinforcement learning" (Nature 2015),
         Methods.
     """
-    channels, height, width = shape
+    height, width, channels = shape
     layers: list[nn.Module] = [ScaledImages()]
     for outputs, kernel, stride in ((32, 8, 4), (64, 4, 2), (64, 3, 1)):
         # skip_init: the layer's own initialisation would draw from torch's global generator.
