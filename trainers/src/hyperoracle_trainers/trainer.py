@@ -15,6 +15,7 @@ from torch import Tensor
 from hyperoracle_trainers.apply_hyperparameters import Decisions, in_effect
 from hyperoracle_trainers.envs import environments_of
 from hyperoracle_trainers.hyperparameter_source import FixedSource, HyperparameterSource
+from hyperoracle_trainers.memory_reuse import keep_freed_memory
 from hyperoracle_trainers.networks import ActorCritic, actor_of
 from hyperoracle_trainers.normalisation import (
     NoNormalisation,
@@ -61,6 +62,8 @@ class Trainer(ABC, Generic[SettingsType]):
         self._device = _available(settings.device)
         self._environments = environments_of(settings, settings.number_of_envs, _as_int(env_seed))
         shape = self._environments.observation_shape
+        if len(shape) == 3 and self._device.type == "cpu":
+            keep_freed_memory()
         self.policy = ActorCritic(
             shape,
             self._environments.action_space,
