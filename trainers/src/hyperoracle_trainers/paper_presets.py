@@ -193,7 +193,7 @@ _A2C_CODE = {
 _A2C_STUDY = _study(CLASSIC_SCRIPT, capacity=5_000, write_every=10)
 _NARROW_FACTORS = _scale(1 / 2.5, 1 / 2, 1 / 1.5, 1, 1.5, 2, 2.5)
 _WIDE_FACTORS = _scale(1 / 16, 1 / 11, 1 / 6, 1, 6, 11, 16)
-_ATARI_IMAGES = _from(CODE, preprocessing="classic", shared_trunk=True)
+_ATARI_IMAGES = _from(CODE, preprocessing="classic", clip_rewards=True, shared_trunk=True)
 _ATARI_ROLLOUTS = {
     **_from(f"{PAPER}; the script has 10 million", total_env_steps=20_000_000),
     **_from(
