@@ -198,6 +198,24 @@ def test_a_presets_study_is_made_as_the_preset_says(capsys: pytest.CaptureFixtur
     assert definition.space["learning_rate"].values[0] == 0.4
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ppo", "--seed", "1", "CartPole-v1"],
+        ["--seed", "1", "ppo", "CartPole-v1"],
+        ["ppo", "CartPole-v1", "--seed", "1"],
+        ["ppo", "--preset", "mujoco-ppo", "CartPole-v1", "--seed", "1"],
+    ],
+)
+def test_options_may_stand_anywhere(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *arguments, "--dry-run"]) == 0
+    plan = figures_of(capsys)
+    assert (plan["algorithm"], plan["settings"]["env_id"]) == ("ppo", "CartPole-v1")
+    assert plan["settings"]["seed"] == 1
+
+
 def test_the_presets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--list-presets", "--json"]) == 0
     listed = {each["name"]: each for each in json.loads(capsys.readouterr().out)}

@@ -25,4 +25,5 @@ def register(subparsers: Any) -> None:
     train.add_training_arguments(parser)
     train.add_replay_arguments(parser)
     add_options(parser)
+    train.allow_words_between_options(parser)
     parser.set_defaults(run=train.run)
