@@ -198,6 +198,31 @@ def test_a_presets_study_is_made_as_the_preset_says(capsys: pytest.CaptureFixtur
     assert definition.space["learning_rate"].values[0] == 0.4
 
 
+def test_a_study_may_remember_otherwise_than_the_preset_says(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    short = ["--total-env-steps", "60", "--set", "number_of_envs=2", "--evaluate", "0", "--json"]
+    study = ["--oracle", "embedded:oracle.db", "--study", "s", "--study-set", "memory.capacity=70",
+             "--study-set", "encoder.kind=random"]  # fmt: skip
+    assert main(["train", "--preset", "bipedalwalker-a2c", "Pendulum-v1", *short, *study]) == 0
+    with opened_api(STORE) as api:
+        strategy = api.study("s").definition.strategy
+    assert strategy.name == "epgt"
+    assert (strategy.memory.capacity, strategy.encoder.kind) == (70, "random")
+    assert strategy.learning_episode.write_every == 10, "the preset's"
+
+
+def test_a_study_that_cannot_be_is_told_before_anything_starts(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    study = ["--oracle", "embedded:oracle.db", "--study-set", "memory.size=70"]
+    assert main([*SHORT, *study, "--out", "log"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("hyperoracle train: strategy.epgt.memory.size: ")
+    assert error.count("\n") == 1
+    assert not Path("log").exists()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -253,6 +278,11 @@ def test_the_presets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["a2c", "CartPole-v1", "--decisions", "phase"], "an algorithm that has decisions"),
         (["ppo", "CartPole-v1", "--space", "gamma=scale:0.9,1"], "expected --oracle URL"),
         (["ppo", "CartPole-v1", "--strategy", "random"], "--strategy: expected --oracle URL"),
+        (["ppo", "CartPole-v1", "--study-set", "memory.capacity=9"], "--study-set: expected --or"),
+        (["ppo", "CartPole-v1", "--oracle", "http://o", "--study-set", "capacity=9"],
+         "expected SECTION.NAME=VALUE"),
+        (["ppo", "CartPole-v1", "--oracle", "http://o", "--study-set", "memory.capacity=9",
+          "--strategy", "random"], "expected the strategy epgt, got random"),
         (["ppo", "CartPole-v1", "--hold", "2"], "--hold: expected --oracle URL"),
         (["ppo", "CartPole-v1", "--prefetch"], "--prefetch: expected --oracle URL"),
         (["ppo", "CartPole-v1", "--oracle", "oracle:8080"], "expected http://"),

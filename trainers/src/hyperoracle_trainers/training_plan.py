@@ -29,7 +29,7 @@ from hyperoracle_trainers.recorded_schedule import read_schedule
 from hyperoracle_trainers.settings import AnySettings
 
 _STUDY_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
-_ORACLE_ONLY = ("study", "strategy", "role", "hold", "prefetch")
+_ORACLE_ONLY = ("study", "strategy", "study_set", "role", "hold", "prefetch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +211,8 @@ def _oracle_plan(
     if url is None and study is None:
         for name in _ORACLE_ONLY:
             if getattr(args, name, None):
-                raise ArgumentError(f"--{name}: expected --oracle URL beside it, got none; add it")
+                option = f"--{name.replace('_', '-')}"
+                raise ArgumentError(f"{option}: expected --oracle URL beside it, got none; add it")
         return None
     token = getattr(args, "token", None)
     kind = preset.name if preset else algorithm
@@ -226,14 +227,35 @@ def _oracle_plan(
         token=token,
         study=study or default_study,
         space=space,
-        strategy=preset.strategy()
-        if preset and args.strategy in (None, "epgt")
-        else args.strategy or "epgt",
+        strategy=_strategy(args, preset),
         returns=preset.returns() if preset else None,
         role=args.role or "auto",
         hold=args.hold or 1,
         prefetch=args.prefetch,
     )
+
+
+def _strategy(args: argparse.Namespace, preset: PaperPreset | None) -> str | Mapping[str, Any]:
+    """Return the strategy's name, or its definition where something is said about it."""
+    name: str = args.strategy or "epgt"
+    if name != "epgt" and args.study_set:
+        raise ArgumentError(
+            f"--study-set {args.study_set[0]}: expected the strategy epgt, got {name}; "
+            "leave one of the two out"
+        )
+    if name != "epgt" or (preset is None and not args.study_set):
+        return name
+    definition: dict[str, Any] = preset.strategy() if preset else {"name": name}
+    for assignment in args.study_set:
+        found = re.fullmatch(r"(\w+)\.(\w+)=(.+)", assignment)
+        if found is None:
+            raise ArgumentError(
+                f"--study-set {assignment}: expected SECTION.NAME=VALUE such as "
+                f"memory.capacity=5000, got {assignment!r}"
+            )
+        section, field, value = found.groups()
+        definition.setdefault(section, {})[field] = value  # the client knows its type
+    return definition
 
 
 def _schedule(args: argparse.Namespace, space: Space) -> RecordedSource | None:

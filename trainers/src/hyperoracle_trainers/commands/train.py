@@ -28,6 +28,13 @@ def register(subparsers: Any) -> None:
     oracle.add_argument("--oracle", metavar="URL", help="http://host:port or embedded:PATH")
     oracle.add_argument("--study", metavar="NAME", help="default: ENV-ALGORITHM")
     oracle.add_argument("--strategy", choices=("epgt", "random", "fixed"), help="default: epgt")
+    oracle.add_argument(
+        "--study-set",
+        metavar="SECTION.NAME=VALUE",
+        action="append",
+        default=[],
+        help="how epgt remembers in a study that is not there yet: memory.capacity=5000",
+    )
     oracle.add_argument("--role", choices=("auto", "explore", "exploit", "control"))
     oracle.add_argument(
         "--hold", metavar="UPDATES", type=_at_least_one, help="updates that a decision holds for"
