@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from hyperoracle_client.commands.options import add_options
@@ -103,9 +102,7 @@ def allow_words_between_options(parser: argparse.ArgumentParser) -> None:
     """
     parse: Any = parser.parse_known_args
 
-    def parse_intermixed(
-        args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
-    ) -> tuple[argparse.Namespace, list[str]]:
+    def parse_intermixed(args: Any = None, namespace: Any = None) -> Any:
         vars(parser)["parse_known_args"] = parse  # which the next line calls, twice
         return parser.parse_known_intermixed_args(args, namespace)
 
