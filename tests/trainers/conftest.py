@@ -104,5 +104,7 @@ def _environments() -> None:
     gymnasium.register("Truncated-v0", Count, max_episode_steps=3)
     gymnasium.register("BothAtOnce-v0", Count, max_episode_steps=3, kwargs={"terminate_at": 3})
     gymnasium.register("FromFive-v0", Count, kwargs={"first_action": 5})
+    cart_pole = "gymnasium.envs.classic_control:CartPoleEnv"
+    gymnasium.register("BriefCartPole-v0", cart_pole, max_episode_steps=5)
     gymnasium.register("Numbered-v0", Numbered, max_episode_steps=4)
     gymnasium.register("Unsupported-v0", Unsupported)

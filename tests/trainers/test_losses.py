@@ -21,6 +21,8 @@ HYPERPARAMETERS = {
     "value_loss_coefficient": 0.4,
     "entropy_coefficient": 0.03,
     "max_grad_norm": 0.7,
+    "rmsprop_alpha": 0.99,
+    "momentum": 0.0,
 }
 ENVIRONMENTS = ["CartPole-v1", "Pendulum-v1"]
 

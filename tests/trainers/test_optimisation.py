@@ -23,10 +23,15 @@ def _loss(module: nn.Module, update: int) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("rule", "make_reference"),
     [
-        (Adam(1e-5), lambda parameters: torch.optim.Adam(parameters, eps=1e-5)),
-        (Adam(1e-2), lambda parameters: torch.optim.Adam(parameters, eps=1e-2)),
+        (Adam(1e-5), lambda parameters: torch.optim.Adam(parameters, 1, eps=1e-5)),
+        (Adam(1e-2), lambda parameters: torch.optim.Adam(parameters, 1, eps=1e-2)),
         (RMSprop(0.9, 1e-5), lambda parameters: torch.optim.RMSprop(parameters, 1, 0.9, 1e-5)),
         (RMSprop(0.99, 0.1), lambda parameters: torch.optim.RMSprop(parameters, 1, 0.99, 0.1)),
+        # torch sums the steps where we average them
+        (
+            RMSprop(0.9, 1e-5, 0.75),
+            lambda parameters: torch.optim.RMSprop(parameters, 0.25, 0.9, 1e-5, momentum=0.75),
+        ),
     ],
 )
 @pytest.mark.parametrize("max_grad_norm", [0.5, 1e6])
@@ -44,7 +49,7 @@ def test_descends_as_torch_does_tensor_by_tensor(
         reference.zero_grad()
         _loss(theirs, update).backward()
         expected_norm = nn.utils.clip_grad_norm_(theirs.parameters(), max_grad_norm)
-        reference.param_groups[0]["lr"] = rate
+        reference.param_groups[0]["lr"] = rate * reference.defaults["lr"]
         reference.step()
         assert norm == pytest.approx(float(expected_norm), rel=1e-5)
         for mine, expected in zip(ours.parameters(), theirs.parameters(), strict=True):

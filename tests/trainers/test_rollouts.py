@@ -171,3 +171,28 @@ def test_actions_are_recorded_as_drawn_and_follow_the_policy() -> None:
     rollout = collector.collect(400)
     # The initial policy is nearly uniform: a share of 1/2 with standard error 0.0125.
     assert rollout.actions.mean() == pytest.approx(0.5, abs=0.06)
+
+
+def test_what_the_first_environments_brought_keeps_their_own_final_observations() -> None:
+    """Two env steps of three environments: the last is cut first, then the first one."""
+    truncated = np.array([[False, False, True], [True, False, False]])
+    rollout = Rollout(
+        observations=np.arange(9, dtype=np.float32).reshape(3, 3, 1),
+        actions=np.arange(6).reshape(2, 3),
+        rewards=np.arange(6, dtype=np.float32).reshape(2, 3),
+        terminated=np.zeros((2, 3), bool),
+        truncated=truncated,
+        final_observations=np.array([[20.0], [10.0]], np.float32),
+        episode_returns=(1.0, 2.0),
+        episode_lengths=(1, 2),
+        phase_return=3.0,
+    )
+    first = rollout.of_first(2)
+    assert first.env_steps == 4
+    assert first.all_observations().ravel().tolist() == [0, 1, 3, 4, 6, 7, 10]
+    assert first.actions.tolist() == [[0, 1], [3, 4]]
+    values = first.values_of(first.all_observations()[:, 0])
+    assert values.successors.tolist() == [[3, 4], [10, 7]]
+    assert (first.episode_returns, first.phase_return) == ((1.0, 2.0), 3.0)
+    assert rollout.of_first(3) is rollout
+    assert rollout.of_first(1000) is rollout

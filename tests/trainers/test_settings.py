@@ -23,9 +23,9 @@ ACKTR_ONLY = {
     "fisher_coefficient",
     "statistics_period",
     "inversion_period",
-    "momentum",
     "weight_decay",
 }
+NOT_PPOS = ACKTR_ONLY | {"rmsprop_alpha", "momentum"}
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,35 @@ def test_a_meaningless_setting_is_refused_in_one_line(change: dict[str, Any], me
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rmsprop_alpha": 1.0}, r"rmsprop_alpha: expected 0 <= alpha < 1, got 1.0"),
+        ({"envs_per_update": 3}, r"envs_per_update: expected at most number_of_envs = 2, got 3"),
+        ({"envs_per_update": 0}, r"envs_per_update: expected a whole number of at least 1, got 0"),
+        (
+            {"envs_per_update": 1, "rollout_length": 48},
+            r"a divisor of rollout_length x envs_per_update = 48, got 32",
+        ),
+    ],
+)
+def test_the_environments_that_are_learnt_from_must_be_there(
+    change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        PPOSettings(**{"env_id": "CartPole-v1", "number_of_envs": 2} | change)
+
+
+def test_an_update_learns_from_all_environments_unless_told_otherwise() -> None:
+    settings = A2CSettings(env_id="CartPole-v1", number_of_envs=4)
+    assert settings.base_values()["envs_per_update"] == 4.0
+    more = dataclasses.replace(settings, number_of_envs=6)
+    assert more.base_values()["envs_per_update"] == 6.0
+    fewer = dataclasses.replace(settings, envs_per_update=3)
+    assert fewer.base_values()["envs_per_update"] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rmsprop_alpha": 1.0}, r"rmsprop_alpha: expected a number between 0 and 0.999999"),
+        ({"momentum": -0.1}, r"momentum: expected a number between 0 and 1, got -0.1"),
         ({"rmsprop_epsilon": -1.0}, r"rmsprop_epsilon: expected a positive number"),
     ],
 )
@@ -99,9 +127,9 @@ def test_every_setting_is_documented(settings_class: type[TrainerSettings]) -> N
 
 def test_what_belongs_to_one_algorithm_only_that_one_schedules() -> None:
     ppo_only = {"clip_range", "epochs", "number_of_minibatches"}
-    assert set(PPOSettings.schedulable()) == set(HYPERPARAMETERS) - ACKTR_ONLY
+    assert set(PPOSettings.schedulable()) == set(HYPERPARAMETERS) - NOT_PPOS
     assert set(A2CSettings.schedulable()) == set(HYPERPARAMETERS) - ppo_only - ACKTR_ONLY
-    assert set(ACKTRSettings.schedulable()) == set(HYPERPARAMETERS) - ppo_only
+    assert set(ACKTRSettings.schedulable()) == set(HYPERPARAMETERS) - ppo_only - {"rmsprop_alpha"}
 
 
 def test_what_takes_effect_at_a_minibatch_is_what_the_loss_and_optimiser_use() -> None:
@@ -119,7 +147,7 @@ def test_what_takes_effect_at_a_minibatch_is_what_the_loss_and_optimiser_use() -
             "entropy_coefficient",
             "max_grad_norm",
         }
-        | ACKTR_ONLY
+        | NOT_PPOS
     )
 
 

@@ -77,5 +77,6 @@ def one_line(error: ValidationError) -> str:
     findings = []
     for finding in error.errors(include_url=False):
         path = ".".join(str(part) for part in finding["loc"])
-        findings.append(f"{path}: {finding['msg']}" if path else finding["msg"])
+        what = finding["msg"].removeprefix("Value error, ")
+        findings.append(f"{path}: {what}" if path else what)
     return "; ".join(findings)

@@ -87,7 +87,7 @@ def test_a_space_is_made_of_scales_and_choices() -> None:
 
 @pytest.mark.parametrize("name", list(PPO))
 def test_any_schedulable_hyperparameter_may_be_scaled(name: str) -> None:
-    assert parse_space([f"{name}=scale:0.5,1,2"], PPO)[name].values == (0.5, 1.0, 2.0)
+    assert parse_space([f"{name}=scale:0.5,1,1.01"], PPO)[name].values == (0.5, 1.0, 1.01)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +100,7 @@ def test_any_schedulable_hyperparameter_may_be_scaled(name: str) -> None:
         ("learning_rate=scale:", "numbers separated by commas"),
         ("learning_rate=scale:0.5,2", "the default among the values, got 1"),
         ("learning_rate=scale:0,1", "greater than 0"),
+        ("gae_lambda=scale:1,2", "products with gae_lambda = 0.95 between 0 and 1, got 1.9"),
         ("learning_rate=scale:1,1", "distinct"),
         ("clip_range=choice:0.1,0.3", "the default among the values, got 0.2"),
         ("gamma=choice:0.9,1.5@0.9", "between 0 and 1, got 1.5"),

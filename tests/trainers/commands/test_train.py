@@ -144,9 +144,131 @@ def test_a_named_study_is_asked_where_the_environment_says(
     assert figures_of(capsys)["oracle"]["url"] == "http://oracle.example:8080"
 
 
+def test_a_preset_says_what_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    oracle = ["--oracle", "embedded:oracle.db"]
+    assert main(["train", "--preset", "mujoco-ppo", *oracle, "--dry-run"]) == 0
+    plan = figures_of(capsys)
+    assert (plan["preset"], plan["algorithm"]) == ("mujoco-ppo", "ppo")
+    assert plan["settings"]["env_id"] == "HalfCheetah-v5"
+    assert plan["settings"]["decisions"] == "minibatch"
+    assert plan["oracle"]["study"] == "halfcheetah-v5-mujoco-ppo"
+    assert plan["oracle"]["strategy"]["memory"]["capacity"] == 10_000
+    assert plan["oracle"]["returns"] == "phase_return"
+    assert list(plan["oracle"]["space"]) == [
+        "learning_rate", "clip_range", "gae_lambda", "number_of_minibatches",
+    ]  # fmt: skip
+
+
+def test_what_is_given_wins_over_the_preset(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["a2c", "Pendulum-v1", "--total-env-steps", "64", "--set", "learning_rate=0.1",
+             "--space", "gamma=choice:0.98,0.99", "--study", "mine", "--strategy", "random",
+             "--oracle", "embedded:oracle.db"]  # fmt: skip
+    assert main(["train", "--preset", "bipedalwalker-a2c", *given, "--dry-run"]) == 0
+    plan = figures_of(capsys)
+    assert plan["settings"]["env_id"] == "Pendulum-v1"
+    assert plan["settings"]["total_env_steps"] == 64
+    assert plan["settings"]["learning_rate"] == 0.1
+    assert plan["settings"]["number_of_envs"] == 128, "the preset's"
+    assert list(plan["oracle"]["space"]) == ["gamma"]
+    assert (plan["oracle"]["study"], plan["oracle"]["strategy"]) == ("mine", "random")
+
+
+def test_a_single_word_beside_a_preset_is_the_environment_or_the_algorithm(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for word, env_id in (("Hopper-v5", "Hopper-v5"), ("PPO", "HalfCheetah-v5")):
+        assert main(["train", "--preset", "mujoco-ppo", word, "--dry-run"]) == 0
+        plan = figures_of(capsys)
+        assert (plan["algorithm"], plan["settings"]["env_id"]) == ("ppo", env_id)
+
+
+def test_a_presets_study_is_made_as_the_preset_says(capsys: pytest.CaptureFixture[str]) -> None:
+    short = ["--total-env-steps", "60", "--set", "number_of_envs=2", "--evaluate", "0", "--json"]
+    oracle = ["--oracle", "embedded:oracle.db"]
+    assert main(["train", "--preset", "bipedalwalker-a2c", "Pendulum-v1", *short, *oracle]) == 0
+    figures = figures_of(capsys)
+    assert figures["oracle"]["study"] == "pendulum-v1-bipedalwalker-a2c"
+    assert figures["oracle"]["stats"]["proposals"] == 6
+    with opened_api(STORE) as api:
+        definition = api.study("pendulum-v1-bipedalwalker-a2c").definition
+    assert definition.strategy.name == "epgt"
+    assert definition.strategy.memory.capacity == 5_000
+    assert definition.strategy.learning_episode.write_every == 10
+    assert definition.returns.kind == "phase_return"
+    assert definition.space["learning_rate"].values[0] == 0.4
+
+
+def test_a_study_may_remember_otherwise_than_the_preset_says(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    short = ["--total-env-steps", "60", "--set", "number_of_envs=2", "--evaluate", "0", "--json"]
+    study = ["--oracle", "embedded:oracle.db", "--study", "s", "--study-set", "memory.capacity=70",
+             "--study-set", "encoder.kind=random"]  # fmt: skip
+    assert main(["train", "--preset", "bipedalwalker-a2c", "Pendulum-v1", *short, *study]) == 0
+    with opened_api(STORE) as api:
+        strategy = api.study("s").definition.strategy
+    assert strategy.name == "epgt"
+    assert (strategy.memory.capacity, strategy.encoder.kind) == (70, "random")
+    assert strategy.learning_episode.write_every == 10, "the preset's"
+
+
+def test_a_study_that_cannot_be_is_told_before_anything_starts(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    study = ["--oracle", "embedded:oracle.db", "--study-set", "memory.size=70"]
+    assert main([*SHORT, *study, "--out", "log"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("hyperoracle train: strategy.epgt.memory.size: ")
+    assert error.count("\n") == 1
+    assert not Path("log").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ppo", "--seed", "1", "CartPole-v1"],
+        ["--seed", "1", "ppo", "CartPole-v1"],
+        ["ppo", "CartPole-v1", "--seed", "1"],
+        ["ppo", "--preset", "mujoco-ppo", "CartPole-v1", "--seed", "1"],
+    ],
+)
+def test_options_may_stand_anywhere(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *arguments, "--dry-run"]) == 0
+    plan = figures_of(capsys)
+    assert (plan["algorithm"], plan["settings"]["env_id"]) == ("ppo", "CartPole-v1")
+    assert plan["settings"]["seed"] == 1
+
+
+def test_the_presets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--list-presets", "--json"]) == 0
+    listed = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
+    assert listed["mujoco-ppo"]["trainer"]["rollout_length"]["value"] == 2048
+    assert "exp_run_mjc.py" in listed["mujoco-ppo"]["trainer"]["rollout_length"]["origin"]
+    assert main(["train", "--list-presets"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in listed)
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
+        ([], "expected ALGORITHM and ENV, got neither"),
+        (["ppo"], "expected ALGORITHM and ENV, got ppo"),
+        (["--preset", "mujoco"], "--preset mujoco: expected one of mountaincar-a2c"),
+        (["--preset", "mujoco-ppo", "a2c"], "expected ALGORITHM ppo, got a2c"),
+        (["--preset", "mujoco-ppo", "Nope-v1"], "expected a registered Gymnasium environment"),
+        (["--preset", "mujoco-a2c", "--set", "epochs=3"], "expected one of seed"),
+        (["--preset", "mujoco-ppo", "--set", "rollout_length=100"], "expected a divisor of"),
+        (["--preset", "mujoco-ppo", "--oracle", "http://o", "--space", "damping=scale:1,2"],
+         "a hyperparameter among"),
+        (["a2c", "CartPole-v1", "--set", "envs_per_update=9"], "envs_per_update: expected at most"),
+        (["ppo", "CartPole-v1", "--oracle", "http://o", "--space", "gamma=scale:1,2"],
+         "expected products with gamma = 0.99 between 0 and 1, got 1.98"),
+        (["ppo", "CartPole-v1", "--oracle", "http://o", "--space", "gamma=choice:0.9,2@0.9"],
+         "expected numbers between 0 and 1, got 2"),
+        (["ppo", "CartPole-v1", "--oracle", "http://o", "--study", "a b"], "--study a b: expected"),
         (["dqn", "CartPole-v1"], "expected ppo or a2c or acktr, got 'dqn'"),
         (["ppo", "CartPole-v99"], "expected a registered Gymnasium environment"),
         (["ppo", "CartPole-v1", "--seed", "-1"], "seed: expected a whole number"),
@@ -156,6 +278,11 @@ def test_a_named_study_is_asked_where_the_environment_says(
         (["a2c", "CartPole-v1", "--decisions", "phase"], "an algorithm that has decisions"),
         (["ppo", "CartPole-v1", "--space", "gamma=scale:0.9,1"], "expected --oracle URL"),
         (["ppo", "CartPole-v1", "--strategy", "random"], "--strategy: expected --oracle URL"),
+        (["ppo", "CartPole-v1", "--study-set", "memory.capacity=9"], "--study-set: expected --or"),
+        (["ppo", "CartPole-v1", "--oracle", "http://o", "--study-set", "capacity=9"],
+         "expected SECTION.NAME=VALUE"),
+        (["ppo", "CartPole-v1", "--oracle", "http://o", "--study-set", "memory.capacity=9",
+          "--strategy", "random"], "expected the strategy epgt, got random"),
         (["ppo", "CartPole-v1", "--hold", "2"], "--hold: expected --oracle URL"),
         (["ppo", "CartPole-v1", "--prefetch"], "--prefetch: expected --oracle URL"),
         (["ppo", "CartPole-v1", "--oracle", "oracle:8080"], "expected http://"),

@@ -24,7 +24,8 @@ class A2C(ActorCriticTrainer[A2CSettings]):
     step_metrics = ("grad_norm",)
 
     def __init__(self, settings: A2CSettings) -> None:
-        super().__init__(settings, RMSprop(settings.rmsprop_alpha, settings.rmsprop_epsilon))
+        self._rmsprop = RMSprop(settings.rmsprop_alpha, settings.rmsprop_epsilon, settings.momentum)
+        super().__init__(settings, self._rmsprop)
 
     def _descend(
         self,
@@ -32,6 +33,8 @@ class A2C(ActorCriticTrainer[A2CSettings]):
         observations: Tensor,  # noqa: ARG002 # K-FAC needs them
         chosen: Mapping[str, float],
     ) -> dict[str, float]:
+        self._rmsprop.alpha = chosen["rmsprop_alpha"]
+        self._rmsprop.momentum = chosen["momentum"]
         grad_norm = self._optimiser.descend(
             loss, learning_rate=chosen["learning_rate"], max_grad_norm=chosen["max_grad_norm"]
         )

@@ -42,7 +42,8 @@ class ActorCriticTrainer(Trainer[SettingsType]):
                 update_step=update_step,
                 signals={"progress": progress} | metrics,
             )
-            metrics = self._update(rollout, held, chosen)
+            used = rollout.of_first(int(held["envs_per_update"]))
+            metrics = self._update(used, held, chosen)
             update_step += 1
 
             yield clock.close(index, env_step, update_step, rollout, held, decisions, metrics)

@@ -27,8 +27,7 @@ class BaseSchedule:
     @classmethod
     def of(cls, settings: TrainerSettings) -> BaseSchedule:
         """Return the base schedule that the settings describe."""
-        values = {name: float(getattr(settings, name)) for name in settings.schedulable()}
-        return cls(values, settings.decayed())
+        return cls(settings.base_values(), settings.decayed())
 
     def at(self, progress: float) -> dict[str, float]:
         """Return the values at ``progress``, from 0 (start) to 1 (all env steps taken)."""

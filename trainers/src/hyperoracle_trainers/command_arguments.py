@@ -150,13 +150,14 @@ def _parse_bins(
         )
     if kind == "choice":
         _check_range(entry, hyperparameter, values)
+    elif not hyperparameter.whole:
+        _check_products(entry, hyperparameter, values, base_value)
     takes_effect = hyperparameter.takes_effect.value
     bins_class = Scale if kind == "scale" else Choice
     try:
         return bins_class(values, default=default, takes_effect=takes_effect)
     except ValidationError as error:
-        finding = one_line(error).replace("Value error, ", "")
-        raise ArgumentError(f"--space {entry}: {finding}; correct the values") from None
+        raise ArgumentError(f"--space {entry}: {one_line(error)}; correct the values") from None
 
 
 def _check_range(entry: str, hyperparameter: Hyperparameter, values: Iterable[float]) -> None:
@@ -170,6 +171,20 @@ def _check_range(entry: str, hyperparameter: Hyperparameter, values: Iterable[fl
             raise ArgumentError(
                 f"--space {entry}: expected {kind} between {hyperparameter.minimum:g} and "
                 f"{hyperparameter.maximum:g}, got {value:g}"
+            )
+
+
+def _check_products(
+    entry: str, hyperparameter: Hyperparameter, factors: Iterable[float], base_value: float
+) -> None:
+    """Check that no factor leads out of the range; whole values are rounded into it anyway."""
+    for factor in factors:
+        product = factor * base_value
+        if not hyperparameter.minimum <= product <= hyperparameter.maximum:
+            raise ArgumentError(
+                f"--space {entry}: expected products with {hyperparameter.name} = {base_value:g} "
+                f"between {hyperparameter.minimum:g} and {hyperparameter.maximum:g}, "
+                f"got {product:g}; correct the factors"
             )
 
 

@@ -99,6 +99,13 @@ _ALL = (
         whole=True,
     ),
     Hyperparameter(
+        "envs_per_update",
+        "Environments, the first so many of those stepped, whose trajectories are learnt from.",
+        TakesEffect.NEXT_PHASE,
+        minimum=1,
+        whole=True,
+    ),
+    Hyperparameter(
         "epochs",
         "PPO: passes over the rollout in one update phase.",
         TakesEffect.NEXT_PHASE,
@@ -111,6 +118,12 @@ _ALL = (
         TakesEffect.NEXT_PHASE,
         minimum=1,
         whole=True,
+    ),
+    Hyperparameter(
+        "rmsprop_alpha",
+        "A2C: decay of RMSprop's running mean of squared gradients.",
+        TakesEffect.AT_MINIBATCH,
+        maximum=1.0 - 1e-6,  # at 1 every step would be divided by RMSprop's epsilon alone
     ),
     Hyperparameter(
         "kl_clip",
@@ -149,7 +162,7 @@ _ALL = (
     ),
     Hyperparameter(
         "momentum",
-        "ACKTR: decay of the running mean of steps: m × mean + (1 − m) × step.",
+        "A2C, ACKTR: decay of the running mean of steps: m × mean + (1 − m) × step.",
         TakesEffect.AT_MINIBATCH,
         maximum=1.0,
     ),

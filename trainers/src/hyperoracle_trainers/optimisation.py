@@ -54,28 +54,38 @@ class Adam:
 
 
 class RMSprop:
-    """RMSprop without momentum.
+    """RMSprop; momentum averages its steps, so that their length does not depend on it.
 
     Args:
-        alpha: decay of the running mean of squared gradients.
+        alpha: see the attribute.
         epsilon: added to the denominator.
+        momentum: see the attribute.
+
+    Attributes:
+        alpha: decay of the running mean of squared gradients, of the next step on.
+        momentum: decay of the running mean of steps, of the next step on.
 
     Source:
         Hinton, Srivastava, Swersky, "Neural Networks for Machine Learning", lecture 6e (2012).
     """
 
-    def __init__(self, alpha: float, epsilon: float) -> None:
-        self._alpha = alpha
+    def __init__(self, alpha: float, epsilon: float, momentum: float = 0.0) -> None:
+        self.alpha = alpha
+        self.momentum = momentum
         self._epsilon = epsilon
         self._mean_square: Tensor | None = None
+        self._mean_step = torch.empty(0)
 
     def step(self, parameters: Tensor, gradient: Tensor, learning_rate: float) -> None:
         """Change ``parameters`` [n] in place, given their gradient [n]."""
         if self._mean_square is None:
             self._mean_square = torch.zeros_like(gradient)
-        self._mean_square.mul_(self._alpha).addcmul_(gradient, gradient, value=1.0 - self._alpha)
+            self._mean_step = torch.zeros_like(gradient)
+        self._mean_square.mul_(self.alpha).addcmul_(gradient, gradient, value=1.0 - self.alpha)
         denominator = self._mean_square.sqrt().add_(self._epsilon)
-        parameters.addcdiv_(gradient, denominator, value=-learning_rate)
+        step = torch.div(gradient, denominator, out=denominator)
+        self._mean_step = step.lerp_(self._mean_step, self.momentum) if self.momentum else step
+        parameters.add_(self._mean_step, alpha=-learning_rate)
 
 
 class Optimiser:

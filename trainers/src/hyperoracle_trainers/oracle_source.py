@@ -81,12 +81,13 @@ class OracleSource:
             "algorithm": algorithm,
             "seed": str(settings.seed),
         }
+        base_values = settings.base_values()
         job = oracle.start_job(
             study=study,
             space={name: _with_moment_of_effect(name, each) for name, each in space.items()},
             model=trainer.policy,
             total_env_steps=settings.total_env_steps,
-            base_values={name: float(getattr(settings, name)) for name in space},
+            base_values={name: base_values[name] for name in space},
             **{**options, "metadata": metadata | dict(options.get("metadata") or {})},
         )
         return cls(job, space, settings.total_env_steps)

@@ -64,7 +64,8 @@ class PPO(Trainer[PPOSettings]):
             clock.collected()
 
             decisions.report(rollout, env_step)
-            batch = self._batch(rollout, held["gamma"], held["gae_lambda"])
+            used = rollout.of_first(int(held["envs_per_update"]))
+            batch = self._batch(used, held["gamma"], held["gae_lambda"])
             foreseen = explained_variance(
                 batch.returns.cpu().numpy(), batch.advantages.cpu().numpy()
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, overload
 
 import gymnasium
@@ -132,6 +133,11 @@ _PRESETS: dict[str, tuple[type[AnySettings], dict[str, dict[str, Any]]]] = {
     "a2c": (A2CSettings, _A2C),
     "acktr": (ACKTRSettings, _ACKTR),
 }
+
+
+def family_settings(algorithm: str) -> Mapping[str, Mapping[str, Any]]:
+    """Return, by family of environments, the settings that differ from the algorithm's own."""
+    return _PRESETS[algorithm][1]
 
 
 def family_of(env_id: str) -> str:

@@ -6,7 +6,7 @@ Shapes are [env steps of each environment, environments, …], time first.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,24 @@ class Rollout:
     def env_steps(self) -> int:
         """Env steps taken, summed over the environments."""
         return self.rewards.size
+
+    def of_first(self, environments: int) -> Rollout:
+        """Return what the first so many environments brought; all, if there are no more.
+
+        Its returns, of episodes and of the phase, stay those of all environments.
+        """
+        if environments >= self.rewards.shape[1]:
+            return self
+        cut_in = np.argwhere(self.truncated)[:, 1]
+        return replace(
+            self,
+            observations=self.observations[:, :environments],
+            actions=self.actions[:, :environments],
+            rewards=self.rewards[:, :environments],
+            terminated=self.terminated[:, :environments],
+            truncated=self.truncated[:, :environments],
+            final_observations=self.final_observations[cut_in < environments],
+        )
 
     def values_of(self, values: npt.NDArray[np.float32]) -> ValuesOfRollout:
         """Sort the values of :meth:`all_observations` into those of states and of successors.

@@ -30,6 +30,7 @@ class TrainerSettings:
         total_env_steps: env steps, summed over all environments, after which training ends (the
             last rollout is completed, so slightly more may be taken).
         number_of_envs: environments that are stepped in turn.
+        envs_per_update: see the hyperparameters; None learns from all of them.
         rollout_length: see the hyperparameters.
         learning_rate: see the hyperparameters.
         decay_learning_rate: whether the base learning rate falls linearly to 0 over the run.
@@ -58,6 +59,7 @@ class TrainerSettings:
     seed: int = 0
     total_env_steps: int = 1_000_000
     number_of_envs: int
+    envs_per_update: int | None = None
     rollout_length: int
     learning_rate: float
     decay_learning_rate: bool = False
@@ -99,13 +101,25 @@ class TrainerSettings:
                 "choose one of the two"
             )
         for name in self.schedulable():
-            _check_hyperparameter(name, getattr(self, name))
+            if name != "envs_per_update" or self.envs_per_update is not None:
+                _check_hyperparameter(name, getattr(self, name))
+        if (self.envs_per_update or 1) > self.number_of_envs:
+            raise SettingsError(
+                f"envs_per_update: expected at most number_of_envs = {self.number_of_envs}, got "
+                f"{self.envs_per_update}; lower it, or leave it out to learn from all"
+            )
 
     @classmethod
     def schedulable(cls) -> tuple[str, ...]:
         """Return the names of the hyperparameters that this algorithm can schedule."""
         own = {field.name for field in dataclasses.fields(cls)}
         return tuple(name for name in HYPERPARAMETERS if name in own)
+
+    def base_values(self) -> dict[str, float]:
+        """Return the base value of every hyperparameter that this algorithm can schedule."""
+        values = {name: getattr(self, name) for name in self.schedulable()}
+        values["envs_per_update"] = self.envs_per_update or self.number_of_envs
+        return {name: float(value) for name, value in values.items()}
 
     def decayed(self) -> frozenset[str]:
         """Return the hyperparameters whose base value falls linearly to 0 over the run."""
@@ -148,10 +162,13 @@ class PPOSettings(TrainerSettings):
             SettingsError: a setting has no meaning.
         """
         super().__post_init__()
-        batch = self.rollout_length * self.number_of_envs
+        used, envs = "number_of_envs", self.number_of_envs
+        if self.envs_per_update is not None:
+            used, envs = "envs_per_update", self.envs_per_update
+        batch = self.rollout_length * envs
         if batch % self.number_of_minibatches:
             raise SettingsError(
-                f"number_of_minibatches: expected a divisor of rollout_length x number_of_envs = "
+                f"number_of_minibatches: expected a divisor of rollout_length x {used} = "
                 f"{batch}, got {self.number_of_minibatches}; change one of the three"
             )
         if self.value_clip_range is not None:
@@ -173,7 +190,8 @@ class A2CSettings(TrainerSettings):
     """Settings of advantage actor-critic: one update per rollout.
 
     Attributes:
-        rmsprop_alpha: decay of RMSprop's running mean of squared gradients.
+        rmsprop_alpha: see the hyperparameters.
+        momentum: see the hyperparameters.
         rmsprop_epsilon: added to RMSprop's denominator.
     """
 
@@ -183,6 +201,7 @@ class A2CSettings(TrainerSettings):
     gae_lambda: float = 1.0
     normalise_advantages: bool = False
     rmsprop_alpha: float = 0.99
+    momentum: float = 0.0
     rmsprop_epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
@@ -193,10 +212,6 @@ class A2CSettings(TrainerSettings):
         """
         super().__post_init__()
         _check_positive("rmsprop_epsilon", self.rmsprop_epsilon)
-        if not 0 <= self.rmsprop_alpha < 1:
-            raise SettingsError(
-                f"rmsprop_alpha: expected 0 <= alpha < 1, got {self.rmsprop_alpha}; 0.99 is usual"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
+from hyperoracle_trainers.paper_presets import PaperPreset
+
 
 def number(value: float | None, digits: int = 1, unit: str = "") -> str:
     """Return a number for people, ``"–"`` for None."""
@@ -30,6 +32,18 @@ def run_table(figures: Mapping[str, Any]) -> Table:
         table.add_section()
         for what, value in _oracle_rows(figures["oracle"]):
             table.add_row(what, value)
+    return table
+
+
+def presets_table(presets: Iterable[PaperPreset]) -> Table:
+    """Return the table of the paper's settings."""
+    table = Table(title="Presets: settings of the paper's experiments")
+    for heading in ("preset", "algorithm", "environment", "env steps"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("experiment")
+    for preset in presets:
+        steps = number(preset.trainer["total_env_steps"].value)
+        table.add_row(preset.name, preset.algorithm, preset.env_id, steps, preset.experiment)
     return table
 
 

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,13 @@ from hyperoracle_trainers.command_arguments import (
     parse_space,
 )
 from hyperoracle_trainers.hyperparameter_source import RecordedSource
+from hyperoracle_trainers.paper_presets import PAPER_PRESETS, PaperPreset
 from hyperoracle_trainers.presets import default_settings
 from hyperoracle_trainers.recorded_schedule import read_schedule
 from hyperoracle_trainers.settings import AnySettings
 
-_ORACLE_ONLY = ("study", "strategy", "role", "hold", "prefetch")
+_STUDY_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+_ORACLE_ONLY = ("study", "strategy", "study_set", "role", "hold", "prefetch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +41,8 @@ class OraclePlan:
         token: access token, if it asks for one.
         study: the study that the run joins or creates.
         space: the hyperparameters that may be chosen.
-        strategy: who chooses.
+        strategy: who chooses: a name, or the definition of a strategy.
+        returns: which number is the return; None leaves it to the client.
         role: what the job is for.
         hold: updates for which a decision holds.
         prefetch: whether each update uses the answer to the previous update's question.
@@ -48,7 +52,8 @@ class OraclePlan:
     token: str | None
     study: str
     space: Space
-    strategy: str
+    strategy: str | Mapping[str, Any]
+    returns: str | None
     role: str
     hold: int
     prefetch: bool
@@ -59,6 +64,7 @@ class TrainingPlan:
     """A run, checked as far as it can be before it starts.
 
     Attributes:
+        preset: name of the paper's setting that it is made from, if any.
         algorithm: ``"ppo"``, ``"a2c"`` or ``"acktr"``.
         settings: of the trainer.
         oracle: None trains without one.
@@ -67,6 +73,7 @@ class TrainingPlan:
         folder: where the run log goes.
     """
 
+    preset: str | None = None
     algorithm: str
     settings: AnySettings
     oracle: OraclePlan | None
@@ -87,6 +94,7 @@ class TrainingPlan:
                 name: bins.model_dump(mode="json") for name, bins in self.oracle.space.items()
             }
         return {
+            "preset": self.preset,
             "algorithm": self.algorithm,
             "settings": dataclasses.asdict(self.settings),
             "oracle": oracle,
@@ -108,19 +116,18 @@ def make_plan(args: argparse.Namespace) -> TrainingPlan:
         ScheduleError: the schedule cannot be replayed.
         OracleMisconfigured: the oracle's address or a client setting cannot work.
     """
-    algorithm = args.algorithm.lower()
-    if algorithm not in SETTINGS_CLASSES:
-        raise ArgumentError(
-            f"ALGORITHM: expected {' or '.join(SETTINGS_CLASSES)}, got {args.algorithm!r}"
-        )
-    settings = _settings(algorithm, args)
+    preset = _preset(args)
+    algorithm, env_id = _algorithm_and_env(args, preset)
+    settings = _settings(algorithm, env_id, preset, args)
     base = BaseSchedule.of(settings).values
-    space = parse_space(args.space, base) if args.space else default_space(base)
-    oracle = _oracle_plan(args, algorithm, settings, space)
+    entries = args.space or (preset.space_entries() if preset else [])
+    space = parse_space(entries, base) if entries else default_space(base)
+    oracle = _oracle_plan(args, algorithm, settings, space, preset)
     schedule = _schedule(args, space)
     if args.space and oracle is None and schedule is None:
         raise ArgumentError(f"--space {args.space[0]}: expected --oracle URL beside it; add it")
     return TrainingPlan(
+        preset=preset.name if preset else None,
         algorithm=algorithm,
         settings=settings,
         oracle=oracle,
@@ -130,7 +137,45 @@ def make_plan(args: argparse.Namespace) -> TrainingPlan:
     )
 
 
-def _settings(algorithm: str, args: argparse.Namespace) -> AnySettings:
+def _preset(args: argparse.Namespace) -> PaperPreset | None:
+    if args.preset is None:
+        return None
+    if args.preset not in PAPER_PRESETS:
+        raise ArgumentError(
+            f"--preset {args.preset}: expected one of {', '.join(PAPER_PRESETS)}; "
+            "--list-presets says what they are"
+        )
+    return PAPER_PRESETS[args.preset]
+
+
+def _algorithm_and_env(args: argparse.Namespace, preset: PaperPreset | None) -> tuple[str, str]:
+    """Return the algorithm and the environment; a preset says what is left out."""
+    algorithm, env_id = args.algorithm, args.env
+    if preset is not None:
+        if env_id is None and algorithm is not None and algorithm.lower() not in SETTINGS_CLASSES:
+            algorithm, env_id = None, algorithm  # a single word that is no algorithm
+        algorithm, env_id = algorithm or preset.algorithm, env_id or preset.env_id
+    if algorithm is None or env_id is None:
+        raise ArgumentError(
+            f"expected ALGORITHM and ENV, got {algorithm or 'neither'}; name both, such as "
+            "ppo CartPole-v1, or a --preset"
+        )
+    name = algorithm.lower()
+    if name not in SETTINGS_CLASSES:
+        raise ArgumentError(
+            f"ALGORITHM: expected {' or '.join(SETTINGS_CLASSES)}, got {algorithm!r}"
+        )
+    if preset is not None and name != preset.algorithm:
+        raise ArgumentError(
+            f"--preset {preset.name}: expected ALGORITHM {preset.algorithm}, got {algorithm}; "
+            "leave it out, or choose another preset"
+        )
+    return name, env_id
+
+
+def _settings(
+    algorithm: str, env_id: str, preset: PaperPreset | None, args: argparse.Namespace
+) -> AnySettings:
     overrides = parse_settings(algorithm, args.set)
     for name in ("total_env_steps", "seed", "decisions"):
         value = getattr(args, name)
@@ -145,11 +190,17 @@ def _settings(algorithm: str, args: argparse.Namespace) -> AnySettings:
                 f"leave {option} out"
             )
         overrides[name] = value
-    return default_settings(algorithm, args.env, **overrides)
+    if preset is not None:
+        return preset.settings(env_id, **overrides)
+    return default_settings(algorithm, env_id, **overrides)
 
 
 def _oracle_plan(
-    args: argparse.Namespace, algorithm: str, settings: AnySettings, space: Space
+    args: argparse.Namespace,
+    algorithm: str,
+    settings: AnySettings,
+    space: Space,
+    preset: PaperPreset | None,
 ) -> OraclePlan | None:
     url = getattr(args, "oracle", None) or getattr(args, "url", None)
     study = getattr(args, "study", None)
@@ -160,20 +211,51 @@ def _oracle_plan(
     if url is None and study is None:
         for name in _ORACLE_ONLY:
             if getattr(args, name, None):
-                raise ArgumentError(f"--{name}: expected --oracle URL beside it, got none; add it")
+                option = f"--{name.replace('_', '-')}"
+                raise ArgumentError(f"{option}: expected --oracle URL beside it, got none; add it")
         return None
     token = getattr(args, "token", None)
-    default_study = re.sub(r"[^a-z0-9._-]+", "-", f"{settings.env_id}-{algorithm}".lower())
+    kind = preset.name if preset else algorithm
+    default_study = re.sub(r"[^a-z0-9._-]+", "-", f"{settings.env_id}-{kind}".lower())
+    if study is not None and not re.fullmatch(_STUDY_NAME, study):
+        raise ArgumentError(
+            f"--study {study}: expected letters, digits, '.', '_' and '-', at most 128, "
+            f"a letter or digit first, got {study!r}; choose another name"
+        )
     return OraclePlan(
         url=load_settings({"url": url, "token": token}).url,
         token=token,
         study=study or default_study,
         space=space,
-        strategy=args.strategy or "epgt",
+        strategy=_strategy(args, preset),
+        returns=preset.returns() if preset else None,
         role=args.role or "auto",
         hold=args.hold or 1,
         prefetch=args.prefetch,
     )
+
+
+def _strategy(args: argparse.Namespace, preset: PaperPreset | None) -> str | Mapping[str, Any]:
+    """Return the strategy's name, or its definition where something is said about it."""
+    name: str = args.strategy or "epgt"
+    if name != "epgt" and args.study_set:
+        raise ArgumentError(
+            f"--study-set {args.study_set[0]}: expected the strategy epgt, got {name}; "
+            "leave one of the two out"
+        )
+    if name != "epgt" or (preset is None and not args.study_set):
+        return name
+    definition: dict[str, Any] = preset.strategy() if preset else {"name": name}
+    for assignment in args.study_set:
+        found = re.fullmatch(r"(\w+)\.(\w+)=(.+)", assignment)
+        if found is None:
+            raise ArgumentError(
+                f"--study-set {assignment}: expected SECTION.NAME=VALUE such as "
+                f"memory.capacity=5000, got {assignment!r}"
+            )
+        section, field, value = found.groups()
+        definition.setdefault(section, {})[field] = value  # the client knows its type
+    return definition
 
 
 def _schedule(args: argparse.Namespace, space: Space) -> RecordedSource | None:

@@ -102,6 +102,7 @@ def _source(
         study=wanted.study,
         space=wanted.space,
         strategy=wanted.strategy,
+        returns=wanted.returns,
         role=wanted.role,
         hold=wanted.hold,
         prefetch=wanted.prefetch,

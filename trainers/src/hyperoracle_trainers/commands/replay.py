@@ -13,7 +13,7 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "replay",
         help=__doc__,
-        usage="hyperoracle replay SCHEDULE.csv ALGORITHM ENV [options]",
+        usage="hyperoracle replay SCHEDULE.csv [--preset NAME] [ALGORITHM] [ENV] [options]",
         description=f"{__doc__} With the settings and seed of the recorded run, the schedule.csv "
         "of its run log gives the same run again, bit by bit.",
     )
@@ -25,4 +25,5 @@ def register(subparsers: Any) -> None:
     train.add_training_arguments(parser)
     train.add_replay_arguments(parser)
     add_options(parser)
+    train.allow_words_between_options(parser)
     parser.set_defaults(run=train.run)

@@ -18,7 +18,7 @@ def register(subparsers: Any) -> None:
         "train",
         help=__doc__,
         description=__doc__,
-        usage="hyperoracle train ALGORITHM ENV [options]",
+        usage="hyperoracle train [--preset NAME] [ALGORITHM] [ENV] [options]",
     )
     add_training_arguments(parser)
     oracle = parser.add_argument_group(
@@ -27,6 +27,13 @@ def register(subparsers: Any) -> None:
     oracle.add_argument("--oracle", metavar="URL", help="http://host:port or embedded:PATH")
     oracle.add_argument("--study", metavar="NAME", help="default: ENV-ALGORITHM")
     oracle.add_argument("--strategy", choices=("epgt", "random", "fixed"), help="default: epgt")
+    oracle.add_argument(
+        "--study-set",
+        metavar="SECTION.NAME=VALUE",
+        action="append",
+        default=[],
+        help="how epgt remembers in a study that is not there yet: memory.capacity=5000",
+    )
     oracle.add_argument("--role", choices=("auto", "explore", "exploit", "control"))
     oracle.add_argument(
         "--hold", metavar="UPDATES", type=_at_least_one, help="updates that a decision holds for"
@@ -37,13 +44,22 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--replay", metavar="SCHEDULE.csv", help="use a recorded schedule")
     add_replay_arguments(parser)
     add_options(parser)
+    allow_words_between_options(parser)
     parser.set_defaults(run=run)
 
 
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what says how to train, whatever the hyperparameters come from."""
-    parser.add_argument("algorithm", metavar="ALGORITHM", help="ppo, a2c or acktr")
-    parser.add_argument("env", metavar="ENV", help="a Gymnasium environment such as Hopper-v5")
+    parser.add_argument("algorithm", metavar="ALGORITHM", nargs="?", help="ppo, a2c or acktr")
+    parser.add_argument(
+        "env", metavar="ENV", nargs="?", help="a Gymnasium environment such as Hopper-v5"
+    )
+    parser.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="a setting of the paper: it says what is left out here, the space and the study too",
+    )
+    parser.add_argument("--list-presets", action="store_true", help="print them and stop")
     parser.add_argument("--total-env-steps", metavar="N", type=_at_least_one)
     parser.add_argument("--seed", metavar="S", type=int)
     parser.add_argument(
@@ -78,6 +94,21 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def allow_words_between_options(parser: argparse.ArgumentParser) -> None:
+    """Let ALGORITHM and ENV stand apart: `train ppo --seed 1 CartPole-v1`.
+
+    argparse on its own takes a word that may be left out for left out as soon as an option stands
+    where it could have been.
+    """
+    parse: Any = parser.parse_known_args
+
+    def parse_intermixed(args: Any = None, namespace: Any = None) -> Any:
+        vars(parser)["parse_known_args"] = parse  # which the next line calls, twice
+        return parser.parse_known_intermixed_args(args, namespace)
+
+    vars(parser)["parse_known_args"] = parse_intermixed
+
+
 def add_replay_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what says which schedule of a file to replay."""
     parser.add_argument("--job", metavar="JOB_ID", help="which job of an oracle's export to replay")
@@ -85,6 +116,10 @@ def add_replay_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train as the arguments say; returns the exit code."""
+    if args.list_presets:
+        _print_presets(as_json=args.json)
+        return 0
+
     from hyperoracle_client import OracleError, OracleMisconfigured
     from hyperoracle_trainers.command_arguments import ArgumentError
     from hyperoracle_trainers.hyperparameter_source import ScheduleError
@@ -119,6 +154,21 @@ def _print_figures(figures: dict[str, Any]) -> None:
     console = Console()
     console.print(run_table(figures))
     console.print(f"Run log: {figures['folder']}", highlight=False, soft_wrap=True)
+
+
+def _print_presets(*, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from hyperoracle_trainers.paper_presets import PAPER_PRESETS
+
+    if as_json:
+        print(json.dumps([asdict(preset) for preset in PAPER_PRESETS.values()]))
+        return
+    from rich.console import Console
+
+    from hyperoracle_trainers.tables import presets_table
+
+    Console().print(presets_table(PAPER_PRESETS.values()))
 
 
 def _whole_number(text: str) -> int:
