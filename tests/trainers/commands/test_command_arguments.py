@@ -21,7 +21,8 @@ def test_every_kind_of_setting_gets_its_type() -> None:
     assert parse_settings(
         "ppo",
         ["learning_rate=1e-3", "rollout_length=1_024", "decay_learning_rate=False",
-         "hidden_sizes=32,16", "value_clip_range=0.2", "decisions=minibatch"],
+         "hidden_sizes=32,16", "value_clip_range=0.2", "decisions=minibatch",
+         "device=cuda:1", "preprocessing=machado", "shared_trunk=true"],
     ) == {
         "learning_rate": 1e-3,
         "rollout_length": 1024,
@@ -29,6 +30,9 @@ def test_every_kind_of_setting_gets_its_type() -> None:
         "hidden_sizes": (32, 16),
         "value_clip_range": 0.2,
         "decisions": "minibatch",
+        "device": "cuda:1",
+        "preprocessing": "machado",
+        "shared_trunk": True,
     }  # fmt: skip
     assert parse_settings("ppo", ["value_clip_range=none"]) == {"value_clip_range": None}
     assert parse_settings("a2c", ["rmsprop_alpha=0.9"]) == {"rmsprop_alpha": 0.9}

@@ -89,8 +89,10 @@ class AtariEnvironments:
         self, game: str, count: int, seed: int, preprocessing: AtariPreprocessing, threads: int
     ) -> None:
         # Imported here: ale-py is an extra.
+        from ale_py import ALEInterface, LoggerMode
         from ale_py.vector_env import AtariVectorEnv
 
+        ALEInterface.setLoggerMode(LoggerMode.Error)  # it would print a greeting
         games: Any = AtariVectorEnv(
             game,
             count,

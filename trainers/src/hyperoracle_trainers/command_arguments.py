@@ -205,6 +205,8 @@ def _converted(text: str, hint: Any) -> Any:
         return text.lower() == "true"
     if hint is int:
         return whole_number(text)
+    if hint is str:
+        return text
     try:
         return float(text)
     except ValueError:
