@@ -90,6 +90,14 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="FOLDER", help="default: runs/ALGORITHM-ENV-SEED-TIME, made if missing"
     )
     parser.add_argument(
+        "--log",
+        metavar="WRITER",
+        action="append",
+        default=[],
+        help="write the run down for tensorboard, wandb (your own package and account) or as a "
+        "picture too, beside the run log's JSON and CSV; repeat it for more",
+    )
+    parser.add_argument(
         "--dry-run", action="store_true", help="print the settings in force and stop"
     )
 
