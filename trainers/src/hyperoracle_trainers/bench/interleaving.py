@@ -47,14 +47,18 @@ def interleaved(
         tick()
     wall: dict[str, list[float]] = {name: [] for name in contenders}
     cpu: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(repeats):
-        for name, advance in contenders.items():
-            gc.collect()  # nobody pays for another's garbage
-            wall_began, cpu_began = perf_counter(), process_time()
-            taken = advance(env_steps)
-            cpu[name].append(taken / (process_time() - cpu_began))
-            wall[name].append(taken / (perf_counter() - wall_began))
-            tick()
+    gc.freeze()  # what is there already is looked through for nobody
+    try:
+        for _ in range(repeats):
+            for name, advance in contenders.items():
+                gc.collect()  # nobody pays for another's garbage
+                wall_began, cpu_began = perf_counter(), process_time()
+                taken = advance(env_steps)
+                cpu[name].append(taken / (process_time() - cpu_began))
+                wall[name].append(taken / (perf_counter() - wall_began))
+                tick()
+    finally:
+        gc.unfreeze()
     return {name: Speeds(wall[name], cpu[name]) for name in contenders}
 
 
