@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from trainers.short_runs import SMALL, train
 
 from hyperoracle_trainers.presets import default_settings
+from hyperoracle_trainers.run import make_trainer
 from hyperoracle_trainers.settings import SettingsError
 
 pytest.importorskip("stable_baselines3")
@@ -88,6 +90,36 @@ def test_both_have_as_many_weights() -> None:
     _, weights = train("a2c", phases=1)
     peer = peer_model(small_settings("a2c")).policy
     assert sum(np.prod(each.shape) for each in peer.parameters()) == len(weights)
+
+
+@pytest.mark.parametrize("preprocessing", ["classic", "machado"])
+def test_atari_games_are_prepared_as_ours(preprocessing: str) -> None:
+    pytest.importorskip("ale_py")
+    pytest.importorskip("cv2")
+    settings = small_settings("ppo", "ALE/Pong-v5", preprocessing=preprocessing)
+    settings = dataclasses.replace(settings, decay_clip_range=False)
+    model = peer_model(settings)
+    trainer = make_trainer(settings)
+    assert model.observation_space.shape == (4, 84, 84)
+    assert model.action_space.n == trainer.policy.distribution.output_size
+    game = model.env.venv.venv.envs[0]
+    classic = preprocessing == "classic"
+    assert game.unwrapped._frameskip == 1
+    assert game.unwrapped.ale.getFloat("repeat_action_probability") == (0.0 if classic else 0.25)
+    assert ("EpisodicLifeEnv" in str(game)) == classic
+    assert ("NoopResetEnv" in str(game)) == classic
+    assert "ClipRewardEnv" in str(game)
+    assert model.policy.share_features_extractor is settings.shared_trunk is True
+    peers, ours = (
+        sum(each.numel() for each in one.parameters()) for one in (model.policy, trainer.policy)
+    )
+    assert peers == ours
+
+
+@pytest.mark.parametrize("name", ["shared_trunk", "clip_rewards"])
+def test_what_the_peer_has_for_atari_only_is_refused_elsewhere(name: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        peer_model(small_settings("a2c", **{name: True}))
 
 
 def test_a_clip_range_that_falls_is_refused() -> None:

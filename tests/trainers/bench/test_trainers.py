@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 
 import pytest
 
@@ -10,6 +11,7 @@ from hyperoracle_trainers.bench.trainers import (
     FLOOR,
     OURS,
     PEER,
+    Budget,
     budget_for,
     contenders_for,
     measure,
@@ -66,6 +68,17 @@ def test_a_budget_is_set_where_the_peer_has_the_algorithm() -> None:
     assert budget_for(settings_to_measure("a2c", "HalfCheetah-v5", {})) is not None
     assert budget_for(settings_to_measure("acktr", "HalfCheetah-v5", {})) is None
     assert budget_for(settings_to_measure("a2c", "Hopper-v5", {})) is None
+
+
+def test_atari_games_are_measured_and_have_a_budget_for_ppo() -> None:
+    pytest.importorskip("ale_py")
+    settings = settings_to_measure("ppo", "ALE/Pong-v5", SMALL)
+    assert budget_for(settings) == Budget(1.5)
+    assert settings.decayed() == frozenset()
+    assert budget_for(settings_to_measure("a2c", "ALE/Pong-v5", {})) is None
+    with ExitStack() as stack:
+        advance = trainers._bare_environment(settings, stack)
+        assert advance(5) == 6, "whole steps of two games"
 
 
 def test_the_learning_rate_does_not_fall_so_that_all_turns_are_alike() -> None:

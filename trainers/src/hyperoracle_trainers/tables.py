@@ -137,9 +137,8 @@ def speed_table(row: Mapping[str, Any]) -> Table:
         )
     if row["budget"] is not None:
         verdict = {True: "reached", False: "missed", None: "not judged"}[row["ok"]]
-        table.caption = (
-            f"budget: {row['budget']:g} x the peer (goal {row['goal']:g} x) in CPU time: {verdict}"
-        )
+        goal = "" if row["goal"] is None else f" (goal {row['goal']:g} x)"
+        table.caption = f"budget: {row['budget']:g} x the peer{goal} in CPU time: {verdict}"
         table.caption_justify = "left"
     return table
 

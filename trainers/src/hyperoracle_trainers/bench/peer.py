@@ -11,6 +11,8 @@ What is not:
   rates of all updates equal.
 - Rewards: Stable-Baselines3 scales each reward by the statistics at its env step, we scale all
   rewards of a rollout by the statistics at its end.
+- Atari: the peer wraps one emulator per environment in Python, ours is the emulators' own vector
+  environment.
 - Random numbers, hence initial weights, actions and the environment's beginnings.
 """
 
@@ -21,6 +23,7 @@ from typing import Any
 
 from torch.optim import RMSprop
 
+from hyperoracle_trainers.atari import PREPROCESSING, game_of
 from hyperoracle_trainers.settings import A2CSettings, PPOSettings, SettingsError
 
 PEER = "stable-baselines3"
@@ -32,7 +35,7 @@ def peer_is_installed() -> bool:
 
 
 def peer_model(settings: PPOSettings | A2CSettings) -> Any:
-    """Return Stable-Baselines3's model for our settings, on the CPU.
+    """Return Stable-Baselines3's model for our settings.
 
     Args:
         settings: of a run; ``torch_threads`` is left to the caller.
@@ -44,7 +47,7 @@ def peer_model(settings: PPOSettings | A2CSettings) -> Any:
     import stable_baselines3  # pyright: ignore[reportMissingImports]  # optional
 
     shared = {
-        "policy": "MlpPolicy",
+        "policy": "MlpPolicy" if game_of(settings.env_id) is None else "CnnPolicy",
         "env": _environments(settings),
         "learning_rate": _learning_rate(settings),
         "n_steps": settings.rollout_length,
@@ -55,9 +58,9 @@ def peer_model(settings: PPOSettings | A2CSettings) -> Any:
         "max_grad_norm": settings.max_grad_norm,
         "normalize_advantage": settings.normalise_advantages,
         "seed": settings.seed,
-        "device": "cpu",
+        "device": settings.device,
     }
-    networks = {"net_arch": list(settings.hidden_sizes)}
+    networks = _networks(settings)
     if isinstance(settings, A2CSettings):
         rmsprop = {"alpha": settings.rmsprop_alpha, "eps": settings.rmsprop_epsilon}
         optimiser = {"optimizer_class": RMSprop, "optimizer_kwargs": rmsprop}
@@ -78,15 +81,48 @@ def peer_model(settings: PPOSettings | A2CSettings) -> Any:
     )
 
 
+def _networks(settings: PPOSettings | A2CSettings) -> dict[str, Any]:
+    if game_of(settings.env_id) is not None:
+        return {"share_features_extractor": settings.shared_trunk}
+    if settings.shared_trunk or settings.clip_rewards:
+        raise SettingsError(
+            "shared_trunk, clip_rewards: expected False beside the peer, which has them for Atari "
+            "only, got True; leave them out"
+        )
+    return {"net_arch": list(settings.hidden_sizes)}
+
+
 def _environments(settings: PPOSettings | A2CSettings) -> Any:
     from stable_baselines3.common.env_util import (  # pyright: ignore[reportMissingImports]
+        make_atari_env,
         make_vec_env,
     )
     from stable_baselines3.common.vec_env import (  # pyright: ignore[reportMissingImports]
+        VecFrameStack,
         VecNormalize,
     )
 
-    environments = make_vec_env(settings.env_id, n_envs=settings.number_of_envs, seed=settings.seed)
+    copies: dict[str, Any] = {"n_envs": settings.number_of_envs, "seed": settings.seed}
+    if game_of(settings.env_id) is not None:
+        scheme = PREPROCESSING[settings.preprocessing]
+        games = make_atari_env(
+            settings.env_id,
+            **copies,
+            env_kwargs={
+                "frameskip": 1,  # the wrapper skips frames
+                "repeat_action_probability": scheme.sticky_actions,
+                "full_action_space": scheme.full_action_space,
+                "max_num_frames_per_episode": scheme.frame_limit,
+            },
+            wrapper_kwargs={
+                "noop_max": scheme.greatest_noops,
+                "frame_skip": scheme.frame_skip,
+                "terminal_on_life_loss": scheme.life_loss_terminates,
+                "clip_reward": settings.clip_rewards,
+            },
+        )
+        return VecFrameStack(games, 4)
+    environments = make_vec_env(settings.env_id, **copies)
     if not (settings.normalise_observations or settings.normalise_rewards):
         return environments
     return VecNormalize(

@@ -12,8 +12,11 @@ from statistics import median
 from typing import Any
 
 import gymnasium
+import numpy as np
 import torch
+from gymnasium.spaces import Discrete
 
+from hyperoracle_trainers.atari import game_of
 from hyperoracle_trainers.bench.interleaving import (
     Advance,
     Speeds,
@@ -22,9 +25,10 @@ from hyperoracle_trainers.bench.interleaving import (
     one_core,
 )
 from hyperoracle_trainers.bench.peer import PEER, peer_is_installed, peer_model
+from hyperoracle_trainers.envs import environments_of
 from hyperoracle_trainers.presets import default_settings
 from hyperoracle_trainers.run import make_trainer
-from hyperoracle_trainers.settings import ACKTRSettings, AnySettings
+from hyperoracle_trainers.settings import ACKTRSettings, AnySettings, PPOSettings
 
 OURS = "hyperoracle"
 FLOOR = "bare environment"
@@ -39,22 +43,24 @@ class Budget:
 
     Attributes:
         least: what must be reached.
-        goal: what is aimed at.
+        goal: what is aimed at; None aims at no more.
     """
 
     least: float
-    goal: float
+    goal: float | None = None
 
 
 def budget_for(settings: AnySettings) -> Budget | None:
     """Return the budget for a run of such settings; None where none is set."""
     if settings.env_id == "HalfCheetah-v5" and not isinstance(settings, ACKTRSettings):
         return Budget(2.5, 4.0)
+    if game_of(settings.env_id) is not None and isinstance(settings, PPOSettings):
+        return Budget(1.5)
     return None
 
 
 def settings_to_measure(algorithm: str, env_id: str, overrides: Mapping[str, Any]) -> AnySettings:
-    """Return the settings of a run without an end, at one learning rate.
+    """Return the settings of a run without an end, in which nothing decays.
 
     Args:
         algorithm: ``"ppo"``, ``"a2c"`` or ``"acktr"``.
@@ -64,7 +70,9 @@ def settings_to_measure(algorithm: str, env_id: str, overrides: Mapping[str, Any
     Raises:
         SettingsError: a setting has no meaning.
     """
-    endless = {"total_env_steps": 10**9, "decay_learning_rate": False}
+    endless: dict[str, Any] = {"total_env_steps": 10**9, "decay_learning_rate": False}
+    if algorithm == "ppo":
+        endless["decay_clip_range"] = False
     return default_settings(algorithm, env_id, **{**endless, **overrides})
 
 
@@ -186,6 +194,8 @@ def _peer(settings: Any, stack: ExitStack) -> Advance:
 
 
 def _bare_environment(settings: AnySettings, stack: ExitStack) -> Advance:
+    if game_of(settings.env_id) is not None:
+        return _bare_games(settings, stack)
     environment = gymnasium.make(settings.env_id, disable_env_checker=True)
     stack.callback(environment.close)
     environment.action_space.seed(settings.seed)
@@ -201,5 +211,22 @@ def _bare_environment(settings: AnySettings, stack: ExitStack) -> Advance:
             if terminated or truncated:
                 environment.reset()
         return env_steps
+
+    return advance
+
+
+def _bare_games(settings: AnySettings, stack: ExitStack) -> Advance:
+    """Step Atari's vector environment: games alone have no frames to stack."""
+    count = settings.number_of_envs
+    games = stack.enter_context(closing(environments_of(settings, count, settings.seed)))
+    assert isinstance(games.action_space, Discrete)
+    generator = np.random.default_rng(settings.seed)
+    actions = cycle(generator.integers(games.action_space.n, size=(_ACTIONS_DRAWN, count)))
+
+    def advance(env_steps: int) -> int:
+        steps = -(-env_steps // count)
+        for _, action in zip(range(steps), actions, strict=False):
+            games.step(action)
+        return steps * count
 
     return advance
