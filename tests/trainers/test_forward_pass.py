@@ -92,8 +92,8 @@ def test_a_pass_is_of_the_weights_as_they_are_now() -> None:
 
 
 def test_images_and_shared_trunks_are_passed_by_torch() -> None:
-    images = ActorCritic((4, 84, 84), Discrete(3), (), seed=0)
-    seen = torch.zeros(2, 4, 84, 84, dtype=torch.uint8)
+    images = ActorCritic((84, 84, 4), Discrete(3), (), seed=0)
+    seen = torch.zeros(2, 84, 84, 4, dtype=torch.uint8)
     assert isinstance(pass_of(images)(seen, torch.tensor([0, 1])), TorchPass)
     shared = policy_for(Discrete(3), (4,), shared_trunk=True)
     assert isinstance(pass_of(shared)(*batch_for(Discrete(3), 6, 0)), TorchPass)
