@@ -125,3 +125,8 @@ def test_what_the_peer_has_for_atari_only_is_refused_elsewhere(name: str) -> Non
 def test_a_clip_range_that_falls_is_refused() -> None:
     with pytest.raises(SettingsError, match="decay_clip_range"):
         peer_model(small_settings("ppo", decay_clip_range=True))
+
+
+def test_learning_from_some_environments_only_is_refused() -> None:
+    with pytest.raises(SettingsError, match="envs_per_update"):
+        peer_model(small_settings("a2c", envs_per_update=1))

@@ -44,6 +44,11 @@ def peer_model(settings: PPOSettings | A2CSettings) -> Any:
         SettingsError: the peer has nothing that corresponds to a setting.
         ImportError: Stable-Baselines3 is not installed.
     """
+    if settings.envs_per_update is not None:
+        raise SettingsError(
+            f"envs_per_update: expected None beside the peer, which learns from all, got "
+            f"{settings.envs_per_update}; leave it out"
+        )
     import stable_baselines3  # pyright: ignore[reportMissingImports]  # optional
 
     shared = {
