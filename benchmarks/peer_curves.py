@@ -5,19 +5,12 @@
     OMP_NUM_THREADS=1 python benchmarks/peer_curves.py run      # resumable; one process
     python benchmarks/peer_curves.py report                     # table and picture
 
-What is equal: 1 environment x 2048 steps, 10 epochs x 32 minibatches of 64, Adam (epsilon 1e-5),
-gamma 0.99, lambda 0.95, clip range 0.2, no entropy bonus, value coefficient 0.5, gradient norm
-0.5, separate 64 x 64 tanh networks, orthogonal weights, advantages normalised per minibatch,
-observations and rewards normalised by running statistics and clipped to +-10.
-
-What is not:
-
-- Learning rate: both fall linearly from 3e-4 to 0. Stable-Baselines3 evaluates its schedule after
-  a rollout, so that the last update would have rate 0; its schedule is shifted by one rollout here,
-  which makes the rates of all updates equal.
-- Rewards: Stable-Baselines3 scales each reward by the statistics at its env step, we scale all
-  rewards of a rollout by the statistics at its end.
-- Random numbers, hence initial weights, actions and the environment's beginnings.
+Our settings for MuJoCo: 1 environment x 2048 steps, 10 epochs x 32 minibatches of 64, Adam (epsilon
+1e-5), a learning rate that falls linearly from 3e-4 to 0, gamma 0.99, lambda 0.95, clip range 0.2,
+no entropy bonus, value coefficient 0.5, gradient norm 0.5, separate 64 x 64 tanh networks,
+orthogonal weights, advantages normalised per minibatch, observations and rewards normalised by
+running statistics and clipped to +-10. What is equal in both and what is not:
+`hyperoracle_trainers.bench.peer`.
 """
 
 from __future__ import annotations
@@ -37,15 +30,19 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+import torch
 from rich.console import Console
 from rich.progress import Progress
+
+from hyperoracle_trainers.bench.peer import peer_model
+from hyperoracle_trainers.ppo import PPO
+from hyperoracle_trainers.presets import default_settings
+from hyperoracle_trainers.settings import PPOSettings
 
 RESULTS = Path(__file__).parent / "results" / "peer_curves"
 ENVIRONMENTS = ("HalfCheetah-v5", "Hopper-v5")
 SEEDS = (0, 1, 2)
 TOTAL_ENV_STEPS = 200_000
-ROLLOUT_LENGTH = 2048
-LEARNING_RATE = 3e-4
 PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "stable-baselines3", "hyperoracle-trainers")
 
 Episodes = list[tuple[int, float]]
@@ -54,14 +51,8 @@ Tick = Callable[[int], None]
 """Told how many env steps have been taken."""
 
 
-def train_ours(env_id: str, seed: int, tick: Tick) -> Episodes:
-    """Train our PPO with its settings for MuJoCo."""
-    from hyperoracle_trainers.ppo import PPO
-    from hyperoracle_trainers.presets import default_settings
-
-    settings = default_settings("ppo", env_id, seed=seed, total_env_steps=TOTAL_ENV_STEPS)
-    assert settings.rollout_length * settings.number_of_envs == ROLLOUT_LENGTH
-    assert settings.learning_rate == LEARNING_RATE
+def train_ours(settings: PPOSettings, tick: Tick) -> Episodes:
+    """Train our PPO."""
     episodes: Episodes = []
     for phase in PPO(settings).train():
         episodes += [(phase.env_step, each) for each in phase.episode_returns]
@@ -69,13 +60,9 @@ def train_ours(env_id: str, seed: int, tick: Tick) -> Episodes:
     return episodes
 
 
-def train_peer(env_id: str, seed: int, tick: Tick) -> Episodes:
+def train_peer(settings: PPOSettings, tick: Tick) -> Episodes:
     """Train Stable-Baselines3's PPO with the same hyperparameters."""
-    import torch
-    from stable_baselines3 import PPO
     from stable_baselines3.common.callbacks import BaseCallback
-    from stable_baselines3.common.env_util import make_vec_env
-    from stable_baselines3.common.vec_env import VecNormalize
 
     torch.set_num_threads(1)
     episodes: Episodes = []
@@ -90,26 +77,7 @@ def train_peer(env_id: str, seed: int, tick: Tick) -> Episodes:
         def _on_rollout_end(self) -> None:
             tick(self.num_timesteps)
 
-    def learning_rate(remaining: float) -> float:
-        return LEARNING_RATE * (remaining + ROLLOUT_LENGTH / TOTAL_ENV_STEPS)
-
-    model = PPO(
-        "MlpPolicy",
-        VecNormalize(make_vec_env(env_id, n_envs=1, seed=seed), gamma=0.99),
-        learning_rate=learning_rate,
-        n_steps=ROLLOUT_LENGTH,
-        batch_size=64,
-        n_epochs=10,
-        gamma=0.99,
-        gae_lambda=0.95,
-        clip_range=0.2,
-        ent_coef=0.0,
-        vf_coef=0.5,
-        max_grad_norm=0.5,
-        seed=seed,
-        device="cpu",
-    )
-    model.learn(TOTAL_ENV_STEPS, callback=Record())
+    peer_model(settings).learn(settings.total_env_steps, callback=Record())
     return episodes
 
 
@@ -136,8 +104,9 @@ def _run_one(trainer: str, env_id: str, seed: int, console: Console) -> None:
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task(f"{trainer} {env_id} seed {seed}", total=TOTAL_ENV_STEPS)
         wall, cpu = time.perf_counter(), time.process_time()
+        settings = default_settings("ppo", env_id, seed=seed, total_env_steps=TOTAL_ENV_STEPS)
         episodes = TRAINERS[trainer](
-            env_id, seed, lambda env_step: progress.update(task, completed=env_step)
+            settings, lambda env_step: progress.update(task, completed=env_step)
         )
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     record = {

@@ -29,13 +29,12 @@ class A2C(ActorCriticTrainer[A2CSettings]):
 
     def _descend(
         self,
-        loss: Tensor,
         observations: Tensor,  # noqa: ARG002 # K-FAC needs them
         chosen: Mapping[str, float],
     ) -> dict[str, float]:
         self._rmsprop.alpha = chosen["rmsprop_alpha"]
         self._rmsprop.momentum = chosen["momentum"]
         grad_norm = self._optimiser.descend(
-            loss, learning_rate=chosen["learning_rate"], max_grad_norm=chosen["max_grad_norm"]
+            learning_rate=chosen["learning_rate"], max_grad_norm=chosen["max_grad_norm"]
         )
         return {"grad_norm": grad_norm}

@@ -43,9 +43,7 @@ class ACKTR(ActorCriticTrainer[ACKTRSettings]):
             exact_fisher={"distribution.log_std": _FISHER_OF_LOG_STD} if continuous else {},
         )
 
-    def _descend(
-        self, loss: Tensor, observations: Tensor, chosen: Mapping[str, float]
-    ) -> dict[str, float]:
+    def _descend(self, observations: Tensor, chosen: Mapping[str, float]) -> dict[str, float]:
         self._kfac.hyperparameters = KfacHyperparameters.among(chosen)
         if self._kfac.wants_statistics:
             with self._kfac.recording() as recording:
@@ -53,7 +51,7 @@ class ACKTR(ActorCriticTrainer[ACKTRSettings]):
             likelihood = self._log_likelihood(outputs, values, chosen["fisher_coefficient"])
             self._kfac.observe(recording, likelihood)
         grad_norm = self._optimiser.descend(
-            loss, learning_rate=chosen["learning_rate"], max_grad_norm=chosen["max_grad_norm"]
+            learning_rate=chosen["learning_rate"], max_grad_norm=chosen["max_grad_norm"]
         )
         return {"grad_norm": grad_norm, "predicted_kl": self._kfac.predicted_kl[0]}
 

@@ -6,12 +6,12 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
+import numpy as np
 from torch import Tensor
-from torch.nn import functional
 
 from hyperoracle_trainers.apply_hyperparameters import Decisions
 from hyperoracle_trainers.phase import Phase, explained_variance
-from hyperoracle_trainers.rollouts import Rollout, generalised_advantages
+from hyperoracle_trainers.rollouts import Rollout, generalised_advantages, standardised
 from hyperoracle_trainers.trainer import PhaseClock, SettingsType, Trainer
 
 
@@ -49,13 +49,15 @@ class ActorCriticTrainer(Trainer[SettingsType]):
             yield clock.close(index, env_step, update_step, rollout, held, decisions, metrics)
             index += 1
 
+    @np.errstate(over="ignore", invalid="ignore")  # a loss that diverged is told by the caller
     def _update(
         self, rollout: Rollout, held: Mapping[str, float], chosen: Mapping[str, float]
     ) -> dict[str, float]:
         """Take one optimiser step on a rollout and return its metrics."""
         everything = self._tensor(rollout.all_observations())
-        outputs, all_values = self.policy.outputs_and_values(everything)
-        values = rollout.values_of(all_values.detach().cpu().numpy())
+        actions = self._tensor(rollout.actions).flatten(0, 1)
+        now = self._pass(everything, actions)
+        values = rollout.values_of(now.values)
         advantages = generalised_advantages(
             rollout.rewards,
             values,
@@ -67,37 +69,31 @@ class ActorCriticTrainer(Trainer[SettingsType]):
         foreseen = explained_variance(returns, advantages)
 
         size = rollout.env_steps
-        actions = self._tensor(rollout.actions).flatten(0, 1)
-        distribution = self.policy.distribution
-        log_probs, entropy = distribution.log_prob_and_entropy(outputs[:size], actions)
-
-        weights = self._tensor(advantages).flatten()
-        if self.settings.normalise_advantages and len(weights) > 1:
-            weights = (weights - weights.mean()) / (weights.std() + 1e-8)
-        policy_loss = -(weights * log_probs).mean()
-        value_loss = functional.mse_loss(all_values[:size], self._tensor(returns).flatten())
-        loss = (
-            policy_loss
-            + chosen["value_loss_coefficient"] * value_loss
-            - chosen["entropy_coefficient"] * entropy
+        weights = advantages.ravel()
+        if self.settings.normalise_advantages and size > 1:
+            weights = standardised(weights)
+        policy_loss = -(weights * now.log_probs).mean()
+        errors = now.values[:size] - returns.ravel()
+        value_loss = (errors * errors).mean()
+        # The loss: policy loss + coefficient x value loss - coefficient x entropy.
+        now.backward(
+            by_log_probs=weights / -size,
+            by_entropy=-chosen["entropy_coefficient"],
+            by_values=errors * (2.0 * chosen["value_loss_coefficient"] / size),
         )
-        figures = self._descend(loss, everything[:size], chosen)
         return {
-            "policy_loss": policy_loss.item(),
-            "value_loss": value_loss.item(),
-            "entropy": entropy.item(),
-            **figures,
+            "policy_loss": float(policy_loss),
+            "value_loss": float(value_loss),
+            "entropy": now.entropy,
+            **self._descend(everything[:size], chosen),
             "explained_variance": foreseen,
         }
 
     @abstractmethod
-    def _descend(
-        self, loss: Tensor, observations: Tensor, chosen: Mapping[str, float]
-    ) -> dict[str, float]:
-        """Take one step down the gradient of ``loss`` and return the step's metrics.
+    def _descend(self, observations: Tensor, chosen: Mapping[str, float]) -> dict[str, float]:
+        """Take one step down the gradient in the parameters' ``grad``; return the step's metrics.
 
         Args:
-            loss: a scalar.
             observations: those that it was computed from [batch, *observation_shape].
             chosen: the hyperparameters of this update.
         """

@@ -84,11 +84,6 @@ class ActorCritic(nn.Module):
         features = observations if self.trunk is None else _passed(self.trunk, observations)
         return _passed(self.actor, features)
 
-    def evaluate(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return log-probabilities of actions [batch], mean entropy in nats, and values [batch]."""
-        outputs, values = self.outputs_and_values(observations)
-        return *self.distribution.log_prob_and_entropy(outputs, actions), values
-
 
 class Actor(Protocol):
     """The actor as a rollout uses it."""

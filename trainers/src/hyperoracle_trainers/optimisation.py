@@ -92,8 +92,8 @@ class Optimiser:
     """One descent rule on the flat vector of a module's parameters.
 
     The module keeps its parameters and gradients, as views of the vectors: ``named_parameters()``,
-    ``state_dict()`` and ``load_state_dict()`` work as ever. After :meth:`descend` the parameters'
-    ``grad`` hold the (clipped) gradient of that descent until the next one.
+    ``state_dict()`` and ``load_state_dict()`` work as ever. Write a loss's gradient into the
+    parameters' ``grad``, in place, then :meth:`descend`; they then hold it as it was clipped.
 
     Args:
         module: its parameters' memory is replaced; make NumPy views of it only afterwards.
@@ -102,29 +102,26 @@ class Optimiser:
 
     def __init__(self, module: nn.Module, rule: DescentRule) -> None:
         self._rule = rule
-        self._tensors = list(module.parameters())
-        self._parameters = torch.cat([each.detach().flatten() for each in self._tensors])
+        tensors = list(module.parameters())
+        self._parameters = torch.cat([each.detach().flatten() for each in tensors])
         self._gradient = torch.zeros_like(self._parameters)
         start = 0
-        for each in self._tensors:
+        for each in tensors:
             end = start + each.numel()
             each.data = self._parameters[start:end].view_as(each)
             each.grad = self._gradient[start:end].view_as(each)
             start = end
 
-    def descend(self, loss: Tensor, *, learning_rate: float, max_grad_norm: float) -> float:
-        """Take one step down the gradient of ``loss``.
+    def descend(self, *, learning_rate: float, max_grad_norm: float) -> float:
+        """Take one step down the gradient in the parameters' ``grad``.
 
         Args:
-            loss: a scalar that depends on all of the module's parameters.
             learning_rate: the step size.
             max_grad_norm: the gradient is shortened to this Euclidean norm if it is longer.
 
         Returns:
             The gradient's norm before it was shortened.
         """
-        gradients = torch.autograd.grad(loss, self._tensors)
-        torch.cat([each.flatten() for each in gradients], out=self._gradient)
         norm = float(torch.linalg.vector_norm(self._gradient))
         if norm > max_grad_norm:
             self._gradient.mul_(max_grad_norm / norm)

@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from hyperoracle_trainers.apply_hyperparameters import Decisions
 from hyperoracle_trainers.optimisation import Adam
 from hyperoracle_trainers.phase import Phase, explained_variance
-from hyperoracle_trainers.rollouts import Rollout, generalised_advantages
+from hyperoracle_trainers.rollouts import Rollout, generalised_advantages, standardised
 from hyperoracle_trainers.settings import PPOSettings
 from hyperoracle_trainers.trainer import PhaseClock, Trainer
 
@@ -37,6 +37,11 @@ class _Batch:
 
     def shuffled(self, order: Tensor) -> _Batch:
         return _Batch(*(column.index_select(0, order) for column in vars(self).values()))
+
+    def numbers(self) -> list[npt.NDArray[np.float32]]:
+        """Return log_probs, values, advantages and returns."""
+        columns = (self.log_probs, self.values, self.advantages, self.returns)
+        return [column.cpu().numpy() for column in columns]
 
     def parts(self, count: int) -> Iterator[_Batch]:
         columns = (column.tensor_split(count) for column in vars(self).values())
@@ -90,10 +95,11 @@ class PPO(Trainer[PPOSettings]):
 
     @torch.no_grad()
     def _batch(self, rollout: Rollout, gamma: float, gae_lambda: float) -> _Batch:
-        """Judge a rollout by the policy that collected it, in torch's own numbers."""
+        """Judge a rollout by the policy that collected it, in the numbers of an update."""
         everything = self._tensor(rollout.all_observations())
-        outputs, all_values = self.policy.outputs_and_values(everything)
-        values = rollout.values_of(all_values.cpu().numpy())
+        actions = self._tensor(rollout.actions).flatten(0, 1)
+        before = self._pass(everything, actions)
+        values = rollout.values_of(before.values)
         advantages = generalised_advantages(
             rollout.rewards,
             values,
@@ -102,13 +108,11 @@ class PPO(Trainer[PPOSettings]):
             gae_lambda=gae_lambda,
         )
         size = rollout.env_steps
-        actions = self._tensor(rollout.actions).flatten(0, 1)
-        log_probs, _ = self.policy.distribution.log_prob_and_entropy(outputs[:size], actions)
         return _Batch(
             everything[:size],
             actions,
-            log_probs,
-            all_values[:size],
+            self._tensor(before.log_probs),
+            self._tensor(before.values[:size]),
             self._tensor(advantages).flatten(),
             self._tensor(advantages + values.states).flatten(),
         )
@@ -121,36 +125,42 @@ class PPO(Trainer[PPOSettings]):
             order = self._tensor(self._generator.permutation(size))
             yield from batch.shuffled(order).parts(count)
 
+    @np.errstate(over="ignore", invalid="ignore")  # a loss that diverged is told by the caller
     def _update(self, batch: _Batch, hyperparameters: Mapping[str, float]) -> list[float]:
         """Take one optimiser step on a minibatch and return its metrics, in their order."""
-        log_probs, entropy, values = self.policy.evaluate(batch.observations, batch.actions)
+        now = self._pass(batch.observations, batch.actions)
+        old_log_probs, old_values, advantages, returns = batch.numbers()
+        size = len(advantages)
 
-        advantages = batch.advantages
-        if self.settings.normalise_advantages and len(advantages) > 1:
-            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        if self.settings.normalise_advantages and size > 1:
+            advantages = standardised(advantages)
         clip_range = hyperparameters["clip_range"]
-        log_ratio = log_probs - batch.log_probs
-        ratio = log_ratio.exp()
-        clipped = ratio.clamp(1.0 - clip_range, 1.0 + clip_range)
-        policy_loss = -torch.minimum(advantages * ratio, advantages * clipped).mean()
+        log_ratio = now.log_probs - old_log_probs
+        ratio = np.exp(log_ratio)
+        free = advantages * ratio
+        clipped = advantages * np.clip(ratio, 1.0 - clip_range, 1.0 + clip_range)
+        policy_loss = -np.minimum(free, clipped).mean()
+        # d ratio / d log-probability is the ratio itself; a clipped ratio does not change.
+        by_log_probs = np.where(free <= clipped, free, 0.0) / -size
 
+        values, counts = now.values, np.True_
         if (limit := self.settings.value_clip_range) is not None:
-            values = batch.values + (values - batch.values).clamp(-limit, limit)
-        value_loss = functional.mse_loss(values, batch.returns)
+            change = values - old_values
+            counts = np.abs(change) <= limit
+            values = old_values + np.clip(change, -limit, limit)
+        errors = values - returns
+        value_loss = (errors * errors).mean()
+        by_values = counts * errors * (2.0 * hyperparameters["value_loss_coefficient"] / size)
 
-        loss = (
-            policy_loss
-            + hyperparameters["value_loss_coefficient"] * value_loss
-            - hyperparameters["entropy_coefficient"] * entropy
-        )
+        # The loss: policy loss + coefficient x value loss - coefficient x entropy.
+        by_entropy = -hyperparameters["entropy_coefficient"]
+        now.backward(by_log_probs=by_log_probs, by_entropy=by_entropy, by_values=by_values)
         grad_norm = self._optimiser.descend(
-            loss,
             learning_rate=hyperparameters["learning_rate"],
             max_grad_norm=hyperparameters["max_grad_norm"],
         )
-        with torch.no_grad():
-            # Schulman's estimator of the KL divergence, unbiased and never negative.
-            approx_kl = (ratio - 1.0 - log_ratio).mean()
-            clip_fraction = ((ratio - 1.0).abs() > clip_range).float().mean()
-            figures = (policy_loss, value_loss, entropy, approx_kl, clip_fraction)
-            return [*(figure.item() for figure in figures), grad_norm]
+        # Schulman's estimator of the KL divergence, unbiased and never negative.
+        approx_kl = (ratio - 1.0 - log_ratio).mean()
+        clip_fraction = (np.abs(ratio - 1.0) > clip_range).mean()
+        figures = (policy_loss, value_loss, now.entropy, approx_kl, clip_fraction)
+        return [*map(float, figures), grad_norm]

@@ -5,6 +5,7 @@ Shapes are [env steps of each environment, environments, …], time first.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -133,6 +134,14 @@ def generalised_advantages(
     for now in range(len(advantages) - 2, -1, -1):
         advantages[now] += decay[now] * advantages[now + 1]
     return advantages
+
+
+def standardised(advantages: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return advantages [batch], at least 2, with mean 0 and (sample) standard deviation 1."""
+    centred: npt.NDArray[np.float32] = advantages - advantages.mean()
+    deviation = math.sqrt((centred @ centred) / (len(centred) - 1))
+    centred /= deviation + 1e-8
+    return centred
 
 
 class Collector:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
 
@@ -15,6 +15,7 @@ from hyperoracle_trainers.evaluation import evaluate
 from hyperoracle_trainers.hyperparameter_source import HyperparameterSource
 from hyperoracle_trainers.phase import Phase
 from hyperoracle_trainers.ppo import PPO
+from hyperoracle_trainers.run_writers import RunWriter, RunWriters
 from hyperoracle_trainers.settings import A2CSettings, AnySettings, PPOSettings
 from hyperoracle_trainers.trainer import Trainer
 
@@ -43,6 +44,11 @@ class RunSummary:
     evaluation_returns: Sequence[float]
     wall_seconds: float
 
+    @property
+    def evaluation_return(self) -> float | None:
+        """Mean of the evaluation returns; None without evaluation."""
+        return float(np.mean(self.evaluation_returns)) if self.evaluation_returns else None
+
 
 def make_trainer(settings: AnySettings) -> PPO | A2C | ACKTR:
     """Return the trainer that the settings are of."""
@@ -56,6 +62,7 @@ def run(
     source: HyperparameterSource | None = None,
     *,
     observers: Iterable[Callable[[Phase], object]] = (),
+    writers: Iterable[RunWriter] = (),
     evaluation_episodes: int = 0,
 ) -> RunSummary:
     """Train to the end and say what came out.
@@ -64,32 +71,41 @@ def run(
         trainer: a fresh one.
         source: proposes hyperparameters; None keeps the base values.
         observers: called with each phase as soon as it is over, such as
-            :meth:`~hyperoracle_trainers.run_log.RunLog.record` or a progress bar.
+            :meth:`~hyperoracle_trainers.run_log.RunLog.record` or a progress bar; what one raises
+            ends the run.
+        writers: told of each phase and of the summary, and closed at the end, whatever it is; one
+            that fails is dropped with a warning
+            (:class:`~hyperoracle_trainers.run_writers.RunWriters`).
         evaluation_episodes: episodes of the deterministic policy after training.
     """
     observers = list(observers)
     started = perf_counter()
     env_steps = update_steps = 0
     returns: list[float] = []
-    for phase in trainer.train(source):
-        env_steps, update_steps = phase.env_step, phase.update_step
-        returns += phase.episode_returns
-        for observer in observers:
-            observer(phase)
-    wall_seconds = perf_counter() - started
-    settings = trainer.settings
-    return RunSummary(
-        env_steps=env_steps,
-        update_steps=update_steps,
-        episodes=len(returns),
-        final_return=float(np.mean(returns[-_LAST_EPISODES:])) if returns else None,
-        mean_return=float(np.mean(returns)) if returns else None,
-        evaluation_returns=evaluate(
+    with RunWriters(writers) as told:
+        for phase in trainer.train(source):
+            env_steps, update_steps = phase.env_step, phase.update_step
+            returns += phase.episode_returns
+            for observer in observers:
+                observer(phase)
+            told.record(phase)
+        wall_seconds = perf_counter() - started
+        settings = trainer.settings
+        evaluation_returns = evaluate(
             trainer.policy,
             trainer.observation_normaliser,
             settings,
             episodes=evaluation_episodes,
             seed=settings.seed + 1,
-        ),
-        wall_seconds=wall_seconds,
-    )
+        )
+        summary = RunSummary(
+            env_steps=env_steps,
+            update_steps=update_steps,
+            episodes=len(returns),
+            final_return=float(np.mean(returns[-_LAST_EPISODES:])) if returns else None,
+            mean_return=float(np.mean(returns)) if returns else None,
+            evaluation_returns=evaluation_returns,
+            wall_seconds=wall_seconds,
+        )
+        told.end(asdict(summary) | {"evaluation_return": summary.evaluation_return})
+    return summary

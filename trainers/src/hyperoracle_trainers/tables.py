@@ -117,6 +117,32 @@ def comparison_table(comparison: Mapping[str, Any]) -> Table:
     return table
 
 
+def speed_table(row: Mapping[str, Any]) -> Table:
+    """Return the table of one algorithm's speed beside others'.
+
+    Args:
+        row: what :func:`~hyperoracle_trainers.bench.trainers.measure` returns.
+    """
+    envs = f"{row['number_of_envs']} x {row['rollout_length']} env steps"
+    table = Table(title=f"{row['algorithm']} on {row['env_id']}, {envs}", title_justify="left")
+    table.add_column("env steps per", no_wrap=True)
+    for name in ("second", "CPU second", "ratio", "ratio in CPU time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, speed in row["speeds"].items():
+        ratio = row["ratios"].get(name, {})
+        table.add_row(
+            name,
+            *(number(speed[time], 0) for time in ("wall", "cpu")),
+            *(number(ratio.get(time), 2) for time in ("wall", "cpu")),
+        )
+    if row["budget"] is not None:
+        verdict = {True: "reached", False: "missed", None: "not judged"}[row["ok"]]
+        goal = "" if row["goal"] is None else f" (goal {row['goal']:g} x)"
+        table.caption = f"budget: {row['budget']:g} x the peer{goal} in CPU time: {verdict}"
+        table.caption_justify = "left"
+    return table
+
+
 def _two_columns(title: str, rows: Iterable[tuple[str, str]]) -> Table:
     table = Table(title=title, show_header=False, title_justify="left")
     table.add_column(justify="left")

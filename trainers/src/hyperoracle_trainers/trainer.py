@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hyperoracle_trainers.apply_hyperparameters import Decisions, in_effect
 from hyperoracle_trainers.envs import environments_of
+from hyperoracle_trainers.forward_pass import pass_of
 from hyperoracle_trainers.hyperparameter_source import FixedSource, HyperparameterSource
 from hyperoracle_trainers.memory_reuse import keep_freed_memory
 from hyperoracle_trainers.networks import ActorCritic, actor_of
@@ -72,6 +73,7 @@ class Trainer(ABC, Generic[SettingsType]):
             shared_trunk=settings.shared_trunk,
         ).to(self._device)
         self._optimiser = Optimiser(self.policy, rule)
+        self._pass = pass_of(self.policy)
         self.observation_normaliser = _observation_normaliser(settings, shape)
         self._collector = Collector(
             self._environments,

@@ -27,6 +27,7 @@ from hyperoracle_trainers.paper_presets import PAPER_PRESETS, PaperPreset
 from hyperoracle_trainers.presets import default_settings
 from hyperoracle_trainers.recorded_schedule import read_schedule
 from hyperoracle_trainers.settings import AnySettings
+from hyperoracle_trainers.writers_by_name import check_writer_names
 
 _STUDY_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 _ORACLE_ONLY = ("study", "strategy", "study_set", "role", "hold", "prefetch")
@@ -71,6 +72,7 @@ class TrainingPlan:
         schedule: a recorded schedule to replay instead.
         evaluation_episodes: episodes of the deterministic policy after training.
         folder: where the run log goes.
+        writers: names of what writes the run down beside the run log.
     """
 
     preset: str | None = None
@@ -80,6 +82,7 @@ class TrainingPlan:
     schedule: RecordedSource | None
     evaluation_episodes: int
     folder: Path
+    writers: tuple[str, ...] = ()
 
     def described(self) -> dict[str, Any]:
         """Return the plan as JSON wants it, without the token."""
@@ -101,6 +104,7 @@ class TrainingPlan:
             "replays_a_schedule": self.schedule is not None,
             "evaluation_episodes": self.evaluation_episodes,
             "folder": str(self.folder),
+            "writers": list(self.writers),
         }
 
 
@@ -134,6 +138,7 @@ def make_plan(args: argparse.Namespace) -> TrainingPlan:
         schedule=schedule,
         evaluation_episodes=args.evaluate,
         folder=_folder(args, algorithm, settings),
+        writers=check_writer_names(args.log),
     )
 
 

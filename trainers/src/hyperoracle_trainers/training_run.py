@@ -18,8 +18,10 @@ from hyperoracle_trainers.oracle_source import OracleSource
 from hyperoracle_trainers.progress import Tally, TrainingRow, training_progress
 from hyperoracle_trainers.run import make_trainer
 from hyperoracle_trainers.run_log import RunLog
+from hyperoracle_trainers.run_writers import RunWriter, RunWriters
 from hyperoracle_trainers.trainer import Trainer, TrainingDivergedError
 from hyperoracle_trainers.training_plan import OraclePlan, TrainingPlan
+from hyperoracle_trainers.writers_by_name import make_writer
 
 
 class RunFailed(Exception):
@@ -42,7 +44,7 @@ def carry_out(plan: TrainingPlan) -> dict[str, Any]:
         the share of the wall time that the run spent in the oracle's client.
 
     Raises:
-        RunFailed: the environment cannot be made, or training diverged.
+        RunFailed: the environment or a writer cannot be made, or training diverged.
         OracleError: the oracle will not have the job.
     """
     trainer = _made_trainer(plan)
@@ -50,12 +52,15 @@ def carry_out(plan: TrainingPlan) -> dict[str, Any]:
         stack.enter_context(termination_as_interrupt())
         source, job = _source(plan, trainer, stack)
         log = stack.enter_context(RunLog(plan.folder, plan.settings))
+        writers = stack.enter_context(RunWriters())
+        for name in plan.writers:
+            writers.add(_made_writer(name, plan))
         progress = stack.enter_context(training_progress())
         tally = Tally()
         status = "completed"
         evaluation_returns: list[float] = []
         try:
-            _train(plan, trainer, source, log, tally, progress)
+            _train(plan, trainer, source, log, writers, tally, progress)
             wall_seconds = tally.wall_seconds
             evaluation_returns = _evaluated(plan, trainer)
         except KeyboardInterrupt:
@@ -74,6 +79,7 @@ def carry_out(plan: TrainingPlan) -> dict[str, Any]:
             "folder": str(plan.folder),
         }  # fmt: skip
         log.end(figures)
+        writers.end(figures)
     return figures
 
 
@@ -86,6 +92,17 @@ def _made_trainer(plan: TrainingPlan) -> Trainer[Any]:
             f"expected an environment that can be made, got {plan.settings.env_id} ({reason}); "
             "install what it needs"
         ) from None
+
+
+def _made_writer(name: str, plan: TrainingPlan) -> RunWriter:
+    try:
+        return make_writer(name, plan.folder, plan.settings)
+    except Exception as error:  # a tracker's package raises what it likes
+        reason = " ".join(str(error).split())
+        raise RunFailed(
+            f"--log {name}: expected a writer that starts, got {type(error).__name__}: {reason}; "
+            "correct that or leave it out"
+        ) from error
 
 
 def _source(
@@ -116,6 +133,7 @@ def _train(
     trainer: Trainer[Any],
     source: HyperparameterSource | None,
     log: RunLog,
+    writers: RunWriters,
     tally: Tally,
     progress: Progress,
 ) -> None:
@@ -127,6 +145,7 @@ def _train(
         for phase in phases:
             tally.record(phase)
             log.record(phase)
+            writers.record(phase)
             row.update(phase.env_step, tally.recent_return, phase.hyperparameters)
 
 

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from hyperoracle_client.commands.options import add_options
+from hyperoracle_trainers.commands.numbers import at_least_one, at_least_zero
 
 EXIT_INTERRUPTED = 130
 
@@ -36,7 +37,7 @@ def register(subparsers: Any) -> None:
     )
     oracle.add_argument("--role", choices=("auto", "explore", "exploit", "control"))
     oracle.add_argument(
-        "--hold", metavar="UPDATES", type=_at_least_one, help="updates that a decision holds for"
+        "--hold", metavar="UPDATES", type=at_least_one, help="updates that a decision holds for"
     )
     oracle.add_argument(
         "--prefetch", action="store_true", help="use each answer one update later, wait for none"
@@ -60,7 +61,7 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         help="a setting of the paper: it says what is left out here, the space and the study too",
     )
     parser.add_argument("--list-presets", action="store_true", help="print them and stop")
-    parser.add_argument("--total-env-steps", metavar="N", type=_at_least_one)
+    parser.add_argument("--total-env-steps", metavar="N", type=at_least_one)
     parser.add_argument("--seed", metavar="S", type=int)
     parser.add_argument(
         "--set", metavar="NAME=VALUE", action="append", default=[], help="any other setting"
@@ -82,12 +83,20 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--evaluate",
         metavar="N",
-        type=_whole_number,
+        type=at_least_zero,
         default=5,
         help="episodes of the deterministic policy after training (default: 5)",
     )
     parser.add_argument(
         "--out", metavar="FOLDER", help="default: runs/ALGORITHM-ENV-SEED-TIME, made if missing"
+    )
+    parser.add_argument(
+        "--log",
+        metavar="WRITER",
+        action="append",
+        default=[],
+        help="write the run down for tensorboard, wandb (your own package and account) or as a "
+        "picture too, beside the run log's JSON and CSV; repeat it for more",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="print the settings in force and stop"
@@ -169,22 +178,3 @@ def _print_presets(*, as_json: bool) -> None:
     from hyperoracle_trainers.tables import presets_table
 
     Console().print(presets_table(PAPER_PRESETS.values()))
-
-
-def _whole_number(text: str) -> int:
-    from hyperoracle_trainers.command_arguments import whole_number
-
-    try:
-        number = whole_number(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error}, got {text!r}") from None
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"expected 0 or more, got {text}")
-    return number
-
-
-def _at_least_one(text: str) -> int:
-    number = _whole_number(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
-    return number

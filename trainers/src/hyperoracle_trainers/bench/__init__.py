@@ -1,0 +1,1 @@
+"""What `hyperoracle bench` measures: ratios within one run, each beside its floor."""

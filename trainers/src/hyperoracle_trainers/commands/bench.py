@@ -1,0 +1,130 @@
+"""Measure what HyperOracle costs and how fast it is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import Any
+
+from hyperoracle_client.commands.options import add_options
+from hyperoracle_trainers.commands.numbers import at_least_one
+
+
+def register(subparsers: Any) -> None:
+    """Add `hyperoracle bench`."""
+    parser = subparsers.add_parser("bench", help=__doc__, description=__doc__)
+    benchmarks = parser.add_subparsers(metavar="BENCHMARK", required=True)
+    trainers = benchmarks.add_parser(
+        "trainers",
+        help="our PPO and A2C beside Stable-Baselines3's",
+        description="Measure our trainers beside Stable-Baselines3's with the same "
+        "hyperparameters, if it is installed, and beside the bare environment under random "
+        "actions: on one core, in turn, medians. The exit code is 1 if a budget is missed, judged "
+        "by CPU time.",
+    )
+    trainers.add_argument(
+        "--algorithms", metavar="NAMES", default="ppo,a2c", help="default: ppo,a2c"
+    )
+    trainers.add_argument(
+        "--env", metavar="ENV", default="HalfCheetah-v5", help="default: HalfCheetah-v5"
+    )
+    trainers.add_argument(
+        "--env-steps",
+        metavar="N",
+        type=at_least_one,
+        default=8192,
+        help="of each turn, rounded up to whole rollouts; default: 8192",
+    )
+    trainers.add_argument(
+        "--repeats", metavar="N", type=at_least_one, default=5, help="turns of each; default: 5"
+    )
+    trainers.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="any other setting, of all contenders",
+    )
+    add_options(trainers)
+    trainers.set_defaults(run=_trainers)
+
+
+def _trainers(args: argparse.Namespace) -> int:
+    # Before torch and NumPy start their threads: one core is to be measured.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from hyperoracle_trainers.bench import trainers
+    from hyperoracle_trainers.bench.peer import PEER, peer_is_installed
+    from hyperoracle_trainers.command_arguments import ArgumentError
+    from hyperoracle_trainers.settings import SettingsError
+
+    try:
+        runs = [_settings(name, args) for name in args.algorithms.split(",")]
+        if not peer_is_installed():
+            _say(f"{PEER} is not installed, so there are no ratios to it: pip install {PEER}")
+        rows = [_measured(settings, args) for settings in runs]
+    except (ArgumentError, SettingsError) as error:
+        _say(f"hyperoracle bench: {error}")
+        return 2
+    if args.json:
+        figures = {
+            "name": "trainers",
+            "env_steps": args.env_steps,
+            "repeats": args.repeats,
+            **trainers.machine(),
+            "rows": rows,
+        }
+        print(json.dumps(figures))
+    else:
+        _print(rows)
+    return 1 if any(row["ok"] is False for row in rows) else 0
+
+
+def _settings(algorithm: str, args: argparse.Namespace) -> Any:
+    from hyperoracle_trainers.bench.trainers import settings_to_measure
+    from hyperoracle_trainers.command_arguments import (
+        SETTINGS_CLASSES,
+        ArgumentError,
+        parse_settings,
+    )
+
+    if algorithm not in SETTINGS_CLASSES:
+        known = " or ".join(SETTINGS_CLASSES)
+        raise ArgumentError(
+            f"--algorithms {args.algorithms}: expected {known}, got {algorithm!r}; "
+            "separate them by commas"
+        )
+    return settings_to_measure(algorithm, args.env, parse_settings(algorithm, args.set))
+
+
+def _measured(settings: Any, args: argparse.Namespace) -> dict[str, Any]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from hyperoracle_trainers.bench.trainers import contenders_for, measure
+
+    console = Console(stderr=True)
+    turns = len(contenders_for(settings)) * (1 + args.repeats)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(type(settings).__name__.removesuffix("Settings"), total=turns)
+        return measure(
+            settings,
+            env_steps=args.env_steps,
+            repeats=args.repeats,
+            tick=lambda: progress.advance(task),
+        )
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+
+    from hyperoracle_trainers.tables import speed_table
+
+    console = Console()
+    for row in rows:
+        console.print(speed_table(row))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
