@@ -4,16 +4,16 @@ import os
 
 import pytest
 
-from hyperoracle_trainers.bench.interleaving import interleaved, median_ratio, one_core
+from hyperoracle_trainers.bench.interleaving import Turn, interleaved, median_ratio, one_core
 
 
 def test_contenders_take_turns_after_one_untimed_turn_each() -> None:
     turns: list[tuple[str, int]] = []
 
     def contender(name: str):
-        def advance(env_steps: int) -> int:
+        def advance(env_steps: int) -> Turn:
             turns.append((name, env_steps))
-            return env_steps
+            return Turn(env_steps, 1.0, 1.0)
 
         return advance
 
@@ -32,13 +32,8 @@ def test_contenders_take_turns_after_one_untimed_turn_each() -> None:
     }
 
 
-def test_speeds_are_of_the_env_steps_that_were_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 4.0])
-    cpu_clock = iter([0.0, 2.0])
-    module = "hyperoracle_trainers.bench.interleaving"
-    monkeypatch.setattr(f"{module}.perf_counter", lambda: next(clock))
-    monkeypatch.setattr(f"{module}.process_time", lambda: next(cpu_clock))
-    speeds = interleaved({"a": lambda _: 16}, env_steps=10, repeats=1)["a"]
+def test_speeds_are_of_the_env_steps_that_were_taken() -> None:
+    speeds = interleaved({"a": lambda _: Turn(16, 4.0, 2.0)}, env_steps=10, repeats=1)["a"]
     assert (speeds.wall, speeds.cpu) == ([4.0], [8.0])
 
 

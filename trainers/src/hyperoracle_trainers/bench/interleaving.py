@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from time import perf_counter, process_time
 
-Advance = Callable[[int], int]
-"""Takes at least so many env steps more and returns how many it took."""
+
+@dataclass(frozen=True)
+class Turn:
+    """What a contender did in its turn.
+
+    Attributes:
+        env_steps: taken.
+        wall_seconds: that it took.
+        cpu_seconds: of its process, which other processes disturb less.
+    """
+
+    env_steps: int
+    wall_seconds: float
+    cpu_seconds: float
+
+
+Contender = Callable[[int], Turn]
+"""Takes at least so many env steps more."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +34,7 @@ class Speeds:
 
     Attributes:
         wall: per second of wall time.
-        cpu: per second of this process's CPU time, which other processes disturb less.
+        cpu: per second of the contender's CPU time.
     """
 
     wall: Sequence[float]
@@ -28,7 +42,7 @@ class Speeds:
 
 
 def interleaved(
-    contenders: Mapping[str, Advance],
+    contenders: Mapping[str, Contender],
     *,
     env_steps: int,
     repeats: int,
@@ -42,24 +56,21 @@ def interleaved(
         repeats: at least 1.
         tick: called after every turn, the untimed ones included.
     """
-    for advance in contenders.values():
-        advance(1)
+    for contender in contenders.values():
+        contender(1)
         tick()
-    wall: dict[str, list[float]] = {name: [] for name in contenders}
-    cpu: dict[str, list[float]] = {name: [] for name in contenders}
-    gc.freeze()  # what is there already is looked through for nobody
-    try:
-        for _ in range(repeats):
-            for name, advance in contenders.items():
-                gc.collect()  # nobody pays for another's garbage
-                wall_began, cpu_began = perf_counter(), process_time()
-                taken = advance(env_steps)
-                cpu[name].append(taken / (process_time() - cpu_began))
-                wall[name].append(taken / (perf_counter() - wall_began))
-                tick()
-    finally:
-        gc.unfreeze()
-    return {name: Speeds(wall[name], cpu[name]) for name in contenders}
+    turns: dict[str, list[Turn]] = {name: [] for name in contenders}
+    for _ in range(repeats):
+        for name, contender in contenders.items():
+            turns[name].append(contender(env_steps))
+            tick()
+    return {
+        name: Speeds(
+            [turn.env_steps / turn.wall_seconds for turn in mine],
+            [turn.env_steps / turn.cpu_seconds for turn in mine],
+        )
+        for name, mine in turns.items()
+    }
 
 
 def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:

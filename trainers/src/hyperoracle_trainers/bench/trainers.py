@@ -17,13 +17,8 @@ import torch
 from gymnasium.spaces import Discrete
 
 from hyperoracle_trainers.atari import game_of
-from hyperoracle_trainers.bench.interleaving import (
-    Advance,
-    Speeds,
-    interleaved,
-    median_ratio,
-    one_core,
-)
+from hyperoracle_trainers.bench.contender_process import Advance, contender_process
+from hyperoracle_trainers.bench.interleaving import Speeds, interleaved, median_ratio, one_core
 from hyperoracle_trainers.bench.peer import PEER, peer_is_installed, peer_model
 from hyperoracle_trainers.envs import environments_of
 from hyperoracle_trainers.presets import default_settings
@@ -90,7 +85,7 @@ def measure(
     repeats: int,
     tick: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
-    """Measure one algorithm on one environment, on one core and with one thread.
+    """Measure one algorithm on one environment, on one core and with one thread each.
 
     Args:
         settings: of our trainer and of the peer's.
@@ -108,12 +103,12 @@ def measure(
     Raises:
         SettingsError: the peer has nothing that corresponds to a setting.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     with ExitStack() as stack:
-        stack.callback(torch.set_num_threads, before)
         stack.enter_context(one_core())
-        contenders = {name: _contender(name, settings, stack) for name in contenders_for(settings)}
+        contenders = {
+            name: stack.enter_context(contender_process(_contender, name, settings))
+            for name in contenders_for(settings)
+        }
         speeds = interleaved(contenders, env_steps=env_steps, repeats=repeats, tick=tick)
     return _figures(settings, speeds)
 
@@ -156,6 +151,7 @@ def _figures(settings: AnySettings, speeds: Mapping[str, Speeds]) -> dict[str, A
 
 
 def _contender(name: str, settings: AnySettings, stack: ExitStack) -> Advance:
+    torch.set_num_threads(1)
     if name == OURS:
         return _ours(settings, stack)
     if name == PEER:
