@@ -249,7 +249,9 @@ class Job:
                 self._counts.report_seconds += time.monotonic() - began
 
     def state(self) -> dict[str, Any]:
-        """What another process needs to go on with this job from here, as JSON values.
+        """What another process needs to go on with this job from here.
+
+        It is made of dictionaries, lists, plain values and NumPy arrays.
 
         Store it with the training run's own checkpoint, taken between two updates, and give it to
         `Oracle.start_job` as `resume_from`.

@@ -121,17 +121,20 @@ class Session:
         return self._complete(deadline)
 
     def state(self) -> dict[str, Any]:
-        """What `restore` takes, as JSON values: the book and the decision in force."""
+        """What `restore` takes: the book, the compressor's memory and the decision in force."""
         decision = self._decision
         return {
             "book": self.book.state(),
+            "compressor": None if self._compressor is None else self._compressor.state(),
             "decision": None
             if decision is None
             else {"proposal": decision.proposal.model_dump(mode="json"), "uses": decision.uses},
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Put the decision in force again that was when `state` was taken."""
+        """Go on where `state` was taken; the book is given to the session when it begins."""
+        if self._compressor is not None:
+            self._compressor.restore(state["compressor"])
         if (decision := state["decision"]) is not None:
             proposal = Proposal.model_validate(decision["proposal"])
             self._decision = self._asker.decision(proposal, uses=decision["uses"])

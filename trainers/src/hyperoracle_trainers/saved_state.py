@@ -77,12 +77,11 @@ def read_state(path: Path) -> State:
         DamagedFileError: it is not such a file, or not a whole one.
         OSError: it cannot be read.
     """
+    content = io.BytesIO(path.read_bytes())
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(content) as archive:
             tree = json.loads(archive.read(_TREE))
             state = _with_arrays(tree, archive)
-    except OSError:
-        raise
     except Exception as error:  # zipfile raises a dozen kinds for a damaged archive
         raise DamagedFileError(" ".join(str(error).split()) or type(error).__name__) from error
     if not isinstance(state, dict):
