@@ -71,12 +71,10 @@ def test_a_resumed_job_repeats_its_requests_byte_by_byte(
     train(resumed, range(5, 9))
     assert resumed.finish().reports_dropped == 0
     assert server.of("start")[0].job_key == lost.key
-    for before, now in (
-        (proposals, bodies(server, "propose")),
-        (reports, bodies(server, "report")),
-    ):
-        assert now
-        assert now == {sequence: before[sequence] for sequence in now}
+    for kind, before in (("propose", proposals), ("report", reports)):
+        repeated = bodies(server, kind)
+        assert repeated
+        assert repeated == {sequence: before[sequence] for sequence in repeated}
     assert max(bodies(server, "report")) == max(reports)
 
 

@@ -18,7 +18,8 @@ from .test_train import STORE, figures_of
 
 RUN = ["train", "ppo", "CartPole-v1", "--total-env-steps", "1024", "--set", "number_of_envs=2",
        "--set", "rollout_length=32", "--set", "epochs=2", "--set", "number_of_minibatches=4",
-       "--set", "hidden_sizes=8,8", "--evaluate", "2", "--json", "--checkpoint-every", "192"]  # fmt: skip
+       "--set", "hidden_sizes=8,8", "--evaluate", "2", "--json", "--checkpoint-every",
+       "192"]  # fmt: skip
 TIMES = ("collect_seconds", "update_seconds", "source_seconds")
 
 
@@ -38,9 +39,10 @@ def cut_off(monkeypatch: pytest.MonkeyPatch) -> Any:
             if phase.index == phase_index:
                 raise Cut
 
-        with monkeypatch.context() as patch, pytest.raises(Cut):
+        with monkeypatch.context() as patch:
             patch.setattr(training_run.RunLog, "record", record)
-            main(arguments)
+            with pytest.raises(Cut):
+                main(arguments)
 
     return cut_off
 
