@@ -14,7 +14,7 @@ from hyperoracle_trainers.evaluation import evaluate
 from hyperoracle_trainers.resumed_plan import OF_THE_RUN, check_left_out
 from hyperoracle_trainers.run import make_trainer
 from hyperoracle_trainers.training_plan import EVALUATION_EPISODES
-from hyperoracle_trainers.video import record_video, video_file
+from hyperoracle_trainers.video import check_rendering, record_video, video_file
 
 _NOT_SEED = tuple(name for name in OF_THE_RUN if name != "seed")
 _OF_TRAINING = ("total_env_steps", "checkpoint_every", "oracle", "url", "dry_run", "resume")
@@ -67,6 +67,8 @@ def evaluate_saved_policy(plan: EvaluationPlan) -> dict[str, Any]:
         VideoError: the environment cannot be rendered.
     """
     checkpoint = plan.checkpoint
+    if plan.video is not None:
+        check_rendering(checkpoint.settings.env_id)
     trainer = make_trainer(checkpoint.settings)
     trainer.restore_policy(checkpoint.trainer)
     env_id = checkpoint.settings.env_id

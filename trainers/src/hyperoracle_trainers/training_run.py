@@ -32,7 +32,7 @@ from hyperoracle_trainers.run_writers import RunWriter, RunWriters
 from hyperoracle_trainers.saved_state import State
 from hyperoracle_trainers.trainer import Trainer, TrainingDivergedError
 from hyperoracle_trainers.training_plan import OraclePlan, TrainingPlan
-from hyperoracle_trainers.video import record_video
+from hyperoracle_trainers.video import check_rendering, record_video
 from hyperoracle_trainers.writers_by_name import make_writer
 
 
@@ -63,6 +63,8 @@ def carry_out(plan: TrainingPlan) -> dict[str, Any]:
         RunLogError: the log of a run that goes on is not the one it left.
         OracleError: the oracle will not have the job.
     """
+    if plan.video is not None:
+        check_rendering(plan.settings.env_id)
     trainer = _made_trainer(plan)
     tally = Tally()
     if plan.resumes is not None:

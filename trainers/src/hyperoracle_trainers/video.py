@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import sys
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -75,13 +78,7 @@ def record_video(
         VideoError: the environment cannot be made or rendered.
         OSError: the file cannot be written.
     """
-    # Not of this thread's own making: a renderer that is missing raises what it likes.
-    try:
-        environment = gymnasium.make(env_id, render_mode="rgb_array", disable_env_checker=True)
-        environments = VectorEnvironment([environment], seed)
-        first = _rendered(environment)
-    except Exception as error:
-        raise _cannot_render(env_id, error) from error
+    environment, environments, first = _opened(env_id, seed)
     episode = _Episode(environment, environments, policy, observation_normaliser)
     per_second = float(environment.metadata.get("render_fps") or _USUAL_PER_SECOND)
     every = math.ceil(per_second / _MOST_PER_SECOND)
@@ -95,6 +92,16 @@ def record_video(
         environments.close()
     fresh.replace(path)
     return episode.episode_return
+
+
+def check_rendering(env_id: str) -> None:
+    """Do nothing if the environment can be rendered.
+
+    Raises:
+        VideoError: it cannot.
+    """
+    _, environments, _ = _opened(env_id, 0)
+    environments.close()
 
 
 class _Episode:
@@ -125,6 +132,34 @@ class _Episode:
             yield _rendered(self._environment)
 
 
+def _opened(env_id: str, seed: int) -> tuple[gymnasium.Env[Any, Any], VectorEnvironment, Frame]:
+    """Return an environment that is rendered, the same as a batch of one, and its first frame."""
+    with _quiet():
+        try:
+            environment = gymnasium.make(env_id, render_mode="rgb_array", disable_env_checker=True)
+            environments = VectorEnvironment([environment], seed)
+            return environment, environments, _rendered(environment)
+        except Exception as error:  # a graphics library that is missing raises what it likes
+            reason = " ".join(str(error).split()) or type(error).__name__
+    raise VideoError(
+        f"--video: expected an environment that can be rendered, got {env_id} ({reason}); without "
+        "a screen MuJoCo needs MUJOCO_GL=egl or MUJOCO_GL=osmesa and that library"
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep graphics libraries from warning of what is told in one line anyway."""
+    before = sys.unraisablehook
+    sys.unraisablehook = lambda _: None  # called by renderers that were only half made
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        sys.unraisablehook = before
+
+
 def _rendered(environment: gymnasium.Env[Any, Any]) -> Frame:
     """Return the environment's picture [height, width, 3]."""
     frame = environment.render()
@@ -152,11 +187,3 @@ def _write_mp4(path: Path, frames: Iterator[Frame], per_second: float) -> None:
             writer.send(np.ascontiguousarray(frame))
     finally:
         writer.close()
-
-
-def _cannot_render(env_id: str, error: Exception) -> VideoError:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return VideoError(
-        f"--video: expected an environment that can be rendered, got {env_id} ({reason}); without "
-        "a screen MuJoCo needs MUJOCO_GL=egl or MUJOCO_GL=osmesa and that library"
-    )
