@@ -11,6 +11,7 @@ from trainers.short_runs import small_trainer
 from hyperoracle_client.cli import main
 from hyperoracle_trainers.command_arguments import ArgumentError
 from hyperoracle_trainers.evaluation import evaluate
+from hyperoracle_trainers.presets import default_settings
 from hyperoracle_trainers.video import VideoError, check_rendering, record_video, video_file
 
 
@@ -22,7 +23,7 @@ def _no_screen(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.filterwarnings("ignore")  # of pygame's import
 def test_a_video_shows_the_first_episode_of_the_evaluation(tmp_path: Path) -> None:
     trainer = small_trainer("a2c")
-    shown = trainer.policy, trainer.observation_normaliser, "CartPole-v1"
+    shown = trainer.policy, trainer.observation_normaliser, trainer.settings
     (evaluated,) = evaluate(*shown, episodes=1, seed=3)
     path = tmp_path / "new" / "episode.gif"
     assert record_video(path, *shown, seed=3) == evaluated
@@ -52,7 +53,7 @@ def test_an_environment_without_pictures_gets_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(VideoError, match="that can be rendered, got Terminating-v0"):
-        check_rendering("Terminating-v0")
+        check_rendering(default_settings("a2c", "Terminating-v0"))
     run = ["train", "a2c", "Terminating-v0", "--total-env-steps", "8", "--video", "x.gif"]
     assert main(run) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1

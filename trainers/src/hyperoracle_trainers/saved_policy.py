@@ -68,24 +68,27 @@ def evaluate_saved_policy(plan: EvaluationPlan) -> dict[str, Any]:
     """
     checkpoint = plan.checkpoint
     if plan.video is not None:
-        check_rendering(checkpoint.settings.env_id)
+        check_rendering(checkpoint.settings)
     trainer = make_trainer(checkpoint.settings)
     trainer.restore_policy(checkpoint.trainer)
-    env_id = checkpoint.settings.env_id
     returns = evaluate(
         trainer.policy,
         trainer.observation_normaliser,
-        env_id,
+        checkpoint.settings,
         episodes=plan.episodes,
         seed=plan.seed,
     )
     if plan.video is not None:
         record_video(
-            plan.video, trainer.policy, trainer.observation_normaliser, env_id, seed=plan.seed
+            plan.video,
+            trainer.policy,
+            trainer.observation_normaliser,
+            checkpoint.settings,
+            seed=plan.seed,
         )
     return {
         "algorithm": checkpoint.algorithm,
-        "env_id": env_id,
+        "env_id": checkpoint.settings.env_id,
         "seed": plan.seed,
         "env_steps": checkpoint.trainer["place"]["env_step"],
         "checkpoint": str(checkpoint.path),

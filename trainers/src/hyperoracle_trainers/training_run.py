@@ -64,7 +64,7 @@ def carry_out(plan: TrainingPlan) -> dict[str, Any]:
         OracleError: the oracle will not have the job.
     """
     if plan.video is not None:
-        check_rendering(plan.settings.env_id)
+        check_rendering(plan.settings)
     trainer = _made_trainer(plan)
     tally = Tally()
     if plan.resumes is not None:
@@ -231,7 +231,7 @@ def _recorded(plan: TrainingPlan, trainer: Trainer[Any]) -> Path | None:
             plan.video,
             trainer.policy,
             trainer.observation_normaliser,
-            plan.settings.env_id,
+            plan.settings,
             seed=plan.settings.seed + 1,
         )
     return plan.video

@@ -6,8 +6,9 @@ import importlib.util
 import math
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,20 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from hyperoracle_trainers.atari import PREPROCESSING, game_of
 from hyperoracle_trainers.command_arguments import ArgumentError
-from hyperoracle_trainers.envs import VectorEnvironment
-from hyperoracle_trainers.networks import ActorCritic, RolloutActor
+from hyperoracle_trainers.envs import Environments, VectorEnvironment, environments_of
+from hyperoracle_trainers.evaluation import Player
+from hyperoracle_trainers.networks import ActorCritic
 from hyperoracle_trainers.normalisation import ObservationNormaliser
+from hyperoracle_trainers.settings import TrainerSettings
+from hyperoracle_trainers.torch_threads import torch_threads
 
 Frame = npt.NDArray[np.uint8]
 
 _MOST_PER_SECOND = 50.0  # what players of GIF keep up with
 _USUAL_PER_SECOND = 30.0
+_ATARI_PER_SECOND = 60.0
 
 
 class VideoError(Exception):
@@ -55,21 +61,21 @@ def record_video(
     path: Path,
     policy: ActorCritic,
     observation_normaliser: ObservationNormaliser,
-    env_id: str,
+    settings: TrainerSettings,
     *,
     seed: int = 0,
 ) -> float:
-    """Record one episode of the policy's most likely actions.
+    """Record the first episode of an evaluation with this seed.
 
-    It is the first episode of :func:`~hyperoracle_trainers.evaluation.evaluate` with this seed.
-    Frames are left out evenly where the environment has more than 50 per second.
+    Frames are left out evenly where there are more than 50 per second. Of an Atari game it shows
+    what the policy sees.
 
     Args:
         path: ends with ``.gif`` or ``.mp4``; written only when the episode is over.
-        policy: acts.
+        policy: see :func:`~hyperoracle_trainers.evaluation.evaluate`; so is all else.
         observation_normaliser: applied as it is.
-        env_id: the environment that the policy was trained on.
-        seed: decides the episode's beginning.
+        settings: of the run.
+        seed: decides the episode's beginning and the draws.
 
     Returns:
         The episode's raw undiscounted return.
@@ -78,73 +84,79 @@ def record_video(
         VideoError: the environment cannot be made or rendered.
         OSError: the file cannot be written.
     """
-    environment, environments, first = _opened(env_id, seed)
-    episode = _Episode(environment, environments, policy, observation_normaliser)
-    per_second = float(environment.metadata.get("render_fps") or _USUAL_PER_SECOND)
-    every = math.ceil(per_second / _MOST_PER_SECOND)
-    frames = islice(chain([first], episode.frames()), 0, None, every)
+    camera = _Camera.of(settings, seed)
+    player = Player(policy, observation_normaliser, settings, camera.environment, seed)
+    episode_return = 0.0
+
+    def episode() -> Iterator[Frame]:
+        """Yield one frame at a time: a thousand of them fill the memory."""
+        nonlocal episode_return
+        yield camera.frame()
+        while True:
+            episode_return += player.step()
+            if camera.environment.final_observations:
+                return  # it shows a new episode by now
+            yield camera.frame()
+
+    every = math.ceil(camera.frames_per_second / _MOST_PER_SECOND)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f"{path.stem}.new{path.suffix}")
-    try:
-        write = _write_gif if path.suffix == ".gif" else _write_mp4
-        write(fresh, frames, per_second / every)
-    finally:
-        environments.close()
+    write = _write_gif if path.suffix == ".gif" else _write_mp4
+    with torch_threads(settings.torch_threads), closing(camera.environment):
+        write(fresh, islice(episode(), 0, None, every), camera.frames_per_second / every)
     fresh.replace(path)
-    return episode.episode_return
+    return episode_return
 
 
-def check_rendering(env_id: str) -> None:
-    """Do nothing if the environment can be rendered.
+def check_rendering(settings: TrainerSettings) -> None:
+    """Do nothing if a run's environment can be rendered.
 
     Raises:
         VideoError: it cannot.
     """
-    _, environments, _ = _opened(env_id, 0)
-    environments.close()
+    _Camera.of(settings, 0).environment.close()
 
 
-class _Episode:
-    """Plays one episode, frame by frame, so that no more than one frame is in memory."""
+@dataclass(frozen=True)
+class _Camera:
+    """An environment that can be looked at.
 
-    def __init__(
-        self,
-        environment: gymnasium.Env[Any, Any],
-        environments: VectorEnvironment,
-        policy: ActorCritic,
-        observation_normaliser: ObservationNormaliser,
-    ) -> None:
-        self.episode_return = 0.0
-        self._environment = environment
-        self._environments = environments
-        self._actor = RolloutActor(policy)
-        self._observation_normaliser = observation_normaliser
+    Attributes:
+        environment: a batch of one.
+        frames_per_second: at which it looks natural.
+        frame: takes a picture [height, width, 3] of what it shows now.
+    """
 
-    def frames(self) -> Iterator[Frame]:
-        """Yield the frame after each env step but the last: by then a new episode has begun."""
-        environments, actor = self._environments, self._actor
-        while True:
-            observations = self._observation_normaliser.normalise(environments.observations)
-            environments.step(actor.distribution.most_likely(actor.outputs(observations)))
-            self.episode_return += float(environments.rewards[0])
-            if environments.final_observations:
-                return
-            yield _rendered(self._environment)
+    environment: Environments
+    frames_per_second: float
+    frame: Callable[[], Frame]
 
+    @classmethod
+    def of(cls, settings: TrainerSettings, seed: int) -> _Camera:
+        """Return the camera for the environment of a run.
 
-def _opened(env_id: str, seed: int) -> tuple[gymnasium.Env[Any, Any], VectorEnvironment, Frame]:
-    """Return an environment that is rendered, the same as a batch of one, and its first frame."""
-    with _quiet():
-        try:
-            environment = gymnasium.make(env_id, render_mode="rgb_array", disable_env_checker=True)
-            environments = VectorEnvironment([environment], seed)
-            return environment, environments, _rendered(environment)
-        except Exception as error:  # a graphics library that is missing raises what it likes
-            reason = " ".join(str(error).split()) or type(error).__name__
-    raise VideoError(
-        f"--video: expected an environment that can be rendered, got {env_id} ({reason}); without "
-        "a screen MuJoCo needs MUJOCO_GL=egl or MUJOCO_GL=osmesa and that library"
-    )
+        Raises:
+            VideoError: the environment cannot be made or rendered.
+        """
+        if game_of(settings.env_id) is not None:
+            game = environments_of(settings, 1, seed)
+            speed = _ATARI_PER_SECOND / PREPROCESSING[settings.preprocessing].frame_skip
+            return cls(game, speed, lambda: _enlarged(game.observations[0]))
+        env_id = settings.env_id
+        with _quiet():
+            try:
+                seen = gymnasium.make(env_id, render_mode="rgb_array", disable_env_checker=True)
+                environment = VectorEnvironment([seen], seed)
+                _rendered(seen)
+            except Exception as error:  # a graphics library that is missing raises what it likes
+                reason = " ".join(str(error).split()) or type(error).__name__
+            else:
+                speed = float(seen.metadata.get("render_fps") or _USUAL_PER_SECOND)
+                return cls(environment, speed, lambda: _rendered(seen))
+        raise VideoError(
+            f"--video: expected an environment that can be rendered, got {env_id} ({reason}); "
+            "without a screen MuJoCo needs MUJOCO_GL=egl or MUJOCO_GL=osmesa and that library"
+        )
 
 
 @contextmanager
@@ -161,11 +173,16 @@ def _quiet() -> Iterator[None]:
 
 
 def _rendered(environment: gymnasium.Env[Any, Any]) -> Frame:
-    """Return the environment's picture [height, width, 3]."""
     frame = environment.render()
     if not isinstance(frame, np.ndarray) or frame.ndim != 3:
-        raise VideoError(f"expected a picture as an array, got {type(frame).__name__}")
+        raise TypeError(f"expected a picture as an array, got {type(frame).__name__}")
     return frame.astype(np.uint8, copy=False)
+
+
+def _enlarged(observation: npt.NDArray[np.uint8]) -> Frame:
+    """Return the latest of the grey frames [height, width, frames], four times as large."""
+    grey = observation[..., -1].repeat(4, axis=0).repeat(4, axis=1)
+    return np.stack([grey] * 3, axis=-1)
 
 
 def _write_gif(path: Path, frames: Iterator[Frame], per_second: float) -> None:
@@ -176,7 +193,7 @@ def _write_gif(path: Path, frames: Iterator[Frame], per_second: float) -> None:
 
 
 def _write_mp4(path: Path, frames: Iterator[Frame], per_second: float) -> None:
-    import imageio_ffmpeg
+    import imageio_ffmpeg  # pyright: ignore[reportMissingImports] # an extra
 
     first = next(frames)
     height, width, _ = first.shape
