@@ -12,6 +12,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from trainers.short_runs import ALGORITHMS, outcome, small_trainer, weights_of
 
+from hyperoracle_trainers.atari import PREPROCESSING, AtariEnvironments
 from hyperoracle_trainers.checkpoints import (
     CheckpointError,
     CheckpointKeeper,
@@ -126,6 +127,21 @@ def test_an_environment_that_cannot_come_back_begins_its_episode_anew(tmp_path: 
     assert collector._returns.tolist() == [0.0, 0.0]
     assert collector._next_observations.tolist() == [[3.0], [4.0]], "of the new episodes"
     assert len(list(resumed.train())) == 2
+
+
+def test_games_of_atari_begin_anew_and_otherwise_than_at_the_start() -> None:
+    preprocessing = PREPROCESSING["classic"]
+    started, resumed, again = (
+        AtariEnvironments("breakout", 2, seed=1, preprocessing=preprocessing, threads=1)
+        for _ in range(3)
+    )
+    assert resumed.restore({"steps": 77}) == again.restore({"steps": 77}) == [0, 1]
+    np.testing.assert_array_equal(resumed.observations, again.observations)
+    # By the random number of frames without action that a game begins with.
+    assert resumed._frames.tolist() == again._frames.tolist() != started._frames.tolist()
+    assert resumed.state() == {"steps": 77}
+    for each in (started, resumed, again):
+        each.close()
 
 
 def test_the_recording_forgets_the_episodes_that_are_over() -> None:
