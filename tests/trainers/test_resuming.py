@@ -66,6 +66,20 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_by_bit(
     assert torch.equal(weights, weights_again)
 
 
+@pytest.mark.parametrize("algorithm", ["ppo", "a2c"])
+def test_every_attribute_of_a_descent_rule_comes_back(tmp_path: Path, algorithm: str) -> None:
+    trainer = small_trainer(algorithm)
+    for _ in trainer.train():
+        pass
+    write_state(tmp_path / "state", trainer.state())
+    resumed = small_trainer(algorithm)
+    resumed.restore(read_state(tmp_path / "state"))
+    rule, restored = (vars(each._optimiser._rule) for each in (trainer, resumed))
+    assert rule.keys() == restored.keys()
+    for name, value in rule.items():
+        np.testing.assert_array_equal(restored[name], value, err_msg=name)
+
+
 EXACT = ["Acrobot-v1", "MountainCarContinuous-v0", "Walker2d-v5", "LunarLander-v3"]
 
 
