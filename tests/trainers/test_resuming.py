@@ -197,12 +197,15 @@ def test_a_checkpoint_of_another_format_is_refused(tmp_path: Path) -> None:
 def test_only_the_newest_checkpoint_of_a_run_is_kept(tmp_path: Path) -> None:
     trainer = small_trainer("a2c", phases=20)
     keeper = CheckpointKeeper(tmp_path, trainer.settings.total_env_steps, every=100)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "env-step-000000000096.checkpoint.new").write_bytes(b"half")
     saved = []
     for phase in trainer.train():
         if keeper.is_due(phase.env_step):
             keeper.save(trainer, {})
             saved.append(phase.env_step)
-            (path,) = checkpoints_in(tmp_path)
+            (path,) = (tmp_path / "checkpoints").iterdir()
+            assert checkpoints_in(tmp_path) == [path]
             assert load_checkpoint(tmp_path).trainer["place"]["env_step"] == phase.env_step
             assert str(phase.env_step) in path.name
     assert saved == [112, 208, 304, 320], "at the first phase past each 100, and at the end"

@@ -206,7 +206,7 @@ class CheckpointKeeper:
         env_step = trainer.place.env_step
         path = self._run_folder / "checkpoints" / f"env-step-{env_step:012d}{SUFFIX}"
         save_checkpoint(path, trainer, run)
-        for other in checkpoints_in(self._run_folder):
+        for other in path.parent.glob(f"*{SUFFIX}*"):  # half written ones of a killed run too
             if other != path:
                 other.unlink()
         self._last, self._last_moment = env_step, monotonic()

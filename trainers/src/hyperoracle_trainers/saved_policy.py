@@ -12,8 +12,8 @@ from hyperoracle_trainers.checkpoints import Checkpoint, load_checkpoint
 from hyperoracle_trainers.command_arguments import ArgumentError
 from hyperoracle_trainers.evaluation import evaluate
 from hyperoracle_trainers.resumed_plan import OF_THE_RUN, check_left_out
-from hyperoracle_trainers.run import make_trainer
 from hyperoracle_trainers.training_plan import EVALUATION_EPISODES
+from hyperoracle_trainers.training_run import make_trainer_or_fail
 from hyperoracle_trainers.video import check_rendering, record_video, video_file
 
 _NOT_SEED = tuple(name for name in OF_THE_RUN if name != "seed")
@@ -64,12 +64,13 @@ def evaluate_saved_policy(plan: EvaluationPlan) -> dict[str, Any]:
     """Evaluate, record the video if one is wanted, and return JSON-able figures.
 
     Raises:
-        VideoError: the environment cannot be rendered.
+        RunFailed: the environment cannot be made.
+        VideoError: it cannot be rendered.
     """
     checkpoint = plan.checkpoint
     if plan.video is not None:
         check_rendering(checkpoint.settings)
-    trainer = make_trainer(checkpoint.settings)
+    trainer = make_trainer_or_fail(checkpoint.settings)
     trainer.restore_policy(checkpoint.trainer)
     returns = evaluate(
         trainer.policy,

@@ -30,6 +30,7 @@ from hyperoracle_trainers.run import make_trainer
 from hyperoracle_trainers.run_log import RunLog, package_versions
 from hyperoracle_trainers.run_writers import RunWriter, RunWriters
 from hyperoracle_trainers.saved_state import State
+from hyperoracle_trainers.settings import AnySettings
 from hyperoracle_trainers.trainer import Trainer, TrainingDivergedError
 from hyperoracle_trainers.training_plan import OraclePlan, TrainingPlan
 from hyperoracle_trainers.video import check_rendering, record_video
@@ -65,7 +66,7 @@ def carry_out(plan: TrainingPlan) -> dict[str, Any]:
     """
     if plan.video is not None:
         check_rendering(plan.settings)
-    trainer = _made_trainer(plan)
+    trainer = make_trainer_or_fail(plan.settings)
     tally = Tally()
     if plan.resumes is not None:
         _take_up(plan.resumes, trainer, tally)
@@ -108,13 +109,18 @@ def carry_out(plan: TrainingPlan) -> dict[str, Any]:
     return figures
 
 
-def _made_trainer(plan: TrainingPlan) -> Trainer[Any]:
+def make_trainer_or_fail(settings: AnySettings) -> Trainer[Any]:
+    """Return the trainer that the settings are of.
+
+    Raises:
+        RunFailed: its environment cannot be made.
+    """
     try:
-        return make_trainer(plan.settings)
+        return make_trainer(settings)
     except gymnasium.error.Error as error:
         reason = " ".join(str(error).split())
         raise RunFailed(
-            f"expected an environment that can be made, got {plan.settings.env_id} ({reason}); "
+            f"expected an environment that can be made, got {settings.env_id} ({reason}); "
             "install what it needs"
         ) from None
 
