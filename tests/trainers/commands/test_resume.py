@@ -190,8 +190,9 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["--eval-only", "log", "--set", "gamma=0"], "--set: expected none beside --eval-only"),
         (["--eval-only", "log", "--total-env-steps", "9"], "--total-env-steps: expected none"),
         (["--eval-only", "log/run.jsonl"], "expected a whole checkpoint, got a damaged file"),
-        ([], "expected ALGORITHM ENV"),
-        (["ppo"], "expected ALGORITHM ENV"),
+        ([], "expected ALGORITHM and ENV"),
+        (["ppo"], "expected ALGORITHM and ENV"),
+        (["--resume", "log", "--preset", "mujoco-ppo"], "--preset: expected none beside --resume"),
     ],
 )
 def test_a_wrong_argument_gets_one_line(
