@@ -21,7 +21,8 @@ from hyperoracle_trainers.training_plan import OraclePlan, TrainingPlan
 from hyperoracle_trainers.video import video_file
 
 OF_THE_RUN = ("algorithm", "env", "preset", "seed", "set", "decisions", "space", "out", "study",
-              "study_set", "strategy", "role", "hold", "prefetch", "replay", "job", "log")  # fmt: skip
+              "study_set", "strategy", "role", "hold", "prefetch", "replay", "job",
+              "log")  # fmt: skip
 """Arguments that a run is made from, and that therefore cannot change when it goes on."""
 
 
