@@ -27,6 +27,14 @@ def test_the_readmes_python_runs_as_it_stands(tmp_path):
     assert (tmp_path / "oracle.db").exists()
 
 
+def test_the_how_tos_python_runs_as_it_stands(tmp_path):
+    (code,) = blocks("docs/how-to/resume-and-evaluate.md", "python")
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False,
+                         capture_output=True, text=True, timeout=120)  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[-1] == "2048"
+
+
 def test_the_tour_with_curl_runs_as_it_stands(oracle_process: OracleProcess, tmp_path):
     (script,) = blocks("docs/protocol.md", "sh")
     script = script.replace("http://127.0.0.1:8080", oracle_process.url)

@@ -77,4 +77,12 @@ class Asker:
             raise OracleUnreachable(
                 f"expected the answer to sequence {self._sequence}, got {proposal.sequence}"
             )
-        return Decision(proposal, self._checker.checked(proposal.hyperparameters))
+        return self.decision(proposal)
+
+    def decision(self, proposal: Proposal, uses: int = 0) -> Decision:
+        """The decision that a proposal is, used so often already.
+
+        Raises:
+            OracleUnreachable: its values do not fit the space.
+        """
+        return Decision(proposal, self._checker.checked(proposal.hyperparameters), uses)

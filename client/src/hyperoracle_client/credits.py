@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 
 class ReportCredits(NamedTuple):
@@ -61,3 +62,32 @@ class CreditBook:
         self._covered = self._last_settled
         self._not_applied = []
         return ReportCredits(self._last_sequence, through, after, not_applied)
+
+    def state(self) -> dict[str, Any]:
+        """The book as JSON values; an unsettled proposal counts as not applied."""
+        unsettled = [] if self._unsettled is None else [self._unsettled]
+        return {
+            "last_sequence": self._last_sequence,
+            "last_settled": max([self._last_settled, *unsettled]),
+            "covered": self._covered,
+            "not_applied": [*self._not_applied, *unsettled],
+        }
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Any]) -> CreditBook:
+        """The book whose `state` this is: sequences go on after the last one in it."""
+        book = cls(state["last_sequence"])
+        book._last_settled = state["last_settled"]
+        book._covered = state["covered"]
+        book._not_applied = list(state["not_applied"])
+        return book
+
+    def leave_behind(self, last_sequence: int) -> None:
+        """Go on after `last_sequence`: an earlier process used the sequences up to it otherwise.
+
+        Its proposals among them count as not applied.
+        """
+        assert self._unsettled is None
+        self._not_applied.extend(range(self._last_sequence + 1, last_sequence + 1))
+        self._last_sequence = max(self._last_sequence, last_sequence)
+        self._last_settled = self._last_sequence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import threading
@@ -58,6 +59,7 @@ class Job:
         source: TensorSource,
         *,
         prefetch: bool = False,
+        resume_from: Mapping[str, Any] | None = None,
     ) -> None:
         """Begin to join in the background; `wait_until_joined` waits for that a while."""
         assert start.job_key is not None
@@ -67,6 +69,7 @@ class Job:
         self._start = start
         self._source = source
         self._prefetch = prefetch
+        self._resume_from = resume_from
         self._defaults = default_values(definition.space)
         self._lock = threading.RLock()
         self._counts = Counts()
@@ -82,7 +85,12 @@ class Job:
             self._background_channel, settings.request_deadline_seconds, lambda: self._env_step
         )
         self._spool = Spool(settings.spool_directory, study, start.job_key)
-        self._leftovers = self._spool.load()
+        self._leftovers = None
+        if resume_from is None:
+            self._leftovers = self._spool.load()
+        else:  # its reports are in the state, or are made again
+            with contextlib.suppress(OSError):
+                self._spool.clear()
         self._sender = ReportSender(
             self._background_channel, self._spool, settings, self._heartbeat.contact
         )
@@ -240,6 +248,22 @@ class Job:
             finally:
                 self._counts.report_seconds += time.monotonic() - began
 
+    def state(self) -> dict[str, Any]:
+        """What another process needs to go on with this job from here.
+
+        It is made of dictionaries, lists, plain values and NumPy arrays.
+
+        Store it with the training run's own checkpoint, taken between two updates, and give it to
+        `Oracle.start_job` as `resume_from`.
+        """
+        with self._lock:
+            session = self._session
+            return {
+                "job_key": self.key,
+                "session": None if session is None else session.state(),
+                **self._sender.state(),
+            }
+
     def finish(self, reason: Reason = "completed") -> JobStats:
         """Deliver what waits, within `finish_deadline_seconds`, and end the job.
 
@@ -310,23 +334,34 @@ class Job:
         except OracleUnreachable as error:
             self._circuit.failed(str(error))
         leftovers = self._leftover_reports(started.job_id)
-        numbered = [r.credits.sequence for r in leftovers if r.credits is not None]
-        last_sequence = max([started.last_sequence, *numbered])
-        book = CreditBook(last_sequence)
+        earlier = self._resume_from["session"] if self._resume_from is not None else None
+        if self._resume_from is not None and earlier is not None:
+            # It repeats what the earlier process asked after its checkpoint, with the same
+            # sequences: the oracle gives the same answers and counts nothing twice.
+            book = CreditBook.restored(earlier["book"])
+            previous = self._resume_from["previous"]
+        else:
+            numbered = [r.credits.sequence for r in leftovers if r.credits is not None]
+            last_sequence = max([started.last_sequence, *numbered])
+            book = CreditBook(last_sequence)
+            previous = None if last_sequence else 0
         session = Session(
             started, Asker(self._channel, started), self._circuit, book, self._counts,
             source=self._source, compressor=compressor, prefetch=self._prefetch,
             total_env_steps=self._start.total_env_steps,
             on_contact=self._heartbeat.contact, on_circuit_open=self._background.wake,
         )  # fmt: skip
+        if earlier is not None:
+            session.restore(earlier)
         with self._lock:
-            previous = None if last_sequence else 0
             self._sender.join(started.job_id, previous=previous, leftovers=leftovers, book=book)
             self._heartbeat.start(started.job_id, started.lease_seconds)
             self._session = session
 
     def _leftover_reports(self, job_id: str) -> list[OutgoingReport]:
-        """What an earlier process of the same job left on disk."""
+        """What an earlier process of the same job left on disk, or in the state it left."""
+        if self._resume_from is not None:
+            return [OutgoingReport.of(fields) for fields in self._resume_from["reports"]]
         if self._leftovers is None:
             return []
         if self._leftovers.job_id not in (None, job_id):

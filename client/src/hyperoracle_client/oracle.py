@@ -91,6 +91,7 @@ class Oracle:
         role: Role = "auto",
         metadata: Mapping[str, str] | None = None,
         job_key: str | None = None,
+        resume_from: Mapping[str, Any] | None = None,
         prefetch: bool = False,
         kernel_transposed: bool = True,
     ) -> Job:
@@ -112,6 +113,8 @@ class Oracle:
             role: what the job is for; by default the study decides.
             metadata: environment, algorithm, seed, commit …, for people.
             job_key: the same key continues the same job after an interruption.
+            resume_from: `Job.state` of the same job at a checkpoint that training goes on from:
+                what is asked and reported again is then not counted twice.
             prefetch: each update uses the answer to the previous update's question, so that no
                 update waits for the oracle.
             kernel_transposed: whether leaves called "kernel" are (inputs, output units), as in
@@ -135,7 +138,7 @@ class Oracle:
                 ),
             )
             start = StartJob(
-                job_key=job_key or uuid.uuid4().hex,
+                job_key=job_key or (resume_from or {}).get("job_key") or uuid.uuid4().hex,
                 tensors=source.shapes(),
                 base_values=dict(base_values or {}),
                 total_env_steps=total_env_steps,
@@ -144,7 +147,10 @@ class Oracle:
             )
         except ValidationError as error:
             raise OracleMisconfigured(one_line(error)) from None
-        job = Job(self._endpoint, study, definition, start, source, prefetch=prefetch)
+        job = Job(
+            self._endpoint, study, definition, start, source, prefetch=prefetch,
+            resume_from=resume_from,
+        )  # fmt: skip
         self._jobs = [*(other for other in self._jobs if not other.is_finished), job]
         try:
             job.wait_until_joined(self.settings.start_deadline_seconds)

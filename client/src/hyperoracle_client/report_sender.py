@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from hyperoracle_client.circuit import Backoff
 from hyperoracle_client.credits import CreditBook
@@ -125,6 +126,14 @@ class ReportSender:
         if leftovers or self._spilled:
             self._write(lambda: self._spool.rewrite(job_id, list(self._pending)))
             self._spilled = len(self._pending)
+
+    def state(self) -> dict[str, Any]:
+        """The reports that wait and the sequence of the last one that arrived, as JSON values."""
+        with self._lock:
+            return {
+                "previous": self._previous,
+                "reports": [report.fields() for report in self._pending],
+            }
 
     def due(self) -> float:
         """When to send, or to put on disk what cannot be sent."""

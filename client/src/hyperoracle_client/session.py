@@ -9,11 +9,12 @@ from hyperoracle_client.asking import Asker
 from hyperoracle_client.circuit import Circuit
 from hyperoracle_client.credits import CreditBook
 from hyperoracle_client.decision import Decision, Hyperparameters
-from hyperoracle_client.errors import DeadlineMissed, OracleError
+from hyperoracle_client.errors import DeadlineMissed, OracleError, OracleRefused
 from hyperoracle_client.hyper_state import Compressor
 from hyperoracle_client.hyper_state.tensors import TensorSource
 from hyperoracle_client.stats import Counts
-from hyperoracle_protocol.jobs import StartedJob
+from hyperoracle_protocol.errors import ErrorCode
+from hyperoracle_protocol.jobs import Proposal, StartedJob
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,14 +97,47 @@ class Session:
         else:
             if self._circuit.is_open:
                 raise NoAnswer("the circuit is open")
-            if not self._is_prefetched:
-                self._begin(metadata, params, grads, deadline)
-            self._decision = self._complete(deadline)
+            self._decision = self._ask(metadata, params, grads, deadline)
             self._counts.proposals += 1
         values = self._decision.use()
         if self._prefetch and self._decision.ends_with_this_update:
             self._begin_prefetch(metadata, params, grads, deadline)
         return values
+
+    def _ask(
+        self, metadata: Mapping[str, Any], params: Any, grads: Any, deadline: float
+    ) -> Decision:
+        """The answer to the prefetched question, or to a new one."""
+        if self._is_prefetched:
+            return self._complete(deadline)
+        self._begin(metadata, params, grads, deadline)
+        try:
+            return self._complete(deadline)
+        except OracleRefused as error:
+            if error.code is not ErrorCode.SEQUENCE_CONFLICT:
+                raise
+        # A resumed job that repeats its earlier process's requests has come to one that differs.
+        self._begin(metadata, params, grads, deadline)
+        return self._complete(deadline)
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` takes: the book, the compressor's memory and the decision in force."""
+        decision = self._decision
+        return {
+            "book": self.book.state(),
+            "compressor": None if self._compressor is None else self._compressor.state(),
+            "decision": None
+            if decision is None
+            else {"proposal": decision.proposal.model_dump(mode="json"), "uses": decision.uses},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken; the book is given to the session when it begins."""
+        if self._compressor is not None:
+            self._compressor.restore(state["compressor"])
+        if (decision := state["decision"]) is not None:
+            proposal = Proposal.model_validate(decision["proposal"])
+            self._decision = self._asker.decision(proposal, uses=decision["uses"])
 
     def _begin(self, metadata: Mapping[str, Any], params: Any, grads: Any, deadline: float) -> None:
         """Compress and send a proposal's request."""
@@ -157,6 +191,9 @@ class Session:
 
     def _failed(self, error: OracleError) -> None:
         self.book.settle(applied=False)
+        if isinstance(error, OracleRefused) and error.code is ErrorCode.SEQUENCE_CONFLICT:
+            self.book.leave_behind(self.started.last_sequence)
+            return
         if isinstance(error, DeadlineMissed):
             self._counts.late += 1
         self._circuit.failed(str(error))

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,16 @@ class OutgoingReport:
     credits: ReportCredits | None = None
     previous_report: int | None = None
     fixed: bool = False
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> OutgoingReport:
+        """The report whose `fields` these are, read from JSON."""
+        credit = fields["credits"]
+        return cls(**{**fields, "credits": None if credit is None else ReportCredits(*credit)})
+
+    def fields(self) -> dict[str, Any]:
+        """Everything about it, as JSON can write it."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
     def metadata(self) -> dict[str, Any]:
         """The protocol's `ReportMetadata` of a report whose credits are known."""
@@ -135,12 +145,9 @@ def read_spool(path: Path) -> SpooledJob:
             fields = json.loads(line)
         except json.JSONDecodeError:
             break
-        if fields["credits"] is not None:
-            fields["credits"] = ReportCredits(*fields["credits"])
-        spooled.reports.append(OutgoingReport(**fields))
+        spooled.reports.append(OutgoingReport.of(fields))
     return spooled
 
 
 def _line(report: OutgoingReport) -> str:
-    fields = {name: getattr(report, name) for name in OutgoingReport.__slots__}
-    return json.dumps(fields, separators=(",", ":")) + "\n"
+    return json.dumps(report.fields(), separators=(",", ":")) + "\n"

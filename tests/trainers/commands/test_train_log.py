@@ -31,7 +31,7 @@ def test_tensorboard_and_picture_are_written_beside_the_run_log(
 ) -> None:
     assert main([*SHORT, "--log", "tensorboard", "--log", "picture"]) == 0
     assert json.loads(capsys.readouterr().out)["status"] == "completed"
-    names = sorted(path.name for path in Path("log").iterdir())
+    names = sorted(path.name for path in Path("log").iterdir() if path.is_file())
     assert names[0].startswith("events.out.tfevents.")
     assert names[1:] == ["phases.csv", "run.jsonl", "schedule.csv", "schedule.png"]
     assert Path("log/schedule.png").read_bytes().startswith(b"\x89PNG")

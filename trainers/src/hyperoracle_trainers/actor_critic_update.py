@@ -25,9 +25,9 @@ class ActorCriticTrainer(Trainer[SettingsType]):
     step_metrics: ClassVar[tuple[str, ...]]
 
     def _phases(self, decisions: Decisions) -> Iterator[Phase]:
-        index = env_step = update_step = 0
+        index, env_step, update_step = self.place.counts
         names = ("policy_loss", "value_loss", "entropy", *self.step_metrics, "explained_variance")
-        metrics = dict.fromkeys(names, 0.0)
+        metrics = {name: self.place.metrics.get(name, 0.0) for name in names}
         while env_step < self.settings.total_env_steps:
             clock = PhaseClock()
             held = decisions.begin_phase(env_step)

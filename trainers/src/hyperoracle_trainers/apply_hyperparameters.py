@@ -88,18 +88,24 @@ class Decisions:
     Args:
         settings: of the run; they give the base schedule.
         source: who proposes.
+        chosen: hyperparameters that an earlier process chose last; None at the start of a run.
 
     Attributes:
         seconds: time spent in the source since the phase began.
         made: decisions made since the phase began.
     """
 
-    def __init__(self, settings: TrainerSettings, source: HyperparameterSource) -> None:
+    def __init__(
+        self,
+        settings: TrainerSettings,
+        source: HyperparameterSource,
+        chosen: Mapping[str, float] | None = None,
+    ) -> None:
         self._base = BaseSchedule.of(settings)
         self._total_env_steps = settings.total_env_steps
         self._source = source
         self._base_now = self._base.at(0.0)
-        self._chosen = self._base_now
+        self._chosen = self._base_now if chosen is None else dict(chosen)
         self.seconds = 0.0
         self.made: list[Decision] = []
 

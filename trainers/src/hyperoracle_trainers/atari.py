@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Discrete
 
+from hyperoracle_trainers.saved_state import State
+
 
 @dataclass(frozen=True, kw_only=True)
 class AtariPreprocessing:
@@ -107,14 +109,14 @@ class AtariEnvironments:
             reward_clipping=False,
         )
         self._games = games
+        self._seed = seed
+        self._steps = 0
         self.action_space = Discrete(games.single_action_space.n)
         frames, height, width = games.single_observation_space.shape
         self.observation_shape = (height, width, frames)
-        children = np.random.SeedSequence(seed).generate_state(count)
-        # The emulator wants seeds of 31 bits.
-        images, facts = games.reset(seed=(children >> 1).astype(np.int32))
-        self.observations = images.transpose(0, 2, 3, 1)
-        self._frames = facts["episode_frame_number"]
+        self.observations: npt.NDArray[Any]
+        self._frames: npt.NDArray[Any]
+        self._begin(np.random.SeedSequence(seed), count)
         self.rewards: npt.NDArray[Any] = np.zeros(count)
         self.terminated = np.zeros(count, dtype=bool)
         self.truncated = np.zeros(count, dtype=bool)
@@ -129,6 +131,7 @@ class AtariEnvironments:
         Args:
             actions: int64 [environments], counted from 0.
         """
+        self._steps += 1
         images, self.rewards, self.terminated, self.truncated, facts = self._games.step(actions)
         self.observations = images.transpose(0, 2, 3, 1)
         frames = facts["episode_frame_number"]
@@ -137,6 +140,27 @@ class AtariEnvironments:
         for index in np.flatnonzero(frames <= self._frames).tolist():
             self.final_observations[index] = facts["final_obs"][index].transpose(1, 2, 0)
         self._frames = frames
+
+    def _begin(self, seed: np.random.SeedSequence, count: int) -> None:
+        # The emulator wants seeds of 31 bits.
+        seeds = (seed.generate_state(count) >> 1).astype(np.int32)
+        images, facts = self._games.reset(seed=seeds)
+        self.observations = images.transpose(0, 2, 3, 1)
+        self._frames = facts["episode_frame_number"]
+
+    def state(self) -> State:
+        """Return how many steps were made: the emulators' own state cannot be read."""
+        return {"steps": self._steps}
+
+    def restore(self, state: State) -> list[int]:
+        """Begin all games anew, otherwise than a run does at its start.
+
+        Returns:
+            All environments.
+        """
+        self._steps = state["steps"]
+        self._begin(np.random.SeedSequence((self._seed, self._steps)), len(self))
+        return list(range(len(self)))
 
     def close(self) -> None:
         """Close every environment."""

@@ -9,8 +9,11 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Box, Discrete
+from gymnasium.utils.seeding import np_random
 
 from hyperoracle_trainers.atari import PREPROCESSING, AtariEnvironments, game_of
+from hyperoracle_trainers.episode_recording import EpisodeRecording
+from hyperoracle_trainers.saved_state import State
 from hyperoracle_trainers.settings import SettingsError, TrainerSettings
 
 Environment = gymnasium.Env[Any, Any]
@@ -58,6 +61,18 @@ class Environments(Protocol):
 
     def step(self, actions: npt.NDArray[Any]) -> None:
         """Take one env step in every environment."""
+        ...
+
+    def state(self) -> State:
+        """Return what :meth:`restore` needs."""
+        ...
+
+    def restore(self, state: State) -> list[int]:
+        """Go on where ``state`` was taken, as far as that is possible.
+
+        Returns:
+            The environments for which it is not: their episodes begin anew.
+        """
         ...
 
     def close(self) -> None:
@@ -110,6 +125,9 @@ class VectorEnvironment:
             zip(self._environments, children.tolist(), strict=True)
         ):
             self.observations[index], _ = environment.reset(seed=child)
+        self._recording = EpisodeRecording(
+            [dict(np_random(child)[0].bit_generator.state) for child in children.tolist()]
+        )
 
     def __len__(self) -> int:
         return len(self._environments)
@@ -122,11 +140,13 @@ class VectorEnvironment:
                 bounds; or int64 [environments], counted from 0.
         """
         self.final_observations.clear()
+        self._recording.act(actions)
         for index, action in enumerate(self._for_environments(actions)):
             environment = self._environments[index]
             observation, reward, terminated, truncated, _ = environment.step(action)
             if terminated or truncated:
                 self.final_observations[index] = np.array(observation, dtype=np.float64)
+                self._recording.begin(index, _generator_state(environment))
                 observation, _ = environment.reset()
             self.observations[index] = observation
             self.rewards[index] = reward
@@ -140,6 +160,47 @@ class VectorEnvironment:
         # Two ufuncs: np.clip takes three times as long on a handful of numbers.
         clipped: npt.NDArray[np.float32] = np.minimum(np.maximum(actions, low), high)
         return clipped
+
+    def state(self) -> State:
+        """Return how each environment came to where it is, and where that is."""
+        return {
+            "recording": self._recording.state(),
+            "generators": [_generator_state(each) for each in self._environments],
+            "observations": self.observations,
+        }
+
+    def restore(self, state: State) -> list[int]:
+        """Repeat the episodes that have not ended, up to where ``state`` was taken.
+
+        Returns:
+            The environments that did not end up there: something else than their random generator
+            and the actions decides what they do. Their episodes begin anew.
+        """
+        self._recording.restore(state["recording"])
+        anew = []
+        for index, environment in enumerate(self._environments):
+            observation = self._repeat_episode(index)
+            if not (
+                np.array_equal(observation, state["observations"][index])
+                and _generator_state(environment) == state["generators"][index]
+            ):
+                anew.append(index)
+                self._recording.begin(index, _generator_state(environment))
+                observation, _ = environment.reset()
+            self.observations[index] = observation
+        return anew
+
+    def _repeat_episode(self, index: int) -> Any:
+        """Return the observation that the recorded episode leads to."""
+        environment = self._environments[index]
+        generator, actions = self._recording.episode(index)
+        environment.unwrapped.np_random.bit_generator.state = generator
+        observation, _ = environment.reset()
+        for action in self._for_environments(actions):
+            observation, _, terminated, truncated, _ = environment.step(action)
+            if terminated or truncated:  # not the recorded episode
+                break
+        return observation
 
     def close(self) -> None:
         """Close every environment."""
@@ -169,6 +230,10 @@ def make_environments(env_id: str, count: int, seed: int) -> VectorEnvironment:
     # The checker repeats on every first step what the registry's tests have settled.
     copies = [gymnasium.make(env_id, disable_env_checker=True) for _ in range(count)]
     return VectorEnvironment(copies, seed)
+
+
+def _generator_state(environment: Environment) -> State:
+    return dict(environment.unwrapped.np_random.bit_generator.state)
 
 
 def _with_vector_observations(environment: Environment) -> Environment:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hyperoracle_trainers.hyperparameters import HYPERPARAMETERS
+from hyperoracle_trainers.saved_state import State
 
 
 class ScheduleError(ValueError):
@@ -99,6 +100,21 @@ class RecordedSource(FixedSource):
                 "schedule: expected rows in rising order of update_step, got them out of order; "
                 "sort the file by update_step"
             )
+
+    def state(self) -> State:
+        """Return the whole schedule, so that a checkpoint needs no other file."""
+        return {
+            "relative": sorted(self.relative),
+            "update_steps": self._update_steps,
+            "values": [dict(values) for values in self._values],
+        }
+
+    @classmethod
+    def from_state(cls, state: State) -> RecordedSource:
+        """Return the source that ``state`` is of."""
+        source = cls(zip(state["update_steps"], state["values"], strict=True))
+        source.relative = frozenset(state["relative"])
+        return source
 
     @classmethod
     def from_csv(cls, path: Path) -> RecordedSource:

@@ -36,6 +36,7 @@ from hyperoracle_trainers.kronecker_factors import (
     factors_of,
     trust_region_step,
 )
+from hyperoracle_trainers.saved_state import State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +186,23 @@ class Kfac:
         self._velocity.lerp_(direction, 1.0 - chosen.momentum)
         parameters.add_(self._velocity, alpha=-learning_rate)
 
+    def state(self) -> State:
+        """Return the running factors, their inverses, the momentum and what is due when."""
+        return {
+            "since_statistics": self._since_statistics,
+            "since_inversion": self._since_inversion,
+            "velocity": self._velocity,
+            "layers": [block.state() for block in self._layers.values()],
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on where ``state`` was taken; watch the module first."""
+        self._since_statistics = state["since_statistics"]
+        self._since_inversion = state["since_inversion"]
+        self._velocity = state["velocity"]
+        for block, of_block in zip(self._layers.values(), state["layers"], strict=True):
+            block.restore(of_block)
+
     def _trust_region_steps(self, gradient: Tensor) -> Tensor:
         """Return η F⁻¹∇ [n], with one η for each trust region."""
         chosen = self.hyperparameters
@@ -234,6 +252,17 @@ class _LayerBlock:
     def invert(self) -> None:
         assert self._factors is not None, "observed before"
         self._inverse = InvertibleFactors.of(self._factors)
+
+    def state(self) -> State:
+        return {
+            "factors": None if self._factors is None else vars(self._factors),
+            "inverse": None if self._inverse is None else vars(self._inverse),
+        }
+
+    def restore(self, state: State) -> None:
+        factors, inverse = state["factors"], state["inverse"]
+        self._factors = None if factors is None else Factors(**factors)
+        self._inverse = None if inverse is None else InvertibleFactors(**inverse)
 
     def natural(self, gradient: Tensor, damping: float) -> Tensor:
         assert self._inverse is not None, "inverted before"

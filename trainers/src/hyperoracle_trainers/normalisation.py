@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from hyperoracle_trainers.saved_state import State, Stateful
+
 _LIMIT = np.float32(10.0)  # normalised values beyond it say "extreme", no more
 _EPSILON = 1e-8
 
@@ -48,8 +50,18 @@ class RunningMoments:
         self.variance = squares / total
         self.count = total
 
+    def state(self) -> State:
+        """Return count, mean and variance."""
+        return {"count": self.count, "mean": self.mean, "variance": self.variance}
 
-class ObservationNormaliser(Protocol):
+    def restore(self, state: State) -> None:
+        """Go on where ``state`` was taken."""
+        self.count = state["count"]
+        self.mean = state["mean"]
+        self.variance = state["variance"]
+
+
+class ObservationNormaliser(Stateful, Protocol):
     """Turns raw observations into what the policy sees."""
 
     def observe(self, raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -79,6 +91,13 @@ class NoNormalisation:
         """Return ``raw`` in the policy's dtype."""
         return raw.astype(self._dtype)
 
+    def state(self) -> State:
+        """Return nothing: there is none."""
+        return {}
+
+    def restore(self, state: State) -> None:
+        """Do nothing."""
+
 
 class RunningNormalisation:
     """Standardises observations by the moments of all observations so far, within ±10.
@@ -104,8 +123,16 @@ class RunningNormalisation:
         scaled = (raw - moments.mean) / np.sqrt(moments.variance + _EPSILON)
         return np.minimum(np.maximum(scaled.astype(np.float32), -_LIMIT), _LIMIT)
 
+    def state(self) -> State:
+        """Return the moments."""
+        return self.moments.state()
 
-class RewardTransformation(Protocol):
+    def restore(self, state: State) -> None:
+        """Go on where ``state`` was taken."""
+        self.moments.restore(state)
+
+
+class RewardTransformation(Stateful, Protocol):
     """Turns raw rewards into those that the learner gets."""
 
     def normalise(
@@ -134,6 +161,13 @@ class RewardSigns:
         """Return the signs of ``rewards``."""
         signs: npt.NDArray[np.float32] = np.sign(rewards).astype(np.float32)
         return signs
+
+    def state(self) -> State:
+        """Return nothing: there is none."""
+        return {}
+
+    def restore(self, state: State) -> None:
+        """Do nothing."""
 
 
 class RewardNormaliser:
@@ -170,3 +204,12 @@ class RewardNormaliser:
         self.moments.update(sums.reshape(-1, 1))
         scaled = rewards / np.sqrt(self.moments.variance + _EPSILON)
         return np.clip(scaled, -_LIMIT, _LIMIT).astype(np.float32)
+
+    def state(self) -> State:
+        """Return the moments and the sums of the episodes that have not ended."""
+        return {"moments": self.moments.state(), "sums": self._sums}
+
+    def restore(self, state: State) -> None:
+        """Go on where ``state`` was taken."""
+        self.moments.restore(state["moments"])
+        self._sums = state["sums"]

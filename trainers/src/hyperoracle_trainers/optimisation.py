@@ -12,9 +12,14 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from hyperoracle_trainers.saved_state import State, Stateful, with_tensors
 
-class DescentRule(Protocol):
-    """How a gradient becomes a step."""
+
+class DescentRule(Stateful, Protocol):
+    """How a gradient becomes a step.
+
+    Unlike elsewhere, what :meth:`restore` is given holds tensors, on the parameters' device.
+    """
 
     def step(self, parameters: Tensor, gradient: Tensor, learning_rate: float) -> None:
         """Change ``parameters`` [n] in place, given their gradient [n]."""
@@ -52,6 +57,20 @@ class Adam:
         denominator = self._mean_square.sqrt().div_(square_correction**0.5).add_(self._epsilon)
         parameters.addcdiv_(self._mean, denominator, value=-learning_rate / mean_correction)
 
+    def state(self) -> State:
+        """Return the running means and how many updates they are of."""
+        return {
+            "updates": self._updates,
+            "mean": self._mean,
+            "mean_square": self._mean_square,
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on where ``state`` was taken."""
+        self._updates = state["updates"]
+        self._mean = state["mean"]
+        self._mean_square = state["mean_square"]
+
 
 class RMSprop:
     """RMSprop; momentum averages its steps, so that their length does not depend on it.
@@ -86,6 +105,15 @@ class RMSprop:
         step = torch.div(gradient, denominator, out=denominator)
         self._mean_step = step.lerp_(self._mean_step, self.momentum) if self.momentum else step
         parameters.add_(self._mean_step, alpha=-learning_rate)
+
+    def state(self) -> State:
+        """Return the running means."""
+        return {"mean_square": self._mean_square, "mean_step": self._mean_step}
+
+    def restore(self, state: State) -> None:
+        """Go on where ``state`` was taken."""
+        self._mean_square = state["mean_square"]
+        self._mean_step = state["mean_step"]
 
 
 class Optimiser:
@@ -127,3 +155,12 @@ class Optimiser:
             self._gradient.mul_(max_grad_norm / norm)
         self._rule.step(self._parameters, self._gradient, learning_rate)
         return norm
+
+    def state(self) -> State:
+        """Return the rule's state and the last gradient; the module has the parameters."""
+        return {"rule": self._rule.state(), "gradient": self._gradient}
+
+    def restore(self, state: State) -> None:
+        """Go on where ``state`` was taken."""
+        self._rule.restore(with_tensors(state["rule"], self._gradient.device))
+        self._gradient.copy_(torch.from_numpy(state["gradient"]))

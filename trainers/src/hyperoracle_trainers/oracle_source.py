@@ -41,17 +41,20 @@ class OracleSource:
         job: a started job; this source finishes it.
         space: the job's search space.
         total_env_steps: env steps after which the run is complete.
+        env_step: env steps taken so far.
 
     Attributes:
         job: as given.
         relative: the hyperparameters that the space declares by :class:`hyperoracle_client.Scale`.
     """
 
-    def __init__(self, job: OracleJob, space: Space, total_env_steps: int) -> None:
+    def __init__(
+        self, job: OracleJob, space: Space, total_env_steps: int, env_step: int = 0
+    ) -> None:
         self.job = job
         self.relative = frozenset(name for name, each in space.items() if isinstance(each, Scale))
         self._total_env_steps = total_env_steps
-        self._env_step = 0
+        self._env_step = env_step
 
     @classmethod
     def start(
@@ -61,13 +64,14 @@ class OracleSource:
 
         Args:
             oracle: where.
-            trainer: a fresh one; its policy is the job's model, its settings are the job's base
-                values and metadata.
+            trainer: a fresh or a restored one; its policy is the job's model, its settings are
+                the job's base values and metadata.
             study: name of the study.
             space: what the oracle may choose; names are those of
                 :data:`~hyperoracle_trainers.hyperparameters.HYPERPARAMETERS`.
             **options: further arguments of :meth:`hyperoracle_client.Oracle.start_job`, such as
-                ``strategy``; ``metadata`` is added to the trainer's.
+                ``strategy``, or ``resume_from`` for a restored trainer; ``metadata`` is added to
+                the trainer's.
 
         Raises:
             SettingsError: the space names what the trainer cannot schedule, or no numbers.
@@ -90,7 +94,7 @@ class OracleSource:
             base_values={name: base_values[name] for name in space},
             **{**options, "metadata": metadata | dict(options.get("metadata") or {})},
         )
-        return cls(job, space, settings.total_env_steps)
+        return cls(job, space, settings.total_env_steps, trainer.place.env_step)
 
     def propose(
         self, *, env_step: int, update_step: int, signals: Mapping[str, float]

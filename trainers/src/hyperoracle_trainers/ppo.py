@@ -59,8 +59,8 @@ class PPO(Trainer[PPOSettings]):
         super().__init__(settings, Adam(settings.adam_epsilon))
 
     def _phases(self, decisions: Decisions) -> Iterator[Phase]:
-        index = env_step = update_step = 0
-        metrics = dict.fromkeys(_METRICS, 0.0)
+        index, env_step, update_step = self.place.counts
+        metrics = {name: self.place.metrics.get(name, 0.0) for name in _METRICS}
         while env_step < self.settings.total_env_steps:
             clock = PhaseClock()
             held = decisions.begin_phase(env_step)

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
 from hyperoracle_trainers.phase import Phase
+from hyperoracle_trainers.saved_state import State
 
 _LAST_EPISODES = 20
 _SHORT = {"learning_rate": "lr", "clip_range": "clip"}  # what must fit into 80 columns
@@ -47,6 +48,28 @@ class Tally:
         self.episodes += len(episode_returns)
         self._recent.extend(episode_returns)
         self._sum_of_returns += sum(episode_returns)
+
+    def state(self) -> State:
+        """Return all sums, and the wall time so far."""
+        return {
+            "recent": list(self._recent),
+            "sum_of_returns": self._sum_of_returns,
+            "env_steps": self.env_steps,
+            "update_steps": self.update_steps,
+            "episodes": self.episodes,
+            "source_seconds": self.source_seconds,
+            "wall_seconds": self.wall_seconds,
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on where ``state`` was taken; the time between counts for nothing."""
+        self._recent.extend(state["recent"])
+        self._sum_of_returns = state["sum_of_returns"]
+        self.env_steps = state["env_steps"]
+        self.update_steps = state["update_steps"]
+        self.episodes = state["episodes"]
+        self.source_seconds = state["source_seconds"]
+        self._started = perf_counter() - state["wall_seconds"]
 
     @property
     def recent_return(self) -> float | None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from hyperoracle_trainers.envs import Environments
 from hyperoracle_trainers.networks import Actor
 from hyperoracle_trainers.normalisation import ObservationNormaliser, RewardTransformation
+from hyperoracle_trainers.saved_state import State
 
 
 @dataclass(frozen=True)
@@ -207,6 +208,35 @@ class Collector:
                     finals.append(final)
         self._next_observations = buffers.observations[-1] = observations
         return self._finished(buffers, finals, episode_returns, episode_lengths)
+
+    def state(self) -> State:
+        """Return the environments', the reward normaliser's and the unfinished episodes' state."""
+        rewards = self._reward_normaliser
+        return {
+            "environments": self._environments.state(),
+            "reward_normaliser": None if rewards is None else rewards.state(),
+            "next_observations": self._next_observations,
+            "returns": self._returns,
+            "lengths": self._lengths,
+        }
+
+    def restore(self, state: State) -> list[int]:
+        """Go on where ``state`` was taken; restore the observation normaliser first.
+
+        Returns:
+            The environments that could not be brought back to where they were: their episodes
+            begin anew, so that the continuation is not exact.
+        """
+        anew = self._environments.restore(state["environments"])
+        if self._reward_normaliser is not None:
+            self._reward_normaliser.restore(state["reward_normaliser"])
+        self._next_observations = state["next_observations"]
+        self._returns, self._lengths = state["returns"], state["lengths"]
+        if anew:
+            first = self._observation_normaliser.normalise(self._environments.observations)
+            self._next_observations[anew] = first[anew]
+            self._returns[anew] = self._lengths[anew] = 0
+        return anew
 
     def _finished(
         self,

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from hyperoracle_trainers.apply_hyperparameters import BaseSchedule
-from hyperoracle_trainers.command_arguments import SETTINGS_CLASSES
+from hyperoracle_trainers.command_arguments import settings_from_json
 from hyperoracle_trainers.hyperparameters import HYPERPARAMETERS
-from hyperoracle_trainers.settings import TrainerSettings
 
 
 class GrowingLog:
@@ -93,7 +92,7 @@ def read_history(folder: Path, name: str, explored: Collection[int] = ()) -> Run
     """
     with (folder / "run.jsonl").open(encoding="utf-8") as file:
         lines = [json.loads(line) for line in file if line.endswith("\n")]
-    settings = _settings(lines[0])
+    settings = settings_from_json(lines[0]["algorithm"], lines[0]["settings"])
     phases = [line for line in lines if line["event"] == "phase"]
     ends = [phase["env_step"] for phase in phases]
     episodes = list(_placed_episodes(phases))
@@ -110,15 +109,6 @@ def read_history(folder: Path, name: str, explored: Collection[int] = ()) -> Run
         total_env_steps=settings.total_env_steps,
         base=BaseSchedule.of(settings),
     )
-
-
-def _settings(start: dict[str, Any]) -> TrainerSettings:
-    """Return the settings that a log's first line describes; JSON has no tuples."""
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in start["settings"].items()
-    }
-    return SETTINGS_CLASSES[start["algorithm"]](**values)
 
 
 def _placed_episodes(phases: Sequence[dict[str, Any]]) -> Iterator[tuple[float, float]]:

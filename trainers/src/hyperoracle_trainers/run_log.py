@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import os
 import platform
 import shlex
 import sys
@@ -13,19 +14,25 @@ from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, Literal, Self, TextIO
 
 from hyperoracle_trainers.phase import Phase
 from hyperoracle_trainers.settings import TrainerSettings
 
 _PACKAGES = ("hyperoracle-trainers", "torch", "numpy", "gymnasium", "mujoco")
+_FILES = ("run.jsonl", "phases.csv", "schedule.csv")
+
+
+class RunLogError(ValueError):
+    """A run's log cannot be continued; the message is one line: expected, got, remedy."""
 
 
 class RunLog:
     """Writes what happens in a run to three files of one folder.
 
     - ``run.jsonl``: one ``start`` (settings, command, versions), one ``phase`` for each phase, one
-      ``end`` (the summary). A run that was cut off has no ``end``.
+      ``end`` (the summary). A run that was cut off has no ``end``; where it was taken up again,
+      there is a ``resume`` (command, versions).
     - ``phases.csv``: a line per phase, with the mean return of the episodes that ended in it.
     - ``schedule.csv``: a line per decision, which
       :meth:`~hyperoracle_trainers.hyperparameter_source.RecordedSource.from_csv` replays exactly.
@@ -35,19 +42,34 @@ class RunLog:
     Args:
         folder: made if it is missing; files of an earlier run in it are replaced.
         settings: of the run.
+        resume_at: an earlier :meth:`position` of the same run: what was written after it is cut
+            off, and the files go on from there.
+
+    Raises:
+        RunLogError: a file is shorter than ``resume_at`` says, or missing.
     """
 
-    def __init__(self, folder: Path, settings: TrainerSettings) -> None:
+    def __init__(
+        self, folder: Path, settings: TrainerSettings, resume_at: Mapping[str, int] | None = None
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._names = settings.schedulable()
+        if resume_at is not None:
+            _cut(folder, resume_at)
         with ExitStack() as stack:
-            self._lines = stack.enter_context(_opened(folder / "run.jsonl"))
-            self._phases_file = stack.enter_context(_opened(folder / "phases.csv"))
-            self._schedule = csv.writer(stack.enter_context(_opened(folder / "schedule.csv")))
+            mode: Literal["w", "a"] = "w" if resume_at is None else "a"
+            self._by_name = {
+                name: stack.enter_context(_opened(folder / name, mode)) for name in _FILES
+            }
             self._files = stack.pop_all()
+        self._lines, self._phases_file, schedule = self._by_name.values()
+        self._schedule = csv.writer(schedule)
         self._phases: csv.DictWriter[str] | None = None
-        self._schedule.writerow(["update_step", "env_step", *self._names])
-        self._write_line("start", _description(settings))
+        if resume_at is None:
+            self._schedule.writerow(["update_step", "env_step", *self._names])
+            self._write_line("start", _description(settings))
+        else:
+            self._write_line("resume", _circumstances())
 
     def __enter__(self) -> Self:
         return self
@@ -68,11 +90,19 @@ class RunLog:
         row = _row(phase)
         if self._phases is None:
             self._phases = csv.DictWriter(self._phases_file, row)
-            self._phases.writeheader()
+            if self._phases_file.tell() == 0:
+                self._phases.writeheader()
         self._phases.writerow(row)
         for decision in phase.decisions:
             values = [str(decision.values[name]) for name in self._names]
             self._schedule.writerow([decision.update_step, decision.env_step, *values])
+
+    def position(self) -> dict[str, int]:
+        """Return the files' sizes in bytes by name, once all that was written is on the disk."""
+        for file in self._by_name.values():
+            file.flush()
+            os.fsync(file.fileno())
+        return {name: os.fstat(file.fileno()).st_size for name, file in self._by_name.items()}
 
     def end(self, summary: Mapping[str, Any]) -> None:
         """Write the run's summary."""
@@ -86,19 +116,44 @@ class RunLog:
         self._lines.write(json.dumps({"event": event, **content}) + "\n")
 
 
-def _opened(path: Path) -> TextIO:
+def _opened(path: Path, mode: Literal["w", "a"]) -> TextIO:
     # By the line, so that a run can be watched and leaves all it did if it is killed.
-    return path.open("w", buffering=1, newline="", encoding="utf-8")
+    return path.open(mode, buffering=1, newline="", encoding="utf-8")
+
+
+def _cut(folder: Path, sizes: Mapping[str, int]) -> None:
+    """Cut the files of a log to ``sizes``, or none of them."""
+    for name in _FILES:
+        path = folder / name
+        found = path.stat().st_size if path.exists() else 0
+        if found < sizes[name]:
+            raise RunLogError(
+                f"{path}: expected the run's log, at least {sizes[name]} bytes, got {found}; "
+                "put the original file back"
+            )
+    for name in _FILES:
+        os.truncate(folder / name, sizes[name])
 
 
 def _description(settings: TrainerSettings) -> dict[str, Any]:
     return {
         "algorithm": type(settings).__name__.removesuffix("Settings").lower(),
         "settings": dataclasses.asdict(settings),
+        **_circumstances(),
+    }
+
+
+def _circumstances() -> dict[str, Any]:
+    return {
         "command": shlex.join(sys.argv),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in _PACKAGES},
+        "packages": package_versions(),
     }
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that a run's numbers depend on, by name."""
+    return {name: version(name) for name in _PACKAGES}
 
 
 def _row(phase: Phase) -> dict[str, Any]:

@@ -35,6 +35,24 @@ def run_table(figures: Mapping[str, Any]) -> Table:
     return table
 
 
+def evaluation_table(figures: Mapping[str, Any]) -> Table:
+    """Return the table of the evaluation of a saved policy.
+
+    Args:
+        figures: what :func:`~hyperoracle_trainers.saved_policy.evaluate_saved_policy` returns.
+    """
+    returns = figures["evaluation_returns"]
+    rows = [
+        ("trained for", number(figures["env_steps"], unit="env steps")),
+        ("episodes", number(len(returns))),
+        ("mean return", number(figures["evaluation_return"])),
+        ("least", number(min(returns, default=None))),
+        ("greatest", number(max(returns, default=None))),
+        ("seed of the evaluation", number(figures["seed"])),
+    ]
+    return _two_columns(f"{figures['algorithm']} on {figures['env_id']}", rows)
+
+
 def presets_table(presets: Iterable[PaperPreset]) -> Table:
     """Return the table of the paper's settings."""
     table = Table(title="Presets: settings of the paper's experiments")

@@ -28,7 +28,9 @@ from hyperoracle_trainers.normalisation import (
 )
 from hyperoracle_trainers.optimisation import DescentRule, Optimiser
 from hyperoracle_trainers.phase import Phase
+from hyperoracle_trainers.place import Place
 from hyperoracle_trainers.rollouts import Collector, Rollout
+from hyperoracle_trainers.saved_state import State
 from hyperoracle_trainers.settings import SettingsError, TrainerSettings
 from hyperoracle_trainers.torch_threads import torch_threads
 
@@ -50,6 +52,7 @@ class Trainer(ABC, Generic[SettingsType]):
         settings: as given.
         policy: the actor-critic that is trained.
         observation_normaliser: turns raw observations into what the policy sees.
+        place: how far the run has come.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Trainer(ABC, Generic[SettingsType]):
         rule: DescentRule,
     ) -> None:
         self.settings = settings
+        self.place = Place()
         env_seed, weight_seed, sampling_seed = np.random.SeedSequence(settings.seed).spawn(3)
         self._generator = np.random.default_rng(sampling_seed)
         self._device = _available(settings.device)
@@ -87,6 +91,8 @@ class Trainer(ABC, Generic[SettingsType]):
     def train(self, source: HyperparameterSource | None = None) -> Generator[Phase, None, None]:
         """Train to the end of the settings' env steps, phase by phase; call it once.
 
+        A trainer that was restored goes on from its place.
+
         Args:
             source: proposes hyperparameters; None keeps the base values.
 
@@ -97,13 +103,52 @@ class Trainer(ABC, Generic[SettingsType]):
         Raises:
             TrainingDivergedError: a loss is no longer finite.
         """
-        decisions = Decisions(self.settings, source or FixedSource())
+        decisions = Decisions(self.settings, source or FixedSource(), self.place.chosen)
         with torch_threads(self.settings.torch_threads):
             try:
-                yield from self._phases(decisions)
+                for phase in self._phases(decisions):
+                    self.place = Place.after(phase)
+                    yield phase
             finally:
                 decisions.finish()
                 self._environments.close()
+
+    def state(self) -> State:
+        """Return all that the rest of the run depends on; ask for it between two phases."""
+        return {
+            "place": self.place.state(),
+            "policy": dict(self.policy.state_dict()),
+            "observation_normaliser": self.observation_normaliser.state(),
+            "optimiser": self._optimiser.state(),
+            "collector": self._collector.state(),
+            "generator": self._generator.bit_generator.state,
+        }
+
+    def restore(self, state: State) -> list[int]:
+        """Go on where another trainer of the same settings was when its ``state`` was taken.
+
+        On one machine the rest of the run is then equal, bit by bit, to what the other's would
+        have been.
+
+        Args:
+            state: as read from a file: with NumPy arrays, which are nobody else's.
+
+        Returns:
+            The environments that could not be brought back, whose episodes begin anew, so that
+            the rest of the run is not exactly what it would have been.
+        """
+        self.place = Place(**state["place"])
+        self.restore_policy(state)
+        self._optimiser.restore(state["optimiser"])
+        anew = self._collector.restore(state["collector"])
+        self._generator.bit_generator.state = state["generator"]
+        return anew
+
+    def restore_policy(self, state: State) -> None:
+        """Take over only what acting needs: the weights and the observation normaliser."""
+        weights = {name: torch.from_numpy(array) for name, array in state["policy"].items()}
+        self.policy.load_state_dict(weights)
+        self.observation_normaliser.restore(state["observation_normaliser"])
 
     def _tensor(self, array: npt.NDArray[Any]) -> Tensor:
         """Return a tensor on the run's device; on the CPU it shares the array's memory."""

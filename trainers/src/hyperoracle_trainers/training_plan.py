@@ -14,6 +14,7 @@ from typing import Any
 from hyperoracle_client import Scale
 from hyperoracle_client.settings import load_settings
 from hyperoracle_trainers.apply_hyperparameters import BaseSchedule
+from hyperoracle_trainers.checkpoints import Checkpoint
 from hyperoracle_trainers.command_arguments import (
     SETTINGS_CLASSES,
     ArgumentError,
@@ -27,8 +28,10 @@ from hyperoracle_trainers.paper_presets import PAPER_PRESETS, PaperPreset
 from hyperoracle_trainers.presets import default_settings
 from hyperoracle_trainers.recorded_schedule import read_schedule
 from hyperoracle_trainers.settings import AnySettings
+from hyperoracle_trainers.video import video_file
 from hyperoracle_trainers.writers_by_name import check_writer_names
 
+EVALUATION_EPISODES = 5
 _STUDY_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 _ORACLE_ONLY = ("study", "strategy", "study_set", "role", "hold", "prefetch")
 
@@ -73,6 +76,10 @@ class TrainingPlan:
         evaluation_episodes: episodes of the deterministic policy after training.
         folder: where the run log goes.
         writers: names of what writes the run down beside the run log.
+        checkpoint_every: env steps after which a checkpoint is due; None decides by itself, 0
+            writes none.
+        video: where to record an episode of the deterministic policy after training.
+        resumes: the checkpoint to go on from; None starts anew.
     """
 
     preset: str | None = None
@@ -83,6 +90,9 @@ class TrainingPlan:
     evaluation_episodes: int
     folder: Path
     writers: tuple[str, ...] = ()
+    checkpoint_every: int | None = None
+    video: Path | None = None
+    resumes: Checkpoint | None = None
 
     def described(self) -> dict[str, Any]:
         """Return the plan as JSON wants it, without the token."""
@@ -105,6 +115,7 @@ class TrainingPlan:
             "evaluation_episodes": self.evaluation_episodes,
             "folder": str(self.folder),
             "writers": list(self.writers),
+            "checkpoint_every": self.checkpoint_every,
         }
 
 
@@ -136,9 +147,11 @@ def make_plan(args: argparse.Namespace) -> TrainingPlan:
         settings=settings,
         oracle=oracle,
         schedule=schedule,
-        evaluation_episodes=args.evaluate,
+        evaluation_episodes=EVALUATION_EPISODES if args.evaluate is None else args.evaluate,
         folder=_folder(args, algorithm, settings),
         writers=check_writer_names(args.log),
+        checkpoint_every=args.checkpoint_every,
+        video=video_file(args.video),
     )
 
 

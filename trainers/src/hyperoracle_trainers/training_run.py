@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
 from contextlib import ExitStack, closing
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 from rich.progress import Progress
 
 from hyperoracle_client import Job, Oracle
+from hyperoracle_trainers.checkpoints import (
+    Checkpoint,
+    CheckpointKeeper,
+    checkpoints_in,
+    restore_trainer,
+)
 from hyperoracle_trainers.child_processes import termination_as_interrupt
 from hyperoracle_trainers.evaluation import evaluate
+from hyperoracle_trainers.graceful_stop import stop_on_request
 from hyperoracle_trainers.hyperparameter_source import HyperparameterSource
 from hyperoracle_trainers.oracle_source import OracleSource
 from hyperoracle_trainers.progress import Tally, TrainingRow, training_progress
+from hyperoracle_trainers.resumed_plan import plan_state
 from hyperoracle_trainers.run import make_trainer
-from hyperoracle_trainers.run_log import RunLog
+from hyperoracle_trainers.run_log import RunLog, package_versions
 from hyperoracle_trainers.run_writers import RunWriter, RunWriters
+from hyperoracle_trainers.saved_state import State
+from hyperoracle_trainers.settings import AnySettings
 from hyperoracle_trainers.trainer import Trainer, TrainingDivergedError
 from hyperoracle_trainers.training_plan import OraclePlan, TrainingPlan
+from hyperoracle_trainers.video import check_rendering, record_video
 from hyperoracle_trainers.writers_by_name import make_writer
 
 
@@ -31,8 +44,9 @@ class RunFailed(Exception):
 def carry_out(plan: TrainingPlan) -> dict[str, Any]:
     """Train, evaluate, and return the run's figures, which the run log ends with too.
 
-    A Ctrl-C, a SIGTERM or a closed terminal ends the run early: its job is finished as
-    interrupted, the log is completed, and the figures say how far it came.
+    A Ctrl-C, a SIGTERM or a closed terminal ends the run early: the phase under way is completed
+    and a checkpoint written (a second Ctrl-C stops at once), its job is finished as interrupted,
+    the log is completed, and the figures say how far it came.
 
     Args:
         plan: what to do.
@@ -41,28 +55,38 @@ def carry_out(plan: TrainingPlan) -> dict[str, Any]:
         JSON-able figures: ``status`` (``"completed"`` or ``"interrupted"``), ``env_steps``,
         ``final_return`` (mean of the last 20 episodes) and so on; ``oracle`` is None without one,
         otherwise its url, study, job_id, role, the client's ``stats``, and ``overhead_percent``,
-        the share of the wall time that the run spent in the oracle's client.
+        the share of the wall time that the run spent in the oracle's client; ``checkpoint`` is the
+        newest one and ``video`` the recording, None if there is none.
 
     Raises:
         RunFailed: the environment or a writer cannot be made, or training diverged.
+        VideoError: the environment cannot be rendered.
+        RunLogError: the log of a run that goes on is not the one it left.
         OracleError: the oracle will not have the job.
     """
-    trainer = _made_trainer(plan)
+    if plan.video is not None:
+        check_rendering(plan.settings)
+    trainer = make_trainer_or_fail(plan.settings)
+    tally = Tally()
+    if plan.resumes is not None:
+        _take_up(plan.resumes, trainer, tally)
     with ExitStack() as stack:
         stack.enter_context(termination_as_interrupt())
         source, job = _source(plan, trainer, stack)
-        log = stack.enter_context(RunLog(plan.folder, plan.settings))
+        resume_at = None if plan.resumes is None else plan.resumes.run["log"]
+        log = stack.enter_context(RunLog(plan.folder, plan.settings, resume_at))
         writers = stack.enter_context(RunWriters())
         for name in plan.writers:
             writers.add(_made_writer(name, plan))
         progress = stack.enter_context(training_progress())
-        tally = Tally()
         status = "completed"
+        recorded: Path | None = None
         evaluation_returns: list[float] = []
         try:
-            _train(plan, trainer, source, log, writers, tally, progress)
+            _train(plan, trainer, source, job, log, writers, tally, progress)
             wall_seconds = tally.wall_seconds
             evaluation_returns = _evaluated(plan, trainer)
+            recorded = _recorded(plan, trainer)
         except KeyboardInterrupt:
             wall_seconds = tally.wall_seconds
             status = "interrupted"
@@ -77,19 +101,26 @@ def carry_out(plan: TrainingPlan) -> dict[str, Any]:
             "oracle": None if plan.oracle is None or job is None
             else _oracle_figures(plan.oracle, job, tally, wall_seconds),
             "folder": str(plan.folder),
+            "checkpoint": str(kept[-1]) if (kept := checkpoints_in(plan.folder)) else None,
+            "video": None if recorded is None else str(recorded),
         }  # fmt: skip
         log.end(figures)
         writers.end(figures)
     return figures
 
 
-def _made_trainer(plan: TrainingPlan) -> Trainer[Any]:
+def make_trainer_or_fail(settings: AnySettings) -> Trainer[Any]:
+    """Return the trainer that the settings are of.
+
+    Raises:
+        RunFailed: its environment cannot be made.
+    """
     try:
-        return make_trainer(plan.settings)
+        return make_trainer(settings)
     except gymnasium.error.Error as error:
         reason = " ".join(str(error).split())
         raise RunFailed(
-            f"expected an environment that can be made, got {plan.settings.env_id} ({reason}); "
+            f"expected an environment that can be made, got {settings.env_id} ({reason}); "
             "install what it needs"
         ) from None
 
@@ -123,6 +154,7 @@ def _source(
         role=wanted.role,
         hold=wanted.hold,
         prefetch=wanted.prefetch,
+        resume_from=None if plan.resumes is None else plan.resumes.run["job"],
     )
     assert isinstance(source.job, Job)
     return source, source.job
@@ -132,6 +164,7 @@ def _train(
     plan: TrainingPlan,
     trainer: Trainer[Any],
     source: HyperparameterSource | None,
+    job: Job | None,
     log: RunLog,
     writers: RunWriters,
     tally: Tally,
@@ -139,14 +172,52 @@ def _train(
 ) -> None:
     shown = list(plan.oracle.space) if plan.oracle is not None else ["learning_rate"]
     row = TrainingRow(progress, plan.settings.env_id, plan.settings.total_env_steps, shown)
+    keeper = CheckpointKeeper(
+        plan.folder, plan.settings.total_env_steps, plan.checkpoint_every, trainer.place.env_step
+    )
     phases = trainer.train(source)
     assert isinstance(phases, Generator)
-    with closing(phases):  # tells the source of the end, whatever it is
+    with closing(phases), ExitStack() as stack:  # tells the source of the end, whatever it is
+        stop = stack.enter_context(stop_on_request()) if keeper.keeps_any else None
         for phase in phases:
             tally.record(phase)
             log.record(phase)
             writers.record(phase)
             row.update(phase.env_step, tally.recent_return, phase.hyperparameters)
+            asked_to_stop = stop is not None and stop.is_made
+            if asked_to_stop or keeper.is_due(phase.env_step):
+                keeper.save(trainer, _run_state(plan, tally, log, job))
+            if asked_to_stop:
+                raise KeyboardInterrupt
+
+
+def _run_state(plan: TrainingPlan, tally: Tally, log: RunLog, job: Job | None) -> State:
+    """Return what a checkpoint needs beside the trainer."""
+    return {
+        **plan_state(plan),
+        "tally": tally.state(),
+        "log": log.position(),
+        "job": None if job is None else job.state(),
+    }
+
+
+def _take_up(checkpoint: Checkpoint, trainer: Trainer[Any], tally: Tally) -> None:
+    """Go on where the checkpoint was written, and say so if that is not exactly possible."""
+    if anew := restore_trainer(trainer, checkpoint):
+        print(
+            f"The resumed run is not exactly the interrupted one: {len(anew)} of "
+            f"{trainer.settings.number_of_envs} environments could not be brought back to where "
+            "they were; their episodes begin anew.",
+            file=sys.stderr,
+        )
+    versions = package_versions()
+    if changed := [name for name in versions if checkpoint.packages.get(name) != versions[name]]:
+        print(
+            "The resumed run may not be exactly the interrupted one: it was begun with other "
+            f"versions of {', '.join(changed)}.",
+            file=sys.stderr,
+        )
+    tally.restore(checkpoint.run["tally"])
 
 
 def _evaluated(plan: TrainingPlan, trainer: Trainer[Any]) -> list[float]:
@@ -157,6 +228,19 @@ def _evaluated(plan: TrainingPlan, trainer: Trainer[Any]) -> list[float]:
         episodes=plan.evaluation_episodes,
         seed=plan.settings.seed + 1,
     )
+
+
+def _recorded(plan: TrainingPlan, trainer: Trainer[Any]) -> Path | None:
+    """Record a video if one is wanted, and return its file."""
+    if plan.video is not None:
+        record_video(
+            plan.video,
+            trainer.policy,
+            trainer.observation_normaliser,
+            plan.settings,
+            seed=plan.settings.seed + 1,
+        )
+    return plan.video
 
 
 def _training_figures(

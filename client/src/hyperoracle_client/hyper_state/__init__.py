@@ -37,6 +37,14 @@ class Compressor(Protocol):
         """
         ...
 
+    def state(self) -> dict[str, Any]:
+        """What it remembers of earlier gradients: plain values and copies of arrays."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Remember what another one did when its `state` was taken."""
+        ...
+
 
 def make_compressor(layout: HyperStateLayout, tensors: Sequence[TensorShape]) -> Compressor | None:
     """The compressor for a layout; None where it asks for nothing.

@@ -107,6 +107,14 @@ class SketchCompressor:
             self._stack[1] = self._newest
         return self._laid_out()
 
+    def state(self) -> dict[str, Any]:
+        """The sketches of the last gradients, newest first."""
+        return {"gradients": self._stack[1:].copy()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Remember the gradients that `state` is of."""
+        self._stack[1:] = state["gradients"]
+
     def _laid_out(self) -> npt.NDArray[np.generic] | None:
         """The stack tensor by tensor, clipped, in the wire's dtype."""
         flat = self._stack.reshape(-1, self._layout.width)

@@ -81,6 +81,18 @@ class StatisticsCompressor:
         assert len(features) == len(STATISTICS_FEATURES)
         return np.clip(np.array(features, np.float64), -CLIP, CLIP).astype(self._dtype)
 
+    def state(self) -> dict[str, Any]:
+        """What is remembered of each weight matrix.
+
+        Nothing where the matrices are on a GPU: its sums are not the same twice, bit by bit, so
+        that a job that goes on there may as well begin anew.
+        """
+        return {"tensors": [tensor.state() for tensor in self._tensors if tensor.is_on_host]}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Remember what `state` is of."""
+        self._tensors = [_TensorStatistics.restored(each) for each in state["tensors"]]
+
 
 def pooled(statistics: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Mean, least, greatest, first and last of each statistic over the tensors.
@@ -116,6 +128,32 @@ class _TensorStatistics:
         self._weights: Any = None
         self._gradient: Any = None
         self._gradient_square: Any = None
+
+    @property
+    def is_on_host(self) -> bool:
+        """Whether what it remembers are NumPy's arrays."""
+        return isinstance(self._weights, np.ndarray)
+
+    def state(self) -> dict[str, Any]:
+        """Copies of what it remembers, on the host."""
+        gradient = None if self._gradient is None else self._gradient.copy()
+        return {
+            "singular_vector": self._singular_vector.copy(),
+            "weights": self._weights.copy(),
+            "gradient": gradient,
+            "gradient_square": None if gradient is None else np.array(self._gradient_square),
+        }
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Any]) -> _TensorStatistics:
+        """The one whose `state` this is."""
+        tensor = cls()
+        tensor._singular_vector = state["singular_vector"]
+        tensor._weights = state["weights"]
+        tensor._gradient = state["gradient"]
+        square = state["gradient_square"]
+        tensor._gradient_square = None if square is None else square[()]
+        return tensor
 
     def sums(self, matrix: Any, gradient: Any | None) -> list[Any]:
         """Scalars that have not left the device, in the order that `_statistics` takes them.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from hyperoracle_client.commands.options import add_options
@@ -19,7 +20,16 @@ def register(subparsers: Any) -> None:
         "train",
         help=__doc__,
         description=__doc__,
-        usage="hyperoracle train [--preset NAME] [ALGORITHM] [ENV] [options]",
+        usage="hyperoracle train [--preset NAME] [ALGORITHM] [ENV] [options]\n"
+        "       hyperoracle train --resume FOLDER [options]\n"
+        "       hyperoracle train --eval-only FOLDER_OR_CHECKPOINT [options]",
+    )
+    saved = parser.add_mutually_exclusive_group()
+    saved.add_argument("--resume", metavar="FOLDER", help="go on with the run in this folder")
+    saved.add_argument(
+        "--eval-only",
+        metavar="FOLDER_OR_CHECKPOINT",
+        help="do not train: evaluate the policy of a run's newest checkpoint, or of this file",
     )
     add_training_arguments(parser)
     oracle = parser.add_argument_group(
@@ -84,8 +94,16 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         "--evaluate",
         metavar="N",
         type=at_least_zero,
-        default=5,
         help="episodes of the deterministic policy after training (default: 5)",
+    )
+    parser.add_argument(
+        "--video", metavar="FILE", help="record an episode of that policy, as .gif or .mp4"
+    )
+    parser.add_argument(
+        "--checkpoint-every",
+        metavar="ENV_STEPS",
+        type=at_least_zero,
+        help="default: a tenth of the run, at least every ten minutes; 0: no checkpoints",
     )
     parser.add_argument(
         "--out", metavar="FOLDER", help="default: runs/ALGORITHM-ENV-SEED-TIME, made if missing"
@@ -130,22 +148,32 @@ def run(args: argparse.Namespace) -> int:
         return 0
 
     from hyperoracle_client import OracleError, OracleMisconfigured
+    from hyperoracle_trainers.checkpoints import CheckpointError
     from hyperoracle_trainers.command_arguments import ArgumentError
     from hyperoracle_trainers.hyperparameter_source import ScheduleError
+    from hyperoracle_trainers.resumed_plan import make_resumed_plan
+    from hyperoracle_trainers.run_log import RunLogError
+    from hyperoracle_trainers.saved_policy import evaluate_saved_policy, make_evaluation_plan
     from hyperoracle_trainers.settings import SettingsError
     from hyperoracle_trainers.training_plan import make_plan
     from hyperoracle_trainers.training_run import RunFailed, carry_out
+    from hyperoracle_trainers.video import VideoError
 
+    wrong = (ArgumentError, SettingsError, ScheduleError, CheckpointError, OracleMisconfigured)
     try:
-        plan = make_plan(args)
+        if getattr(args, "eval_only", None) is not None:
+            _print_evaluation(evaluate_saved_policy(make_evaluation_plan(args)), args.json)
+            return 0
+        resumes = getattr(args, "resume", None) is not None
+        plan = make_resumed_plan(args) if resumes else make_plan(args)
         if args.dry_run:
             print(json.dumps(plan.described(), indent=None if args.json else 2))
             return 0
         figures = carry_out(plan)
-    except (ArgumentError, SettingsError, ScheduleError, OracleMisconfigured) as error:
+    except wrong as error:
         print(f"hyperoracle {args.command}: {error}", file=sys.stderr)
         return 2
-    except (RunFailed, OracleError, OSError) as error:
+    except (RunFailed, RunLogError, VideoError, OracleError, OSError) as error:
         print(f"hyperoracle {args.command}: {error}", file=sys.stderr)
         return 1
     if args.json:
@@ -158,11 +186,30 @@ def run(args: argparse.Namespace) -> int:
 def _print_figures(figures: dict[str, Any]) -> None:
     from rich.console import Console
 
+    from hyperoracle_trainers.resumed_plan import resume_command
     from hyperoracle_trainers.tables import run_table
 
     console = Console()
     console.print(run_table(figures))
     console.print(f"Run log: {figures['folder']}", highlight=False, soft_wrap=True)
+    if figures["status"] != "completed" and figures["checkpoint"] is not None:
+        command = resume_command(Path(figures["folder"]))
+        console.print(f"Go on with: {command}", highlight=False, soft_wrap=True)
+
+
+def _print_evaluation(figures: dict[str, Any], as_json: bool) -> None:
+    from rich.console import Console
+
+    from hyperoracle_trainers.tables import evaluation_table
+
+    if as_json:
+        print(json.dumps(figures))
+        return
+    console = Console()
+    console.print(evaluation_table(figures))
+    for what in ("checkpoint", "video"):
+        if figures[what] is not None:
+            console.print(f"{what.title()}: {figures[what]}", highlight=False, soft_wrap=True)
 
 
 def _print_presets(*, as_json: bool) -> None:

@@ -1,0 +1,139 @@
+"""A job that goes on from a checkpoint repeats its requests, and parts from them where it must."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from client.conftest import CHOSEN, eventually, network
+from client.scripted_oracle import ScriptedOracle, break_the_connection, refuse
+
+from hyperoracle_client import Job
+from hyperoracle_protocol.hyper_state import (
+    HyperStateLayout,
+    TensorShape,
+    sketch_layout,
+)
+
+Start = Callable[..., Job]
+QUICK = {"circuit_least_seconds": 0.001, "circuit_most_seconds": 0.002}
+
+STATISTICS = HyperStateLayout(kind="statistics", dtype="float32")
+
+
+def sketch() -> HyperStateLayout:
+    tensors = [
+        TensorShape(name=name, shape=array.shape)
+        for name, array in network(np.random.default_rng(0)).items()
+    ]
+    return sketch_layout(tensors, seed=1, width=8, orders=2)
+
+
+def train(job: Job, steps: range) -> None:
+    """A tiny run whose every number follows from its step."""
+    for n in steps:
+        rng = np.random.default_rng(n)
+        job.report([float(n)], env_step=n, phase_return=n / 3)
+        job.propose(
+            env_step=n,
+            update_step=n,
+            signals={"approx_kl": 1 / (n + 1)},
+            params=network(rng),
+            grads=network(rng),
+        )
+
+
+def bodies(server: ScriptedOracle, kind: str) -> dict[int, bytes]:
+    """The last body of each sequence."""
+    return {message.sequence: body for message, _, body in server.of(kind)}
+
+
+@pytest.mark.parametrize("layout", [HyperStateLayout(kind="none"), STATISTICS, sketch()])
+@pytest.mark.parametrize("valid_for_updates", [1, 3])
+def test_a_resumed_job_repeats_its_requests_byte_by_byte(
+    server: ScriptedOracle, start: Start, layout: HyperStateLayout, valid_for_updates: int
+) -> None:
+    server.layout = layout
+    server.answer["valid_for_updates"] = valid_for_updates
+    model = network(np.random.default_rng(0))
+    lost = start(model=model)
+    train(lost, range(5))
+    state = lost.state()
+    train(lost, range(5, 9))
+    server.wait_for("report", 9)
+    proposals, reports = bodies(server, "propose"), bodies(server, "report")
+    server.last_sequence = max(*proposals, *reports)
+    server.calls.clear()
+
+    resumed = start(model=model, resume_from=state)
+    train(resumed, range(5, 9))
+    assert resumed.finish().reports_dropped == 0
+    assert server.of("start")[0].job_key == lost.key
+    for kind, before in (("propose", proposals), ("report", reports)):
+        repeated = bodies(server, kind)
+        assert repeated
+        assert repeated == {sequence: before[sequence] for sequence in repeated}
+    assert max(bodies(server, "report")) == max(reports)
+
+
+def test_reports_that_had_not_arrived_are_in_the_state_and_sent_from_there(
+    server: ScriptedOracle, start: Start
+) -> None:
+    lost = start(QUICK)
+    server.always["report"] = break_the_connection
+    train(lost, range(3))
+    eventually(lambda: lost.stats.reports_spooled == 3)
+    state = lost.state()
+    lost.end(0.0)
+    del server.always["report"]
+    server.calls.clear()
+    resumed = start(resume_from=state)
+    assert resumed.finish().reports_pending == 0
+    assert [(m.sequence, m.previous_report) for m, _, _ in server.of("report")] == [
+        (1, 0),
+        (3, 1),
+        (5, 3),
+    ]
+
+
+def test_where_it_differs_it_goes_on_after_the_last_sequence_and_disowns_the_others(
+    server: ScriptedOracle, start: Start
+) -> None:
+    lost = start()
+    train(lost, range(2))
+    eventually(lambda: lost.stats.reports_pending == 0)
+    state = lost.state()
+    assert state["session"]["book"]["last_sequence"] == 4
+    server.last_sequence = 10
+    server.calls.clear()
+    server.script["report"].append(refuse(422, "sequence_conflict"))
+    server.script["propose"].append(refuse(422, "sequence_conflict"))
+    resumed = start(resume_from=state)
+    resumed.report([1.0], env_step=2)
+    server.wait_for("report", 1)
+    assert resumed.propose(env_step=2) == CHOSEN, "asked again at once"
+    resumed.report([2.0], env_step=3)
+    assert resumed.finish().fallbacks == 0
+    refused, accepted = (message for message, _, _ in server.of("propose"))
+    assert (refused.sequence, accepted.sequence) == (6, 11)
+    assert accepted.not_applied == [6, 7, 8, 9, 10]
+    last = server.of("report")[-1][0]
+    assert (last.sequence, last.credits_after, last.credits_through) == (12, 4, 11)
+    assert last.not_applied == [6, 7, 8, 9, 10]
+    assert last.previous_report == 3, "the last report that arrived"
+
+
+def test_a_state_that_was_taken_before_the_job_joined_starts_it_then(
+    server: ScriptedOracle, start: Start
+) -> None:
+    server.die()
+    lost = start({**QUICK, "start_deadline_seconds": 0.05})
+    lost.report([1.0], env_step=1)
+    state: Any = lost.state()
+    lost.end(0.0)
+    server.come_back()
+    resumed = start(resume_from=state)
+    assert resumed.propose(env_step=1) == CHOSEN
+    assert resumed.finish().reports_sent == 1

@@ -1,0 +1,206 @@
+"""A video of one episode of a policy: what the first episode of an evaluation looks like."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from hyperoracle_trainers.atari import PREPROCESSING, game_of
+from hyperoracle_trainers.command_arguments import ArgumentError
+from hyperoracle_trainers.envs import Environments, VectorEnvironment, environments_of
+from hyperoracle_trainers.evaluation import Player
+from hyperoracle_trainers.networks import ActorCritic
+from hyperoracle_trainers.normalisation import ObservationNormaliser
+from hyperoracle_trainers.settings import TrainerSettings
+from hyperoracle_trainers.torch_threads import torch_threads
+
+Frame = npt.NDArray[np.uint8]
+
+_MOST_PER_SECOND = 50.0  # what players of GIF keep up with
+_USUAL_PER_SECOND = 30.0
+_ATARI_PER_SECOND = 60.0
+
+
+class VideoError(Exception):
+    """A video cannot be made; the message is one line: expected, got, remedy."""
+
+
+def video_file(text: str | None) -> Path | None:
+    """Return where to record to, once it is sure that its format can be written.
+
+    Raises:
+        ArgumentError: another format than GIF and MP4, or MP4 without its encoder.
+    """
+    if text is None:
+        return None
+    path = Path(text)
+    if path.suffix not in (".gif", ".mp4"):
+        raise ArgumentError(f"--video {text}: expected a name that ends with .gif or .mp4")
+    if path.suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
+        raise ArgumentError(
+            f"--video {text}: expected the package imageio-ffmpeg, which encodes MP4, got none; "
+            "pip install 'hyperoracle-trainers[video]', or record a .gif"
+        )
+    return path
+
+
+def record_video(
+    path: Path,
+    policy: ActorCritic,
+    observation_normaliser: ObservationNormaliser,
+    settings: TrainerSettings,
+    *,
+    seed: int = 0,
+) -> float:
+    """Record the first episode of an evaluation with this seed.
+
+    Frames are left out evenly where there are more than 50 per second. Of an Atari game it shows
+    what the policy sees.
+
+    Args:
+        path: ends with ``.gif`` or ``.mp4``; written only when the episode is over.
+        policy: see :func:`~hyperoracle_trainers.evaluation.evaluate`; so is all else.
+        observation_normaliser: applied as it is.
+        settings: of the run.
+        seed: decides the episode's beginning and the draws.
+
+    Returns:
+        The episode's raw undiscounted return.
+
+    Raises:
+        VideoError: the environment cannot be made or rendered.
+        OSError: the file cannot be written.
+    """
+    camera = _Camera.of(settings, seed)
+    player = Player(policy, observation_normaliser, settings, camera.environment, seed)
+    episode_return = 0.0
+
+    def episode() -> Iterator[Frame]:
+        """Yield one frame at a time: a thousand of them fill the memory."""
+        nonlocal episode_return
+        yield camera.frame()
+        while True:
+            episode_return += player.step()
+            if camera.environment.final_observations:
+                return  # it shows a new episode by now
+            yield camera.frame()
+
+    every = math.ceil(camera.frames_per_second / _MOST_PER_SECOND)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.stem}.new{path.suffix}")
+    write = _write_gif if path.suffix == ".gif" else _write_mp4
+    with torch_threads(settings.torch_threads), closing(camera.environment):
+        write(fresh, islice(episode(), 0, None, every), camera.frames_per_second / every)
+    fresh.replace(path)
+    return episode_return
+
+
+def check_rendering(settings: TrainerSettings) -> None:
+    """Do nothing if a run's environment can be rendered.
+
+    Raises:
+        VideoError: it cannot.
+    """
+    _Camera.of(settings, 0).environment.close()
+
+
+@dataclass(frozen=True)
+class _Camera:
+    """An environment that can be looked at.
+
+    Attributes:
+        environment: a batch of one.
+        frames_per_second: at which it looks natural.
+        frame: takes a picture [height, width, 3] of what it shows now.
+    """
+
+    environment: Environments
+    frames_per_second: float
+    frame: Callable[[], Frame]
+
+    @classmethod
+    def of(cls, settings: TrainerSettings, seed: int) -> _Camera:
+        """Return the camera for the environment of a run.
+
+        Raises:
+            VideoError: the environment cannot be made or rendered.
+        """
+        if game_of(settings.env_id) is not None:
+            game = environments_of(settings, 1, seed)
+            speed = _ATARI_PER_SECOND / PREPROCESSING[settings.preprocessing].frame_skip
+            return cls(game, speed, lambda: _enlarged(game.observations[0]))
+        env_id = settings.env_id
+        with _quiet():
+            try:
+                seen = gymnasium.make(env_id, render_mode="rgb_array", disable_env_checker=True)
+                environment = VectorEnvironment([seen], seed)
+                _rendered(seen)
+            except Exception as error:  # a graphics library that is missing raises what it likes
+                reason = " ".join(str(error).split()) or type(error).__name__
+            else:
+                speed = float(seen.metadata.get("render_fps") or _USUAL_PER_SECOND)
+                return cls(environment, speed, lambda: _rendered(seen))
+        raise VideoError(
+            f"--video: expected an environment that can be rendered, got {env_id} ({reason}); "
+            "without a screen MuJoCo needs MUJOCO_GL=egl or MUJOCO_GL=osmesa and that library"
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep graphics libraries from warning of what is told in one line anyway."""
+    before = sys.unraisablehook
+    sys.unraisablehook = lambda _: None  # called by renderers that were only half made
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        sys.unraisablehook = before
+
+
+def _rendered(environment: gymnasium.Env[Any, Any]) -> Frame:
+    frame = environment.render()
+    if not isinstance(frame, np.ndarray) or frame.ndim != 3:
+        raise TypeError(f"expected a picture as an array, got {type(frame).__name__}")
+    return frame.astype(np.uint8, copy=False)
+
+
+def _enlarged(observation: npt.NDArray[np.uint8]) -> Frame:
+    """Return the latest of the grey frames [height, width, frames], four times as large."""
+    grey = observation[..., -1].repeat(4, axis=0).repeat(4, axis=1)
+    return np.stack([grey] * 3, axis=-1)
+
+
+def _write_gif(path: Path, frames: Iterator[Frame], per_second: float) -> None:
+    first, *_ = (Image.fromarray(frame) for frame in islice(frames, 1))
+    hundredths = max(2, round(100.0 / per_second))  # what the format counts in
+    rest = (Image.fromarray(frame) for frame in frames)
+    first.save(path, save_all=True, append_images=rest, duration=10 * hundredths, loop=0)
+
+
+def _write_mp4(path: Path, frames: Iterator[Frame], per_second: float) -> None:
+    import imageio_ffmpeg  # pyright: ignore[reportMissingImports] # an extra
+
+    first = next(frames)
+    height, width, _ = first.shape
+    writer = imageio_ffmpeg.write_frames(str(path), (width, height), fps=per_second)
+    writer.send(None)
+    try:
+        for frame in chain([first], frames):
+            writer.send(np.ascontiguousarray(frame))
+    finally:
+        writer.close()
