@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from hyperoracle_trainers.atari import PREPROCESSING, AtariEnvironments, game_of
 from hyperoracle_trainers.envs import environments_of
@@ -131,6 +132,23 @@ def test_training_on_images_repeats_itself(algorithm: str) -> None:
         assert any(not a.equal(b) for a, b in zip(before, after, strict=True))
         parameters.append(after)
     assert all(a.equal(b) for a, b in zip(*parameters, strict=True))
+
+
+def test_ppo_keeps_what_acting_gave_and_it_is_what_a_pass_gives() -> None:
+    settings = default_settings(
+        "ppo", "ALE/Pong-v5", number_of_envs=2, rollout_length=4, number_of_minibatches=1
+    )
+    trainer = make_trainer(settings)
+    rollout = trainer._collector.collect(4).of_first(1)
+    assert rollout.outputs is not None
+    everything = torch.from_numpy(rollout.all_observations())
+    actions = torch.from_numpy(rollout.actions).flatten(0, 1)
+    with torch.no_grad():
+        log_probs, values = trainer._judged(rollout, everything, actions)
+        now = trainer._pass(everything, actions)
+    # Batches of other sizes are added up in another order.
+    np.testing.assert_allclose(log_probs, now.log_probs, atol=1e-5)
+    np.testing.assert_allclose(values, now.values, atol=1e-5)
 
 
 def test_acktr_steps_to_the_edge_of_one_trust_region_for_all_layers() -> None:

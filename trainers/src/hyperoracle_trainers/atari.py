@@ -169,6 +169,9 @@ class AtariEnvironments:
 
 def game_of(env_id: str) -> str | None:
     """Return the emulator's name of the game behind a registered environment; None if none is."""
+    if env_id.startswith("ALE/"):
+        import ale_py  # noqa: F401 # which registers the games
+
     specification = gymnasium.spec(env_id)
     if specification.entry_point != "ale_py.env:AtariEnv":
         return None

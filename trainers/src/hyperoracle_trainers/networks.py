@@ -97,6 +97,14 @@ class Actor(Protocol):
         """Return the outputs [batch, output_size] for observations [batch, *shape]."""
         ...
 
+    @property
+    def values(self) -> npt.NDArray[np.float32] | None:
+        """The critic's values of the observations that were last acted on [batch].
+
+        None where they are no by-product of the outputs.
+        """
+        ...
+
 
 class NumpyActor:
     """The actor of an :class:`ActorCritic` of tanh layers, computed in NumPy on the same memory.
@@ -107,6 +115,8 @@ class NumpyActor:
     Args:
         policy: on the CPU; its parameters' memory is not replaced afterwards.
     """
+
+    values = None
 
     def __init__(self, policy: ActorCritic) -> None:
         self.distribution = policy.distribution
@@ -133,10 +143,14 @@ class TorchActor:
 
     Args:
         policy: is never out of date.
+
+    Attributes:
+        values: see :class:`Actor`; not None if actor and critic share a trunk.
     """
 
     def __init__(self, policy: ActorCritic) -> None:
         self.distribution = policy.distribution
+        self.values: npt.NDArray[np.float32] | None = None
         self._policy = policy
         self._device = next(policy.parameters()).device
 
@@ -144,8 +158,13 @@ class TorchActor:
     def outputs(self, observations: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Return the outputs [batch, output_size] for observations [batch, *shape]."""
         seen = torch.from_numpy(observations).to(self._device)
-        outputs: npt.NDArray[np.float32] = self._policy.outputs(seen).cpu().numpy()
-        return outputs
+        if self._policy.trunk is None:
+            outputs = self._policy.outputs(seen)
+        else:
+            outputs, values = self._policy.outputs_and_values(seen)
+            self.values = values.cpu().numpy()
+        array: npt.NDArray[np.float32] = outputs.cpu().numpy()
+        return array
 
 
 def actor_of(policy: ActorCritic) -> Actor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -98,8 +99,8 @@ class PPO(Trainer[PPOSettings]):
         """Judge a rollout by the policy that collected it, in the numbers of an update."""
         everything = self._tensor(rollout.all_observations())
         actions = self._tensor(rollout.actions).flatten(0, 1)
-        before = self._pass(everything, actions)
-        values = rollout.values_of(before.values)
+        log_probs, all_values = self._judged(rollout, everything, actions)
+        values = rollout.values_of(all_values)
         advantages = generalised_advantages(
             rollout.rewards,
             values,
@@ -111,11 +112,28 @@ class PPO(Trainer[PPOSettings]):
         return _Batch(
             everything[:size],
             actions,
-            self._tensor(before.log_probs),
-            self._tensor(before.values[:size]),
+            self._tensor(log_probs),
+            self._tensor(all_values[:size]),
             self._tensor(advantages).flatten(),
             self._tensor(advantages + values.states).flatten(),
         )
+
+    def _judged(
+        self, rollout: Rollout, everything: Tensor, actions: Tensor
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Return log-probabilities of the actions and values of everything, as when acting.
+
+        Acting gave both as it went along, but for the observations that were not acted on, or a
+        pass gives them now.
+        """
+        if rollout.outputs is None or rollout.values is None:
+            now = self._pass(everything, actions)
+            return now.log_probs, now.values
+        outputs = self._tensor(rollout.outputs.reshape(len(actions), -1))
+        log_probs, _ = self.policy.distribution.log_prob_and_entropy(outputs, actions)
+        _, others = self.policy.outputs_and_values(everything[rollout.env_steps :])
+        values = np.concatenate([rollout.values.ravel(), others.cpu().numpy()])
+        return log_probs.cpu().numpy(), values
 
     def _minibatches(self, batch: _Batch, held: Mapping[str, float]) -> Iterator[_Batch]:
         """Yield the parts of one random permutation of the batch per epoch."""

@@ -38,6 +38,9 @@ class Rollout:
         episode_lengths: their lengths in env steps.
         phase_return: sum of raw rewards, discounted by the base gamma from the phase's first env
             step on, mean over environments.
+        outputs: the actor's [steps, environments, output_size], if they and the values were had
+            together; None if not.
+        values: the critic's of the same observations [steps, environments], or None.
     """
 
     observations: npt.NDArray[Any]
@@ -49,6 +52,8 @@ class Rollout:
     episode_returns: Sequence[float]
     episode_lengths: Sequence[int]
     phase_return: float
+    outputs: npt.NDArray[np.float32] | None = None
+    values: npt.NDArray[np.float32] | None = None
 
     @property
     def env_steps(self) -> int:
@@ -71,6 +76,8 @@ class Rollout:
             terminated=self.terminated[:, :environments],
             truncated=self.truncated[:, :environments],
             final_observations=self.final_observations[cut_in < environments],
+            outputs=None if self.outputs is None else self.outputs[:, :environments],
+            values=None if self.values is None else self.values[:, :environments],
         )
 
     def values_of(self, values: npt.NDArray[np.float32]) -> ValuesOfRollout:
@@ -191,7 +198,10 @@ class Collector:
         observations = self._next_observations
         for now in range(rollout_length):
             buffers.observations[now] = observations
-            actions = distribution.sample(self._actor.outputs(observations), noise[now])
+            outputs = self._actor.outputs(observations)
+            actions = distribution.sample(outputs, noise[now])
+            if self._actor.values is not None:
+                buffers.outputs[now], buffers.values[now] = outputs, self._actor.values
             environments.step(actions)
             buffers.actions[now] = actions
             buffers.raw_rewards[now] = environments.rewards
@@ -265,6 +275,8 @@ class Collector:
             episode_returns=tuple(episode_returns),
             episode_lengths=tuple(episode_lengths),
             phase_return=float((discounts @ raw).mean()),
+            outputs=None if self._actor.values is None else buffers.outputs,
+            values=None if self._actor.values is None else buffers.values,
         )
 
     def _buffers_for(self, rollout_length: int) -> _Buffers:
@@ -280,6 +292,8 @@ class Collector:
                 raw_rewards=np.empty(shape),
                 terminated=np.empty(shape, dtype=bool),
                 truncated=np.empty(shape, dtype=bool),
+                outputs=np.empty((*shape, distribution.output_size), np.float32),
+                values=np.empty(shape, np.float32),
             )
         return self._buffers
 
@@ -291,3 +305,5 @@ class _Buffers:
     raw_rewards: npt.NDArray[np.float64]
     terminated: npt.NDArray[np.bool_]
     truncated: npt.NDArray[np.bool_]
+    outputs: npt.NDArray[np.float32]
+    values: npt.NDArray[np.float32]
