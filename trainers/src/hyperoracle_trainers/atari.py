@@ -133,7 +133,7 @@ class AtariEnvironments:
         """
         self._steps += 1
         images, self.rewards, self.terminated, self.truncated, facts = self._games.step(actions)
-        self.observations = images.transpose(0, 2, 3, 1)
+        self.observations = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
         frames = facts["episode_frame_number"]
         self.final_observations.clear()
         # A game's frames are counted from its start, so that a smaller number tells a new game.
@@ -145,7 +145,7 @@ class AtariEnvironments:
         # The emulator wants seeds of 31 bits.
         seeds = (seed.generate_state(count) >> 1).astype(np.int32)
         images, facts = self._games.reset(seed=seeds)
-        self.observations = images.transpose(0, 2, 3, 1)
+        self.observations = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
         self._frames = facts["episode_frame_number"]
 
     def state(self) -> State:
