@@ -242,6 +242,7 @@ class Reference:
         gumbel = torch.tensor(generator.gumbel(size=(size, self._policy.distribution.output_size)))
         noise = torch.tensor(generator.standard_normal(size, dtype=np.float32)).double()
         factors = self._state.setdefault("factors", {})
+        batches = self._state["batches"] = self._state.get("batches", 0) + 1
         for trunk, is_actor in ((self._policy.actor, True), (self._policy.critic, False)):
             hidden, seen = observations, []
             for layer in trunk:
@@ -261,7 +262,7 @@ class Reference:
             for (layer, inputs, _), g in zip(seen, gradients, strict=True):
                 new = (inputs.T @ inputs / size, g.T @ g / size)
                 old = factors.get(layer, new)
-                decay = settings.statistics_decay
+                decay = min(settings.statistics_decay, 1.0 - 1.0 / batches)
                 factors[layer] = tuple(
                     decay * before + (1.0 - decay) * now
                     for before, now in zip(old, new, strict=True)
@@ -273,9 +274,6 @@ def _linear_layers(trunk: nn.Module) -> list[nn.Linear]:
 
 
 def _damped_fisher(inside: Tensor, outside: Tensor, damping: float) -> Tensor:
-    """Return (G + √λ/π) ⊗ (A + √λ π) with π² = (tr A / dim A) / (tr G / dim G)."""
-    balance = math.sqrt(inside.trace() / len(inside) / (outside.trace() / len(outside)))
-    return torch.kron(
-        outside + math.sqrt(damping) / balance * torch.eye(len(outside)).double(),
-        inside + math.sqrt(damping) * balance * torch.eye(len(inside)).double(),
-    )
+    """Return G ⊗ A + λ I."""
+    fisher = torch.kron(outside, inside)
+    return fisher + damping * torch.eye(len(fisher)).double()

@@ -88,11 +88,8 @@ def _damped_fisher(network: nn.Sequential, inputs: Tensor, noise: Tensor, dampin
             g[index] += torch.outer(each, each) / len(inputs)
     blocks = []
     for layer, inside, outside in zip(layers, a, g, strict=True):
-        balance = math.sqrt((inside.trace() / len(inside)) / (outside.trace() / len(outside)))
-        block = torch.kron(
-            outside + math.sqrt(damping) / balance * torch.eye(len(outside)).double(),
-            inside + math.sqrt(damping) * balance * torch.eye(len(inside)).double(),
-        )
+        block = torch.kron(outside, inside)
+        block += damping * torch.eye(len(block)).double()
         # from (output, input or bias) to all weights, then all biases
         order = torch.arange(len(block)).view(layer.out_features, -1)
         order = torch.cat([order[:, :-1].flatten(), order[:, -1]])
@@ -226,17 +223,27 @@ def test_a_shorter_period_holds_at_once() -> None:
     assert kfac.wants_statistics
 
 
-def test_later_statistics_are_averaged_with_the_decay() -> None:
+@pytest.mark.parametrize(
+    ("decay", "kept"),
+    [
+        (0.25, 0.25),  # G = 0.25 (0.25 G₁ + 0.75 × 9 G₁) + 0.75 × 9 G₁
+        (0.99, 2 / 3),  # not yet long enough to forget: the plain mean (1 + 9 + 9) / 3
+    ],
+)
+def test_later_statistics_are_averaged_with_the_decay_once_there_are_enough(
+    decay: float, kept: float
+) -> None:
     network = _three_layers()
     inputs, noise = _normal(20, 4, seed=1), _normal(20, 3, seed=2)
     gradient = _normal(len(_flat(network)), seed=3)
-    kfac = _watching(network, decay=0.75)
-    _observe(kfac, network, inputs, noise)
-    _observe(kfac, network, inputs, 3 * noise)
+    kfac = _watching(network, decay=decay)
+    for scale in (1, 3, 3):
+        _observe(kfac, network, inputs, scale * noise)
     step = _moved(kfac, gradient)
-    # G = 0.75 G₁ + 0.25 × 9 G₁ = 3 G₁, as noise of √3 times the size gives at once
+    # The second batch finds one before it, so that it is at least half of the mean.
+    second = min(decay, 0.5) * 1 + (1 - min(decay, 0.5)) * 9
     at_once = _watching(network)
-    _observe(at_once, network, inputs, math.sqrt(3) * noise)
+    _observe(at_once, network, inputs, math.sqrt(kept * second + (1 - kept) * 9) * noise)
     torch.testing.assert_close(step, _moved(at_once, gradient))
 
 
@@ -245,7 +252,7 @@ def test_strong_damping_turns_the_step_into_the_gradient() -> None:
     kfac = _watching(network, damping=1e8)
     _observe(kfac, network, _normal(20, 4, seed=1), _normal(20, 3, seed=2))
     gradient = _normal(len(_flat(network)), seed=3)
-    # λ⁻¹ ∇, up to eigenvalues of at most about 100 beside √λ = 10,000
+    # λ⁻¹ ∇, up to eigenvalues of at most about 10,000 beside λ
     torch.testing.assert_close(1e8 * _moved(kfac, gradient), gradient, atol=0.05, rtol=0.05)
 
 
@@ -293,10 +300,8 @@ def test_convolutions_and_layers_without_bias_are_preconditioned() -> None:
     # The last layer: G = E[noise noiseᵀ], A = E[a aᵀ] of the flattened activations.
     a = network[:3](inputs).detach()
     inside, outside = a.T @ a / 10, noise.T @ noise / 10
-    balance = math.sqrt(inside.trace() / 12 / (outside.trace() / 2))
-    inside += balance * 0.1 * torch.eye(12).double()
-    outside += 0.1 / balance * torch.eye(2).double()
-    expected = torch.linalg.solve(torch.kron(outside, inside), gradient[-24:])
+    fisher = torch.kron(outside, inside) + PLAIN.damping * torch.eye(24).double()
+    expected = torch.linalg.solve(fisher, gradient[-24:])
     torch.testing.assert_close(moved[-24:], expected)
     assert not torch.allclose(moved[:27], gradient[:27])
 

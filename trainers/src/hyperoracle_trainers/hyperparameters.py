@@ -137,7 +137,7 @@ _ALL = (
     ),
     Hyperparameter(
         "damping",
-        "ACKTR: λ of the factored Tikhonov damping of the Fisher matrix.",
+        "ACKTR: λ, which is added to every eigenvalue of the Fisher matrix.",
         TakesEffect.AT_MINIBATCH,
         minimum=1e-8,
     ),

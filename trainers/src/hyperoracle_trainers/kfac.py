@@ -94,6 +94,7 @@ class Kfac:
         self._decay = statistics_decay
         self._regions: list[list[_Block]] = []
         self._layers: dict[nn.Module, _LayerBlock] = {}
+        self._batches = 0
         self._since_statistics: int | None = None
         self._since_inversion: int | None = None
         self._velocity: Tensor | None = None
@@ -155,16 +156,24 @@ class Kfac:
                 hook.remove()
 
     def observe(self, recording: Recording, log_likelihood: Tensor) -> None:
-        """Take a batch into the running factors; the first is taken as it is.
+        """Take a batch into the running factors.
+
+        The k-th batch enters with weight max(1 / k, 1 − decay): a plain mean of all batches until
+        the running mean is long enough, so that the first ones do not linger.
 
         Args:
             recording: of the forward pass that ``log_likelihood`` was computed from.
             log_likelihood: of outcomes drawn from the model, a scalar: the sum over the batch.
+
+        Source:
+            Martens and Grosse (2015), §5.
         """
         outputs = [output for _, output in recording.calls.values()]
         gradients = torch.autograd.grad(log_likelihood, outputs)
+        self._batches += 1
+        decay = min(self._decay, 1.0 - 1.0 / self._batches)
         for (layer, (inputs, _)), gradient in zip(recording.calls.items(), gradients, strict=True):
-            self._layers[layer].observe(inputs, gradient, self._decay)
+            self._layers[layer].observe(inputs, gradient, decay)
         self._since_statistics = 0
 
     def step(self, parameters: Tensor, gradient: Tensor, learning_rate: float) -> None:
@@ -189,6 +198,7 @@ class Kfac:
     def state(self) -> State:
         """Return the running factors, their inverses, the momentum and what is due when."""
         return {
+            "batches": self._batches,
             "since_statistics": self._since_statistics,
             "since_inversion": self._since_inversion,
             "velocity": self._velocity,
@@ -197,6 +207,7 @@ class Kfac:
 
     def restore(self, state: State) -> None:
         """Go on where ``state`` was taken; watch the module first."""
+        self._batches = state["batches"]
         self._since_statistics = state["since_statistics"]
         self._since_inversion = state["since_inversion"]
         self._velocity = state["velocity"]

@@ -108,20 +108,17 @@ class InvertibleFactors:
         return cls(*_eigen(factors.inputs), *_eigen(factors.outputs))
 
     def precondition(self, gradient: Tensor, damping: float) -> Tensor:
-        """Return (G + √λ/π I)⁻¹ ∇ (A + π√λ I)⁻¹ for damping λ > 0.
+        """Return the natural gradient: (G ⊗ A + λI)⁻¹ ∇ for damping λ > 0, nothing approximated.
+
+        In the basis of the factors' eigenvectors the damped matrix is diagonal, with the products
+        of their eigenvalues plus λ.
 
         Args:
             gradient: ∇ [outputs, inputs (+ 1)].
             damping: λ.
-
-        Source:
-            Martens and Grosse (2015), §6.3 (factored Tikhonov damping).
         """
-        balance = _balance(self.input_values, self.output_values)
-        inputs = self.input_values + math.sqrt(damping) * balance
-        outputs = self.output_values + math.sqrt(damping) / balance
         rotated = self.output_vectors.T @ gradient @ self.input_vectors
-        rotated /= torch.outer(outputs, inputs)
+        rotated /= torch.outer(self.output_values, self.input_values) + damping
         return self.output_vectors @ rotated @ self.input_vectors.T
 
 
@@ -143,17 +140,6 @@ def trust_region_step(decrease: float, step_size: float, kl_clip: float) -> floa
     if decrease == 0.0:
         return step_size
     return min(step_size, math.sqrt(2.0 * kl_clip / decrease))
-
-
-def _balance(input_values: Tensor, output_values: Tensor) -> float:
-    """Return π, which shares the damping out: √ of A's mean eigenvalue over G's.
-
-    It is 1 where a factor is 0, and limited where one nearly is.
-    """
-    inputs, outputs = float(input_values.mean()), float(output_values.mean())
-    if not (inputs > 0.0 and outputs > 0.0):
-        return 1.0
-    return min(max(math.sqrt(inputs / outputs), 1e-6), 1e6)
 
 
 def _eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:

@@ -73,6 +73,7 @@ _A2C: dict[str, dict[str, Any]] = {
     "mujoco": {
         "number_of_envs": 4,
         "rollout_length": 8,
+        "learning_rate": 1.5e-3,
         "gae_lambda": 0.9,
         "decay_learning_rate": True,
         "normalise_observations": True,
@@ -92,18 +93,23 @@ _ACKTR: dict[str, dict[str, Any]] = {
     "classic_control": {
         "number_of_envs": 8,
         "rollout_length": 16,
-        "decay_learning_rate": True,
         "gae_lambda": 0.98,
         "kl_clip": 0.003,
+        "damping": 0.01,
+        "inversion_period": 1,
+        "statistics_decay": 0.95,
         "momentum": 0.0,
-        "fisher_coefficient": 0.02,  # returns of tens to hundreds, and no normalisation
+        "decay_learning_rate": True,
+        "normalise_rewards": True,
+        "normalise_advantages": False,  # once it is solved they are noise
     },
     "box2d": {
         "number_of_envs": 16,
         "rollout_length": 32,
         "kl_clip": 0.01,
+        "inversion_period": 2,
+        "statistics_decay": 0.95,
         "momentum": 0.0,
-        "fisher_coefficient": 0.2,
         "decay_learning_rate": True,
         "normalise_observations": True,
         "normalise_rewards": True,
@@ -111,9 +117,10 @@ _ACKTR: dict[str, dict[str, Any]] = {
     "mujoco": {
         "number_of_envs": 4,
         "rollout_length": 64,
-        "kl_clip": 0.01,
+        "kl_clip": 0.02,
+        "inversion_period": 2,
+        "statistics_decay": 0.95,
         "momentum": 0.0,
-        "fisher_coefficient": 0.2,
         "decay_learning_rate": True,
         "normalise_observations": True,
         "normalise_rewards": True,
@@ -121,6 +128,7 @@ _ACKTR: dict[str, dict[str, Any]] = {
     "atari": {
         "number_of_envs": 32,
         "rollout_length": 20,
+        "damping": 0.01,
         "decay_learning_rate": True,
         "entropy_coefficient": 0.01,
         "shared_trunk": True,

@@ -241,7 +241,7 @@ class ACKTRSettings(TrainerSettings):
     normalise_advantages: bool = True
     kl_clip: float = 0.001
     step_size: float = 0.25
-    damping: float = 0.01
+    damping: float = 0.1
     fisher_coefficient: float = 1.0
     statistics_period: int = 1
     inversion_period: int = 10
