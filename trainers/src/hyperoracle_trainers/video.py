@@ -197,7 +197,7 @@ def _write_mp4(path: Path, frames: Iterator[Frame], per_second: float) -> None:
 
     first = next(frames)
     height, width, _ = first.shape
-    writer = imageio_ffmpeg.write_frames(str(path), (width, height), fps=per_second)
+    writer = imageio_ffmpeg.write_frames(str(path), (width, height), fps=round(per_second))
     writer.send(None)
     try:
         for frame in chain([first], frames):
