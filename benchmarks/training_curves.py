@@ -136,8 +136,8 @@ class Comparison:
         unfinished.write_bytes(gzip.compress(json.dumps(record).encode(), mtime=0))
         unfinished.replace(path)
         console.print(
-            f"{trainer:18} {env_id:15} seed {seed}: {_final(episodes):8.0f} final return, "
-            f"{self._area(episodes):8.0f} area, {self.total_env_steps / wall:6.0f} env steps/s"
+            f"{trainer:18} {env_id:15} seed {seed}: {_shown(_final(episodes)):>8} final return, "
+            f"{_shown(self._area(episodes)):>8} area, {self.total_env_steps / wall:6.0f} steps/s"
         )
 
     def report(self) -> None:
@@ -194,12 +194,18 @@ class Comparison:
         half = _t_95(len(areas) - 1) * _deviation(areas) / math.sqrt(len(areas))
         wall = np.median([run["total_env_steps"] / run["wall_seconds"] for run in runs])
         cpu = np.median([run["total_env_steps"] / run["cpu_seconds"] for run in runs])
-        return (
-            f"| {env_id} | {trainer} | {len(runs)} | {finals.mean():.0f} ± {_deviation(finals):.0f}"
-            f" | {finals.min():.0f} … {finals.max():.0f} | {areas.mean():.0f} ± "
-            f"{_deviation(areas):.0f} | {areas.mean() - half:.0f} … {areas.mean() + half:.0f} | "
-            f"{wall:.0f} | {cpu:.0f} |"
+        columns = (
+            env_id,
+            trainer,
+            f"{len(runs)}",
+            f"{_shown(finals.mean())} ± {_shown(_deviation(finals))}",
+            f"{_shown(finals.min())} … {_shown(finals.max())}",
+            f"{_shown(areas.mean())} ± {_shown(_deviation(areas))}",
+            f"{_shown(areas.mean() - half)} … {_shown(areas.mean() + half)}",
+            f"{wall:.0f}",
+            f"{cpu:.0f}",
         )
+        return f"| {' | '.join(columns)} |"
 
     def _differences(self, runs: list[Run], env_id: str) -> list[str]:
         """Return a row for each trainer but the first: its area less the first one's (Welch)."""
@@ -219,8 +225,8 @@ class Comparison:
             difference = areas.mean() - first[1].mean()
             half = _t_95(int(freedom)) * math.sqrt(sum(variances))
             rows.append(
-                f"| {env_id} | {name} − {first[0]} | {difference:.0f} | "
-                f"{difference - half:.0f} … {difference + half:.0f} |"
+                f"| {env_id} | {name} − {first[0]} | {_shown(difference)} | "
+                f"{_shown(difference - half)} … {_shown(difference + half)} |"
             )
         return rows
 
@@ -249,7 +255,8 @@ class Comparison:
         from matplotlib import pyplot as plt
 
         count = len(self.environments)
-        figure, axes = plt.subplots(1, count, figsize=(5 * count, 4), layout="constrained")
+        size = (5 * count, 4)
+        figure, (axes,) = plt.subplots(1, count, figsize=size, layout="constrained", squeeze=False)
         thousands = self._grid / 1000
         for axis, env_id in zip(axes, self.environments, strict=True):
             for trainer in self.trainers:
@@ -272,6 +279,12 @@ def _final(episodes: Episodes) -> float:
     last = np.sort([each for _, each in episodes[-max(1, len(episodes) // 10) :]])
     cut = len(last) // 4
     return float(last[cut : len(last) - cut].mean())
+
+
+def _shown(value: float) -> str:
+    """Return a return for people: three figures are enough."""
+    size = abs(value)
+    return f"{value:.{0 if size >= 100 else 1 if size >= 10 else 2}f}"
 
 
 def _deviation(values: npt.NDArray[np.float64]) -> float:
