@@ -25,6 +25,7 @@ def contender_process(make: Callable[..., Advance], *arguments: Any) -> Iterator
         *arguments: that can be pickled.
 
     Raises:
+        ChildProcessError: the process ended.
         Exception: whatever ``make`` raised, before anything is measured.
     """
     context = multiprocessing.get_context("spawn")
@@ -33,18 +34,26 @@ def contender_process(make: Callable[..., Advance], *arguments: Any) -> Iterator
     process.start()
     theirs.close()
 
+    def answer() -> Any:
+        try:
+            given = ours.recv()
+        except EOFError:
+            raise ChildProcessError(
+                "expected a contender's process that goes on, got one that ended; "
+                "its error output says why"
+            ) from None
+        if isinstance(given, Exception):
+            raise given
+        return given
+
     def ask(env_steps: int) -> Turn:
         ours.send(env_steps)
-        answer = ours.recv()
-        if isinstance(answer, Exception):
-            raise answer
-        assert isinstance(answer, Turn)
-        return answer
+        turn = answer()
+        assert isinstance(turn, Turn)
+        return turn
 
     try:
-        ready = ours.recv()
-        if isinstance(ready, Exception):
-            raise ready
+        answer()  # that it is ready
         yield ask
     finally:
         ours.close()  # which ends the process's loop
