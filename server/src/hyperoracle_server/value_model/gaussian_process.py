@@ -108,8 +108,9 @@ class EffectModel:
         self._bin_kernels = bin_kernels
         covariance = _Parts.of(records, bin_kernels).covariance(scales)
         self._factor = np.linalg.cholesky(covariance)
-        whitened = np.linalg.solve(self._factor, records.advantages)
-        self._weights = np.linalg.solve(self._factor.T, whitened)
+        whitened = _whitened(self._factor, records.advantages)
+        # Lᵀ w = z is the same kind of problem with rows and columns in reverse order.
+        self._weights = _whitened(self._factor.T[::-1, ::-1], whitened[::-1])[::-1]
         self.log_likelihood = _log_density(self._factor, whitened)
 
     def effects(self, context: Float[np.ndarray, " dimensions"], hyperparameter: int) -> Effects:
@@ -124,7 +125,7 @@ class EffectModel:
         near = share + (1.0 - share) * context_kernel(context[np.newaxis], self._records.contexts)
         tried = kernel[:, self._records.bins[:, hyperparameter]]  # [bins, records]
         shared = scales.effect_variance * tried * near
-        explained = np.linalg.solve(self._factor, shared.T)
+        explained = _whitened(self._factor, shared.T)
         covariance = scales.effect_variance * kernel - explained.T @ explained
         return Effects(shared @ self._weights, covariance)
 
@@ -138,7 +139,7 @@ def fitted(records: Records, bin_kernels: Sequence[Float[np.ndarray, "bins bins"
 
     def log_posterior(scales: Scales) -> float:
         factor = np.linalg.cholesky(parts.covariance(scales))
-        whitened = np.linalg.solve(factor, records.advantages)
+        whitened = _whitened(factor, records.advantages)
         return _log_density(factor, whitened) - 0.5 * math.log(scales.effect_variance)
 
     return EffectModel(records, bin_kernels, max(SCALES, key=log_posterior))
@@ -175,6 +176,16 @@ class _Parts(NamedTuple):
         effects = scales.effect_variance * self.effects * (share + (1.0 - share) * self.contexts)
         noise = (scales.noise_variance + _JITTER) * np.eye(len(self.contexts))
         return baseline + effects + noise
+
+
+def _whitened(
+    factor: Float[np.ndarray, "records records"], given: Float[np.ndarray, "records *columns"]
+) -> Float[np.ndarray, "records *columns"]:
+    """Solve L z = y by forward substitution; NumPy's own solver would decompose L again."""
+    solved = np.empty(given.shape)
+    for row in range(len(given)):
+        solved[row] = (given[row] - factor[row, :row] @ solved[:row]) / factor[row, row]
+    return solved
 
 
 def _log_density(
