@@ -179,8 +179,8 @@ class _Parts(NamedTuple):
 
 
 def _whitened(
-    factor: Float[np.ndarray, "records records"], given: Float[np.ndarray, "records *columns"]
-) -> Float[np.ndarray, "records *columns"]:
+    factor: Float[np.ndarray, "records records"], given: Float[np.ndarray, "*shape"]
+) -> Float[np.ndarray, "*shape"]:
     """Solve L z = y by forward substitution; NumPy's own solver would decompose L again."""
     solved = np.empty(given.shape)
     for row in range(len(given)):
