@@ -1,0 +1,7 @@
+"""What a held hyper-action is worth, relative to the default: records in, effects out. Pure NumPy.
+
+`advantages` turns the returns around a decision into one number, `bin_kernels` says how alike two
+bins of a hyperparameter are, `gaussian_process` estimates effects with their uncertainty.
+
+It is the core of the strategy `anchored`, which is not there yet.
+"""
