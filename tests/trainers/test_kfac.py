@@ -87,14 +87,18 @@ def _damped_fisher(network: nn.Sequential, inputs: Tensor, noise: Tensor, dampin
         for index, each in enumerate(torch.autograd.grad(hidden @ eps, outputs)):
             g[index] += torch.outer(each, each) / len(inputs)
     blocks = []
-    for layer, inside, outside in zip(layers, a, g, strict=True):
-        block = torch.kron(outside, inside)
-        block += damping * torch.eye(len(block)).double()
-        # from (output, input or bias) to all weights, then all biases
-        order = torch.arange(len(block)).view(layer.out_features, -1)
-        order = torch.cat([order[:, :-1].flatten(), order[:, -1]])
-        blocks.append(block[order][:, order])
-    return torch.block_diag(*blocks)
+    for inside, outside in zip(a, g, strict=True):
+        blocks.append(_dense_block(inside, outside))
+    fisher = torch.block_diag(*blocks)
+    return fisher + damping * torch.eye(len(fisher)).double()
+
+
+def _dense_block(inside: Tensor, outside: Tensor) -> Tensor:
+    """The Fisher matrix of a layer with these factors, over all its weights, then all biases."""
+    block = torch.kron(outside, inside)
+    order = torch.arange(len(block)).view(len(outside), -1)  # by output, and input or bias
+    order = torch.cat([order[:, :-1].flatten(), order[:, -1]])
+    return block[order][:, order]
 
 
 @pytest.mark.parametrize("damping", [1e-3, 0.1])
@@ -173,6 +177,75 @@ def test_a_shared_trunk_has_one_step_length_and_learns_from_both_heads() -> None
     trunk = slice(0, 25)
     difference = _moved(deaf, gradient)[trunk] - _moved(free, gradient)[trunk]
     assert difference.norm() > 0.1 * _moved(free, gradient)[trunk].norm()
+
+
+def _check_step_of_two_heads(
+    kfac: Kfac, trunk: tuple[Tensor, Tensor], above: Tensor, noise: Tensor
+) -> None:
+    """Compare a step with the dense one, given the trunk's factors and A of both heads."""
+    heads = [
+        (above, noise[:, outputs].T @ noise[:, outputs] / len(noise))
+        for outputs in (slice(2), slice(2, 3))
+    ]
+    fisher = torch.block_diag(*(_dense_block(a, g) for a, g in [trunk, *heads]))
+    fisher += PLAIN.damping * torch.eye(len(fisher)).double()
+    gradient = _normal(len(fisher), seed=3)
+    natural = torch.linalg.solve(fisher, gradient)
+    kl_clip = kfac.hyperparameters.kl_clip
+    length = min(1.0, math.sqrt(2 * kl_clip / float(gradient @ natural)))
+    torch.testing.assert_close(_moved(kfac, gradient), length * natural)
+    assert len(kfac.predicted_kl) == 1
+
+
+@pytest.mark.parametrize("kl_clip", [1e12, 1e-4])
+def test_a_step_of_a_shared_trunk_is_the_dense_natural_gradient_in_one_trust_region(
+    kl_clip: float,
+) -> None:
+    network = _TwoHeads(shared=True)
+    inputs, noise = _normal(20, 4, seed=1), _normal(20, 3, seed=2)
+    kfac = _watching(network, [("trunk", "policy", "value")], kl_clip=kl_clip)
+    _observe(kfac, network, inputs, noise)
+    # In loops over the examples, each layer's own Jacobian by hand: the trunk hears both heads.
+    size = len(inputs)
+    weights = torch.cat([network.policy[0].weight, network.value[0].weight]).detach()
+    hidden = network.trunk(inputs).detach()
+    inside, outside = torch.zeros(5, 5).double(), torch.zeros(5, 5).double()
+    above = torch.zeros(6, 6).double()
+    for example, features, eps in zip(inputs, hidden, noise, strict=True):
+        before, behind = (torch.cat([each, torch.ones(1)]) for each in (example, features))
+        inside += torch.outer(before, before) / size
+        above += torch.outer(behind, behind) / size
+        at_trunk = (weights.T @ eps) * (1.0 - features**2)
+        outside += torch.outer(at_trunk, at_trunk) / size
+    _check_step_of_two_heads(kfac, (inside, outside), above, noise)
+
+
+@pytest.mark.parametrize("kl_clip", [1e12, 1e-4])
+def test_a_step_of_a_shared_convolution_is_the_dense_natural_gradient_in_one_trust_region(
+    kl_clip: float,
+) -> None:
+    network = _TwoHeads(shared=True)
+    network.trunk = _network(nn.Conv2d(1, 2, 2), nn.Tanh(), nn.Flatten())
+    network.policy, network.value = _network(nn.Linear(8, 2)), _network(nn.Linear(8, 1))
+    size, positions = 20, list(itertools.product(range(2), range(2)))
+    images, noise = _normal(size, 1, 3, 3, seed=1), _normal(size, 3, seed=2)
+    kfac = _watching(network, [("trunk", "policy", "value")], kl_clip=kl_clip)
+    _observe(kfac, network, images, noise)
+    # In loops over examples and positions: A is summed and G averaged over the positions.
+    weights = torch.cat([network.policy[0].weight, network.value[0].weight]).detach()
+    hidden = network.trunk(images).detach()
+    inside, outside = torch.zeros(5, 5).double(), torch.zeros(2, 2).double()
+    above = torch.zeros(9, 9).double()
+    for image, features, eps in zip(images, hidden, noise, strict=True):
+        behind = torch.cat([features, torch.ones(1)])
+        above += torch.outer(behind, behind) / size
+        at_trunk = ((weights.T @ eps) * (1.0 - features**2)).view(2, 2, 2)
+        for row, column in positions:
+            patch = image[0, row : row + 2, column : column + 2].flatten()
+            before, at_place = torch.cat([patch, torch.ones(1)]), at_trunk[:, row, column]
+            inside += torch.outer(before, before) / size
+            outside += torch.outer(at_place, at_place) / (size * len(positions))
+    _check_step_of_two_heads(kfac, (inside, outside), above, noise)
 
 
 def test_separate_trunks_have_a_step_length_each() -> None:

@@ -79,6 +79,30 @@ def test_the_page_of_hyperparameters_shows_the_settings_and_how_the_run_ended(
     assert ended_well is (status == "completed")
 
 
+def test_a_run_that_goes_on_replaces_what_was_written_after_its_checkpoint(
+    tmp_path: Path,
+) -> None:
+    trainer = small_trainer("ppo", phases=6)
+    settings = trainer.settings
+    phases = list(trainer.train())
+    killed, resumed = TensorBoardWriter(tmp_path, settings), phases[:4]
+    for phase in resumed:
+        killed.record(phase)
+    killed.close()
+    checkpoint = phases[1].env_step
+    writer = TensorBoardWriter(tmp_path, settings, checkpoint)
+    for phase in phases[2:]:
+        writer.record(phase)
+    writer.close()
+    events = events_of(tmp_path)
+    steps = [each.step for each in events.Scalars("losses/value_loss")]
+    assert steps == [phase.env_step for phase in phases]
+    first = phases[2]
+    seconds = first.collect_seconds + first.update_seconds + first.source_seconds
+    speeds = {each.step: each.value for each in events.Scalars("time/env_steps_per_second")}
+    assert speeds[first.env_step] == pytest.approx((first.env_step - checkpoint) / seconds)
+
+
 def test_points_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
     trainer = small_trainer("a2c")
     writer = TensorBoardWriter(tmp_path, trainer.settings)

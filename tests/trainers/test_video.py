@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from pathlib import Path
 
@@ -46,6 +47,23 @@ def test_the_command_records_after_training_and_of_a_saved_policy(
     assert main([*run, "--out", "log", "--video", "one.gif"]) == 0
     assert main(["train", "--eval-only", "log", "--evaluate", "0", "--video", "two.gif"]) == 0
     assert Path("one.gif").read_bytes() == Path("two.gif").read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_video_is_encoded_as_mp4_in_the_pictures_own_size(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    encoder = importlib.import_module("imageio_ffmpeg")
+    trainer = small_trainer("a2c")
+    shown = trainer.policy, trainer.observation_normaliser, trainer.settings
+    path = tmp_path / "episode.mp4"
+    env_steps = record_video(path, *shown, seed=3)  # CartPole: a reward of 1 for each
+    assert [each.name for each in tmp_path.iterdir()] == ["episode.mp4"]
+    assert "WARNING" not in capfd.readouterr().err
+    frames = encoder.read_frames(str(path))
+    facts = next(frames)
+    assert (facts["size"], facts["fps"]) == ((600, 400), 50)
+    assert len(list(frames)) == env_steps
 
 
 def test_an_environment_without_pictures_gets_one_line(

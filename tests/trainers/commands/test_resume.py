@@ -12,6 +12,7 @@ from hyperoracle_client.cli import main
 from hyperoracle_client.commands.options import opened_api
 from hyperoracle_trainers import training_run
 from hyperoracle_trainers.checkpoints import checkpoints_in
+from hyperoracle_trainers.run_log import _kept_from_others
 from hyperoracle_trainers.saved_state import read_state, write_state
 
 from .test_train import STORE, figures_of
@@ -64,6 +65,21 @@ def lines(folder: str, *events: str) -> list[dict[str, Any]]:
 def compared(figures: dict[str, Any]) -> dict[str, Any]:
     varying = ("wall_seconds", "env_steps_per_second", "folder", "checkpoint", "oracle")
     return {name: value for name, value in figures.items() if name not in varying}
+
+
+def test_a_run_that_another_process_is_at_is_left_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([*RUN, "--out", "log"]) == 0
+    capsys.readouterr()
+    before = Path("log/run.jsonl").read_bytes()
+    with _kept_from_others(Path("log")):  # a lock is of its file's opening, not of the process
+        assert main(["train", "--resume", "log"]) == 1
+    captured = capsys.readouterr()
+    assert "log: expected a run that no process is at" in captured.err
+    assert captured.err.count("\n") == 1
+    assert Path("log/run.jsonl").read_bytes() == before
+    assert main(["train", "--resume", "log"]) == 0, "the lock is gone"
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "a2c", "acktr"])

@@ -3,15 +3,19 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import signal
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import gymnasium
 import pytest
+import torch
 
 from hyperoracle_client.cli import main
 from hyperoracle_client.commands.options import opened_api
+from hyperoracle_trainers import training_run
 
 STORE = argparse.Namespace(url="embedded:oracle.db", token=None)
 SHORT = ["train", "ppo", "CartPole-v1", "--total-env-steps", "512", "--set", "number_of_envs=4",
@@ -290,9 +294,15 @@ def test_the_presets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
          "a hyperparameter among"),
         (["ppo", "CartPole-v1", "--replay", "absent.csv"], "a file that cannot be read"),
         (["ppo", "CartPole-v1", "--replay", "a.csv", "--url", "http://o"], "expected no oracle"),
+        (["ppo", "CartPole-v1", "--replay", "used/a2c.csv"], "got momentum; train with the algo"),
+        (["ppo", "CartPole-v1", "--replay", "used/nan.csv"], "expected a finite gamma, got nan"),
+        (["ppo", "CartPole-v1", "--set", "torch_threads=1e6"], "torch_threads: expected at most"),
+        (["ppo", "CartPole-v1", "--log", "csv"], "JSON and CSV are always written"),
+        (["ppo", "CartPole-v1", "--video", "used/run.jsonl/x.gif"], "a folder, got a file"),
         (["ppo", "CartPole-v1", "--job", "j"], "expected --replay beside it"),
         (["ppo", "CartPole-v1", "--out", "used"], "expected a folder without a run"),
         (["ppo", "CartPole-v1", "--out", "used/run.jsonl"], "expected a folder, got a file"),
+        (["ppo", "CartPole-v1", "--out", "used/run.jsonl/x/y"], "a path through the file used/run"),
     ],
 )  # fmt: skip
 def test_wrong_usage_is_told_in_one_line_before_anything_starts(
@@ -300,6 +310,8 @@ def test_wrong_usage_is_told_in_one_line_before_anything_starts(
 ) -> None:
     Path("used").mkdir()
     Path("used/run.jsonl").write_text("an earlier run\n")
+    Path("used/a2c.csv").write_text("update_step,env_step,momentum\n0,0,0.5\n")
+    Path("used/nan.csv").write_text("update_step,env_step,gamma\n0,0,nan\n")
     assert main(["train", *arguments]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -332,6 +344,58 @@ def test_a_study_that_is_defined_differently_stops_the_run_before_it_trains(
     assert "hyperoracle train: " in captured.err
     assert "study_conflict" in captured.err
     assert not Path("second").exists()
+
+
+def test_a_folder_that_may_not_be_written_is_told_before_anything_starts(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not by the folder's mode: the tests may run as root, who may write anything.
+    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.F_OK and Path(path).exists())
+    assert main([*SHORT, "--out", "locked/log"]) == 2
+    assert "a folder that may be written" in capsys.readouterr().err
+    assert list(Path().iterdir()) == []
+
+
+def test_runs_that_are_started_at_once_have_a_folder_each() -> None:
+    for _ in range(2):
+        assert main(["train", "a2c", "CartPole-v1", "--total-env-steps", "5"]) == 0
+    assert len(list(Path("runs").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 3.64 TiB for an array"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate ..."),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+    ],
+)
+def test_a_lack_of_memory_is_told_in_one_line(
+    error: Exception, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make_trainer(_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(training_run, "make_trainer", make_trainer)
+    assert main(SHORT) == 1
+    told = capsys.readouterr().err
+    assert "expected enough memory" in told
+    assert told.count("\n") == 1
+
+
+def test_an_environment_that_cannot_be_made_is_told_in_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    gymnasium.register("Unfinished-v0", _unfinished)
+    assert main(["train", "ppo", "Unfinished-v0"]) == 1
+    error = capsys.readouterr().err
+    assert "got Unfinished-v0 (ModuleNotFoundError: No module named 'its_engine')" in error
+    assert error.count("\n") == 1
+    assert list(Path().iterdir()) == []
+
+
+def _unfinished(**_: Any) -> Any:
+    raise ModuleNotFoundError("No module named 'its_engine'")
 
 
 def test_training_that_diverges_is_told_with_a_remedy(capsys: pytest.CaptureFixture[str]) -> None:

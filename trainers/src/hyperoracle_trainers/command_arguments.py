@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import types
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import ValidationError
@@ -100,6 +102,27 @@ def whole_number(text: str) -> int:
     except (ValueError, OverflowError):
         pass
     raise ValueError("expected a whole number")
+
+
+def check_folder(argument: str, folder: Path) -> None:
+    """Check, without making it, that a folder can be made and written.
+
+    Args:
+        argument: that names the folder, as it was given.
+        folder: need not be there.
+
+    Raises:
+        ArgumentError: something of its path is a file, or may not be written.
+    """
+    there = next(each for each in (folder, *folder.parents) if os.access(each, os.F_OK))
+    if not there.is_dir():
+        got = "a file" if there == folder else f"a path through the file {there}"
+        raise ArgumentError(f"{argument}: expected a folder, got {got}; choose another")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ArgumentError(
+            f"{argument}: expected a folder that may be written, got {there}, which may not; "
+            "choose another"
+        )
 
 
 def parse_space(entries: Iterable[str], base: Mapping[str, float]) -> Space:

@@ -213,6 +213,7 @@ def environments_of(settings: TrainerSettings, count: int, seed: int) -> Environ
 
     Raises:
         SettingsError: its observation or action space is not supported.
+        gymnasium.error.Error: it cannot be made.
     """
     game = game_of(settings.env_id)
     if game is None:
@@ -226,9 +227,15 @@ def make_environments(env_id: str, count: int, seed: int) -> VectorEnvironment:
 
     Raises:
         SettingsError: its observation or action space is not supported.
+        gymnasium.error.Error: it cannot be made, for whatever reason.
     """
-    # The checker repeats on every first step what the registry's tests have settled.
-    copies = [gymnasium.make(env_id, disable_env_checker=True) for _ in range(count)]
+    try:
+        # The checker repeats on every first step what the registry's tests have settled.
+        copies = [gymnasium.make(env_id, disable_env_checker=True) for _ in range(count)]
+    except (gymnasium.error.Error, MemoryError):
+        raise
+    except Exception as error:  # an environment's own code raises what it likes
+        raise gymnasium.error.Error(f"{type(error).__name__}: {error}") from error
     return VectorEnvironment(copies, seed)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import csv
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -89,6 +90,9 @@ class RecordedSource(FixedSource):
 
     Args:
         rows: (update_step, values by hyperparameter), in rising order of update_step.
+
+    Raises:
+        ScheduleError: the rows are out of order, or a value is not finite.
     """
 
     def __init__(self, rows: Iterable[tuple[int, Mapping[str, float]]]) -> None:
@@ -100,6 +104,18 @@ class RecordedSource(FixedSource):
                 "schedule: expected rows in rising order of update_step, got them out of order; "
                 "sort the file by update_step"
             )
+        for update_step, values in rows:
+            for name, value in values.items():
+                if not math.isfinite(value):
+                    raise ScheduleError(
+                        f"schedule, update step {update_step}: expected a finite {name}, got "
+                        f"{value}; correct the line"
+                    )
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The hyperparameters that it has values of."""
+        return frozenset(name for values in self._values for name in values)
 
     def state(self) -> State:
         """Return the whole schedule, so that a checkpoint needs no other file."""

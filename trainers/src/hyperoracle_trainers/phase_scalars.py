@@ -71,12 +71,13 @@ class ScalarSeries:
 
     Args:
         total_env_steps: of the run.
+        env_step: env steps taken before the first phase, by an earlier process.
     """
 
-    def __init__(self, total_env_steps: int) -> None:
+    def __init__(self, total_env_steps: int, env_step: int = 0) -> None:
         self._env_steps_per_point = total_env_steps / _POINTS_PER_RUN
         self._waiting: list[Phase] = []
-        self._drawn_until = 0
+        self._drawn_until = env_step
 
     def add(self, phase: Phase) -> Iterable[ScalarPoint]:
         """Take a phase in and return the point that it completes, or nothing."""

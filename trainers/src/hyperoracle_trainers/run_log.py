@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import fcntl
 import json
+import logging
 import os
 import platform
 import shlex
 import sys
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +20,8 @@ from typing import Any, Literal, Self, TextIO
 
 from hyperoracle_trainers.phase import Phase
 from hyperoracle_trainers.settings import TrainerSettings
+
+logger = logging.getLogger("hyperoracle_trainers")
 
 _PACKAGES = ("hyperoracle-trainers", "torch", "numpy", "gymnasium", "mujoco")
 _FILES = ("run.jsonl", "phases.csv", "schedule.csv")
@@ -46,7 +50,8 @@ class RunLog:
             off, and the files go on from there.
 
     Raises:
-        RunLogError: a file is shorter than ``resume_at`` says, or missing.
+        RunLogError: a file is shorter than ``resume_at`` says, or missing; or another process is
+            writing the folder's log.
     """
 
     def __init__(
@@ -54,9 +59,10 @@ class RunLog:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._names = settings.schedulable()
-        if resume_at is not None:
-            _cut(folder, resume_at)
         with ExitStack() as stack:
+            stack.enter_context(_kept_from_others(folder))
+            if resume_at is not None:
+                _cut(folder, resume_at)
             mode: Literal["w", "a"] = "w" if resume_at is None else "a"
             self._by_name = {
                 name: stack.enter_context(_opened(folder / name, mode)) for name in _FILES
@@ -114,6 +120,25 @@ class RunLog:
 
     def _write_line(self, event: str, content: Mapping[str, Any]) -> None:
         self._lines.write(json.dumps({"event": event, **content}) + "\n")
+
+
+@contextmanager
+def _kept_from_others(folder: Path) -> Iterator[None]:
+    """Hold a lock that the operating system gives back, whatever becomes of the process."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunLogError(
+                f"{folder}: expected a run that no process is at, got one that another process "
+                "is writing; wait for its end, or choose another folder"
+            ) from None
+        except OSError:  # some network file systems know no locks
+            logger.debug("%s: no lock here", folder)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _opened(path: Path, mode: Literal["w", "a"]) -> TextIO:

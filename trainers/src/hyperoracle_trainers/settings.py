@@ -11,6 +11,8 @@ import gymnasium
 
 from hyperoracle_trainers.hyperparameters import HYPERPARAMETERS
 
+_MOST_THREADS = 1024  # with some ten thousand torch ends the process
+
 
 class SettingsError(ValueError):
     """A setting has no meaning; the message is one line: expected, got, remedy."""
@@ -88,6 +90,11 @@ class TrainerSettings:
         for name in ("total_env_steps", "number_of_envs", "torch_threads"):
             _check_at_least(name, getattr(self, name), 1)
         _check_at_least("seed", self.seed, 0)
+        if self.torch_threads > _MOST_THREADS:
+            raise SettingsError(
+                f"torch_threads: expected at most {_MOST_THREADS}, got {self.torch_threads}; "
+                "lower it to the processor's cores"
+            )
         for size in self.hidden_sizes:
             _check_at_least("hidden_sizes", size, 1)
         if self.preprocessing not in ("classic", "machado"):

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 # These classes are made at import, from a description that type checkers do not read.
-from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.compat.proto.event_pb2 import (
+    Event,  # pyright: ignore[reportAttributeAccessIssue]
+    SessionLog,  # pyright: ignore[reportAttributeAccessIssue]
+)
 from tensorboard.compat.proto.summary_pb2 import (
     Summary,  # pyright: ignore[reportAttributeAccessIssue]
 )
@@ -38,17 +41,23 @@ class TensorBoardWriter:
     Args:
         folder: made if it is missing; the run's name in TensorBoard is that of the folder.
         settings: of the run.
+        env_step: env steps taken before the first phase, in a run that goes on. Points after it
+            that an earlier process wrote are trained again, and no longer shown.
     """
 
-    def __init__(self, folder: Path, settings: TrainerSettings) -> None:
+    def __init__(self, folder: Path, settings: TrainerSettings, env_step: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         # Only files of such names are looked at.
         name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
         self._file = (folder / name).open("wb")
         self._records = RecordWriter(self._file)
-        self._series = ScalarSeries(settings.total_env_steps)
-        self._env_step = 0
+        self._series = ScalarSeries(settings.total_env_steps, env_step)
+        self._env_step = env_step
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        if env_step:
+            # TensorBoard then forgets the points of this step and later ones.
+            begun = SessionLog(status=SessionLog.START)
+            self._write(Event(wall_time=time.time(), step=env_step + 1, session_log=begun))
         experiment, begin, self._success = hparams(  # type: ignore[no-untyped-call] # torch ships it so
             {name: _as_hparam(value) for name, value in dataclasses.asdict(settings).items()},
             dict.fromkeys(_MEASURES, 0.0),

@@ -35,12 +35,13 @@ class TrackerWriter:
     Args:
         run: a tracker's run; finished by this writer.
         settings: of the training run.
+        env_step: env steps taken before the first phase, in a run that goes on.
     """
 
-    def __init__(self, run: TrackedRun, settings: TrainerSettings) -> None:
+    def __init__(self, run: TrackedRun, settings: TrainerSettings, env_step: int = 0) -> None:
         self._run = run
-        self._series = ScalarSeries(settings.total_env_steps)
-        self._env_step = 0
+        self._series = ScalarSeries(settings.total_env_steps, env_step)
+        self._env_step = env_step
 
     def record(self, phase: Phase) -> None:
         """Take one phase in and send the point that it completes."""
@@ -60,7 +61,9 @@ class TrackerWriter:
         self._run.finish()
 
 
-def start_weights_and_biases(folder: Path, settings: TrainerSettings) -> TrackerWriter:
+def start_weights_and_biases(
+    folder: Path, settings: TrainerSettings, env_step: int = 0
+) -> TrackerWriter:
     """Start a run of Weights & Biases with the user's own package and account.
 
     The variables of the environment that the package knows hold, such as ``WANDB_MODE``; without
@@ -69,6 +72,7 @@ def start_weights_and_biases(folder: Path, settings: TrainerSettings) -> Tracker
     Args:
         folder: of the run; it names the run and holds the package's own files.
         settings: of the run, which are the configuration shown.
+        env_step: env steps taken before the first phase, in a run that goes on.
 
     Raises:
         ImportError: the package ``wandb`` is not installed.
@@ -81,4 +85,4 @@ def start_weights_and_biases(folder: Path, settings: TrainerSettings) -> Tracker
         dir=str(folder),
         config=dataclasses.asdict(settings),
     )
-    return TrackerWriter(run, settings)
+    return TrackerWriter(run, settings, env_step)

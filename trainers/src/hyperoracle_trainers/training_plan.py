@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from hyperoracle_trainers.command_arguments import (
     SETTINGS_CLASSES,
     ArgumentError,
     Space,
+    check_folder,
     default_space,
     parse_settings,
     parse_space,
@@ -138,7 +139,7 @@ def make_plan(args: argparse.Namespace) -> TrainingPlan:
     entries = args.space or (preset.space_entries() if preset else [])
     space = parse_space(entries, base) if entries else default_space(base)
     oracle = _oracle_plan(args, algorithm, settings, space, preset)
-    schedule = _schedule(args, space)
+    schedule = _schedule(args, space, base)
     if args.space and oracle is None and schedule is None:
         raise ArgumentError(f"--space {args.space[0]}: expected --oracle URL beside it; add it")
     return TrainingPlan(
@@ -276,26 +277,36 @@ def _strategy(args: argparse.Namespace, preset: PaperPreset | None) -> str | Map
     return definition
 
 
-def _schedule(args: argparse.Namespace, space: Space) -> RecordedSource | None:
+def _schedule(
+    args: argparse.Namespace, space: Space, base: Mapping[str, float]
+) -> RecordedSource | None:
     if args.replay is None:
         if args.job is not None:
             raise ArgumentError(f"--job {args.job}: expected --replay beside it, got none; add it")
         return None
     relative = [name for name, bins in space.items() if isinstance(bins, Scale)]
-    return read_schedule(Path(args.replay), job=args.job, relative=relative)
+    schedule = read_schedule(Path(args.replay), job=args.job, relative=relative)
+    if unknown := sorted(schedule.names - set(base)):
+        raise ArgumentError(
+            f"--replay {args.replay}: expected hyperparameters among {', '.join(base)}, got "
+            f"{', '.join(unknown)}; train with the algorithm that it was recorded with"
+        )
+    return schedule
 
 
 def _folder(args: argparse.Namespace, algorithm: str, settings: AnySettings) -> Path:
     if args.out is None:
-        moment = time.strftime("%Y%m%d-%H%M%S")
+        # To the millisecond: many runs may be started by one loop.
+        moment = f"{datetime.now().astimezone():%Y%m%d-%H%M%S.%f}"[:-3]
         env = settings.env_id.replace("/", "-")
-        return Path("runs") / f"{algorithm}-{env}-{settings.seed}-{moment}"
+        folder = Path("runs") / f"{algorithm}-{env}-{settings.seed}-{moment}"
+        check_folder("--out", folder)
+        return folder
     folder = Path(args.out)
     if (folder / "run.jsonl").exists():
         raise ArgumentError(
             f"--out {folder}: expected a folder without a run, got one that has run.jsonl; "
             "choose another or remove it"
         )
-    if folder.exists() and not folder.is_dir():
-        raise ArgumentError(f"--out {folder}: expected a folder, got a file; choose another")
+    check_folder(f"--out {folder}", folder)
     return folder

@@ -77,7 +77,7 @@ def carry_out(plan: TrainingPlan) -> dict[str, Any]:
         log = stack.enter_context(RunLog(plan.folder, plan.settings, resume_at))
         writers = stack.enter_context(RunWriters())
         for name in plan.writers:
-            writers.add(_made_writer(name, plan))
+            writers.add(_made_writer(name, plan, trainer.place.env_step))
         progress = stack.enter_context(training_progress())
         status = "completed"
         recorded: Path | None = None
@@ -125,9 +125,9 @@ def make_trainer_or_fail(settings: AnySettings) -> Trainer[Any]:
         ) from None
 
 
-def _made_writer(name: str, plan: TrainingPlan) -> RunWriter:
+def _made_writer(name: str, plan: TrainingPlan, env_step: int) -> RunWriter:
     try:
-        return make_writer(name, plan.folder, plan.settings)
+        return make_writer(name, plan.folder, plan.settings, env_step)
     except Exception as error:  # a tracker's package raises what it likes
         reason = " ".join(str(error).split())
         raise RunFailed(

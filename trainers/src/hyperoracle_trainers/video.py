@@ -19,7 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from hyperoracle_trainers.atari import PREPROCESSING, game_of
-from hyperoracle_trainers.command_arguments import ArgumentError
+from hyperoracle_trainers.command_arguments import ArgumentError, check_folder
 from hyperoracle_trainers.envs import Environments, VectorEnvironment, environments_of
 from hyperoracle_trainers.evaluation import Player
 from hyperoracle_trainers.networks import ActorCritic
@@ -39,10 +39,11 @@ class VideoError(Exception):
 
 
 def video_file(text: str | None) -> Path | None:
-    """Return where to record to, once it is sure that its format can be written.
+    """Return where to record to, once it is sure that its format can be written there.
 
     Raises:
-        ArgumentError: another format than GIF and MP4, or MP4 without its encoder.
+        ArgumentError: another format than GIF and MP4, MP4 without its encoder, or a folder that
+            cannot be written.
     """
     if text is None:
         return None
@@ -54,6 +55,7 @@ def video_file(text: str | None) -> Path | None:
             f"--video {text}: expected the package imageio-ffmpeg, which encodes MP4, got none; "
             "pip install 'hyperoracle-trainers[video]', or record a .gif"
         )
+    check_folder(f"--video {text}", path.parent)
     return path
 
 
@@ -197,7 +199,10 @@ def _write_mp4(path: Path, frames: Iterator[Frame], per_second: float) -> None:
 
     first = next(frames)
     height, width, _ = first.shape
-    writer = imageio_ffmpeg.write_frames(str(path), (width, height), fps=round(per_second))
+    # The encoder wants even sizes; by default it would stretch pictures to multiples of 16.
+    writer = imageio_ffmpeg.write_frames(
+        str(path), (width, height), fps=round(per_second), macro_block_size=2
+    )
     writer.send(None)
     try:
         for frame in chain([first], frames):

@@ -27,7 +27,10 @@ def check_writer_names(names: Iterable[str]) -> tuple[str, ...]:
     checked: list[str] = []
     for name in names:
         if name not in WRITERS:
-            raise ArgumentError(f"--log {name}: expected {' or '.join(WRITERS)}, got {name!r}")
+            raise ArgumentError(
+                f"--log {name}: expected {' or '.join(WRITERS)}, got {name!r}; choose one of "
+                "them, or leave it out: JSON and CSV are always written"
+            )
         if name in checked:
             raise ArgumentError(f"--log {name}: expected {name} once, got it twice")
         if find_spec(WRITERS[name]) is None:
@@ -39,13 +42,14 @@ def check_writer_names(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(checked)
 
 
-def make_writer(name: str, folder: Path, settings: TrainerSettings) -> RunWriter:
+def make_writer(name: str, folder: Path, settings: TrainerSettings, env_step: int = 0) -> RunWriter:
     """Return a writer that has begun.
 
     Args:
         name: one that :func:`check_writer_names` has returned.
         folder: of the run log, which is there already.
         settings: of the run.
+        env_step: env steps taken before the first phase, in a run that goes on.
 
     Raises:
         OSError: its file cannot be written.
@@ -54,11 +58,11 @@ def make_writer(name: str, folder: Path, settings: TrainerSettings) -> RunWriter
     if name == "tensorboard":
         from hyperoracle_trainers.tensorboard_writer import TensorBoardWriter
 
-        return TensorBoardWriter(folder, settings)
+        return TensorBoardWriter(folder, settings, env_step)
     if name == "wandb":
         from hyperoracle_trainers.tracker_writer import start_weights_and_biases
 
-        return start_weights_and_biases(folder, settings)
+        return start_weights_and_biases(folder, settings, env_step)
     from hyperoracle_trainers.picture_writer import PictureWriter
 
     return PictureWriter(folder, settings)

@@ -176,11 +176,26 @@ def run(args: argparse.Namespace) -> int:
     except (RunFailed, RunLogError, VideoError, OracleError, OSError) as error:
         print(f"hyperoracle {args.command}: {error}", file=sys.stderr)
         return 1
+    except (MemoryError, RuntimeError) as error:
+        if not _lacks_memory(error):
+            raise
+        print(
+            f"hyperoracle {args.command}: expected enough memory for the run, got too little; "
+            "lower rollout_length, number_of_envs or hidden_sizes",
+            file=sys.stderr,
+        )
+        return 1
     if args.json:
         print(json.dumps(figures))
     else:
         _print_figures(figures)
     return 0 if figures["status"] == "completed" else EXIT_INTERRUPTED
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether memory ran out; torch has an error of its own for its devices, none for the CPU."""
+    signs = ("allocate memory", "out of memory")
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
 
 
 def _print_figures(figures: dict[str, Any]) -> None:
