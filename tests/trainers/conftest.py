@@ -95,6 +95,18 @@ class Unsupported(Identity):
     observation_space = Dict({"a": Discrete(2)})
 
 
+class Picture(Identity):
+    """The context is the bright third of a small picture."""
+
+    observation_space = Box(0, 255, (36, 40, 3), np.uint8)
+
+    def _context(self) -> np.ndarray:
+        self._wanted = int(self.np_random.integers(3))
+        picture = np.zeros((36, 40, 3), np.uint8)
+        picture[12 * self._wanted : 12 * (self._wanted + 1)] = 255
+        return picture
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _environments() -> None:
     """Register the environments under the names that the tests use."""
@@ -108,3 +120,4 @@ def _environments() -> None:
     gymnasium.register("BriefCartPole-v0", cart_pole, max_episode_steps=5)
     gymnasium.register("Numbered-v0", Numbered, max_episode_steps=4)
     gymnasium.register("Unsupported-v0", Unsupported)
+    gymnasium.register("Picture-v0", Picture)

@@ -77,3 +77,22 @@ def test_every_family_steps_with_continuous_actions(env_id: str, size: int) -> N
     assert np.isfinite(environments.observations).all()
     assert not np.array_equal(environments.observations, first)
     environments.close()
+
+
+def test_images_of_any_environment_reach_the_policy_as_they_are() -> None:
+    environments = make_environments("Picture-v0", 2, seed=0)
+    assert environments.observation_shape == (36, 40, 3)
+    assert environments.observations.dtype == np.uint8
+    assert environments.observations.max() == 255
+    environments.step(np.zeros(2, np.int64))
+    assert environments.final_observations[0].shape == (36, 40, 3)
+    assert environments.final_observations[0].dtype == np.uint8
+
+
+def test_mujocos_warnings_go_to_the_log(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("DEBUG", logger="hyperoracle_trainers"):
+        make_environments("HalfCheetah-v5", 1, seed=0).close()
+    assert "settotalmass" in caplog.text, "Gymnasium's model has changed: nothing to silence"
+    assert not capfd.readouterr().err

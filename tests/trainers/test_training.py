@@ -223,3 +223,16 @@ def test_a_device_that_is_not_there_is_said_in_one_line(device: str) -> None:
     with pytest.raises(SettingsError, match=f"device: expected .* got '{device}'") as raised:
         make_trainer(settings)
     assert "\n" not in str(raised.value)
+
+
+def test_images_of_any_environment_are_trained_on() -> None:
+    settings = default_settings(
+        "a2c", "Picture-v0", number_of_envs=2, rollout_length=4, total_env_steps=16,
+        shared_trunk=True,
+    )  # fmt: skip
+    trainer = make_trainer(settings)
+    before = [each.detach().clone() for each in trainer.policy.parameters()]
+    assert [phase.env_step for phase in trainer.train()] == [8, 16]
+    assert all(
+        not torch.equal(a, b) for a, b in zip(before, trainer.policy.parameters(), strict=True)
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -13,10 +15,13 @@ from gymnasium.utils.seeding import np_random
 
 from hyperoracle_trainers.atari import PREPROCESSING, AtariEnvironments, game_of
 from hyperoracle_trainers.episode_recording import EpisodeRecording
+from hyperoracle_trainers.networks import SMALLEST_IMAGE
 from hyperoracle_trainers.saved_state import State
 from hyperoracle_trainers.settings import SettingsError, TrainerSettings
 
 Environment = gymnasium.Env[Any, Any]
+
+logger = logging.getLogger("hyperoracle_trainers")
 
 
 class Environments(Protocol):
@@ -89,25 +94,27 @@ class VectorEnvironment:
     the dictionaries and copies, which cost more than a step of a small environment.
 
     Args:
-        environments: copies of one environment; observations are flattened to vectors.
+        environments: copies of one environment; observations that are neither vectors nor images
+            are flattened to vectors.
         seed: environment ``i`` is seeded with the ``i``-th child of this seed.
 
     Attributes:
-        observation_shape: (size,) of one observation.
+        observation_shape: (size,) of one observation, (height, width, channels) of an image.
         action_space: of one environment.
-        observations: float64 [environments, size], raw, overwritten by every step.
+        observations: float64 [environments, size] or uint8 [environments, height, width,
+            channels], raw, overwritten by every step.
         rewards: float64 [environments], raw, of the last step.
         terminated: bool [environments], whether the last step ended the task itself.
         truncated: bool [environments], whether the last step ended at a time limit.
-        final_observations: last observation of each episode that ended in the last step, float64
-            [size], by environment.
+        final_observations: last observation of each episode that ended in the last step, by
+            environment.
 
     Raises:
         SettingsError: the observation or action space is not supported.
     """
 
     def __init__(self, environments: Sequence[Environment], seed: int) -> None:
-        self._environments = [_with_vector_observations(each) for each in environments]
+        self._environments = [_with_vectors_or_images(each) for each in environments]
         first = self._environments[0]
         assert first.observation_space.shape is not None
         self.observation_shape = first.observation_space.shape
@@ -115,11 +122,12 @@ class VectorEnvironment:
         self._first_action = int(space.start) if isinstance(space, Discrete) else 0
         self._bounds = (space.low, space.high) if isinstance(space, Box) else None
         count = len(environments)
-        self.observations = np.zeros((count, *self.observation_shape))
+        dtype = np.uint8 if _is_image(first.observation_space) else np.float64
+        self.observations = np.zeros((count, *self.observation_shape), dtype)
         self.rewards = np.zeros(count)
         self.terminated = np.zeros(count, dtype=bool)
         self.truncated = np.zeros(count, dtype=bool)
-        self.final_observations: dict[int, npt.NDArray[np.float64]] = {}
+        self.final_observations: dict[int, npt.NDArray[Any]] = {}
         children = np.random.SeedSequence(seed).generate_state(count)
         for index, (environment, child) in enumerate(
             zip(self._environments, children.tolist(), strict=True)
@@ -145,7 +153,9 @@ class VectorEnvironment:
             environment = self._environments[index]
             observation, reward, terminated, truncated, _ = environment.step(action)
             if terminated or truncated:
-                self.final_observations[index] = np.array(observation, dtype=np.float64)
+                self.final_observations[index] = np.array(
+                    observation, dtype=self.observations.dtype
+                )
                 self._recording.begin(index, _generator_state(environment))
                 observation, _ = environment.reset()
             self.observations[index] = observation
@@ -230,6 +240,8 @@ def make_environments(env_id: str, count: int, seed: int) -> VectorEnvironment:
         gymnasium.error.Error: it cannot be made, for whatever reason.
     """
     try:
+        if ".mujoco" in str(gymnasium.spec(env_id).entry_point):
+            _let_mujoco_log()
         # The checker repeats on every first step what the registry's tests have settled.
         copies = [gymnasium.make(env_id, disable_env_checker=True) for _ in range(count)]
     except (gymnasium.error.Error, MemoryError):
@@ -243,9 +255,24 @@ def _generator_state(environment: Environment) -> State:
     return dict(environment.unwrapped.np_random.bit_generator.state)
 
 
-def _with_vector_observations(environment: Environment) -> Environment:
+@functools.cache
+def _let_mujoco_log() -> None:
+    """Let MuJoCo's warnings go to the log, not to the terminal and a file in the current folder.
+
+    Gymnasium's models make it warn, once per environment, of an attribute that will be removed.
+    """
+    import mujoco
+
+    mujoco.set_mju_user_warning(  # pyright: ignore[reportAttributeAccessIssue] # not in its stubs
+        lambda message: logger.log(
+            logging.DEBUG if "deprecated" in message else logging.WARNING, "MuJoCo: %s", message
+        )
+    )
+
+
+def _with_vectors_or_images(environment: Environment) -> Environment:
     space = environment.observation_space
-    if isinstance(space, Box) and space.shape is not None and len(space.shape) == 1:
+    if _is_image(space) or (isinstance(space, Box) and len(space.shape or ()) == 1):
         return environment
     if isinstance(space, Box | Discrete):
         return gymnasium.wrappers.FlattenObservation(environment)
@@ -253,6 +280,14 @@ def _with_vector_observations(environment: Environment) -> Environment:
         f"env_id: expected Box or Discrete observations, got {space}; "
         "wrap the environment with FlattenObservation and register that"
     )
+
+
+def _is_image(space: gymnasium.Space[Any]) -> bool:
+    """Whether observations are bytes [height, width, channels] that the Nature CNN can take."""
+    if not isinstance(space, Box) or space.dtype != np.uint8 or len(space.shape or ()) != 3:
+        return False
+    height, width, _ = space.shape or (0, 0, 0)
+    return min(height, width) >= SMALLEST_IMAGE
 
 
 def _supported_action_space(environment: Environment) -> Box | Discrete:

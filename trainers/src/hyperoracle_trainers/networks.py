@@ -16,6 +16,9 @@ from torch.nn import functional
 
 from hyperoracle_trainers.distributions import ActionDistribution, distribution_for
 
+SMALLEST_IMAGE = 36
+"""Height and width, in pixels, below which nothing is left for the last convolution."""
+
 
 class ActorCritic(nn.Module):
     """A policy and a state-value function.
