@@ -141,7 +141,27 @@ class FixedStrategy(Definition):
     name: Literal["fixed"] = "fixed"
 
 
-Strategy = Annotated[EpgtStrategy | RandomStrategy | FixedStrategy, Field(discriminator="name")]
+class BestConfigStrategy(Definition):
+    """One hyper-action per job; later jobs get what whole jobs did best with.
+
+    Attributes:
+        jobs_needed: whole jobs that a hyper-action must have behind it, the default as well,
+            before another than the default is exploited.
+        exploration_jobs: a job of the role `auto` explores with the probability 1 − whole jobs /
+            `exploration_jobs`,
+        least_exploration: and at least with this one.
+    """
+
+    name: Literal["best_config"] = "best_config"
+    jobs_needed: int = Field(default=2, ge=1, le=1000)
+    exploration_jobs: int = Field(default=16, ge=1, le=100_000)
+    least_exploration: Fraction = 0.1
+
+
+Strategy = Annotated[
+    EpgtStrategy | RandomStrategy | FixedStrategy | BestConfigStrategy,
+    Field(discriminator="name"),
+]
 """Who chooses; on the wire told apart by `name`."""
 
 
