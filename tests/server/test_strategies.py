@@ -13,6 +13,8 @@ STRATEGIES = {
     "random": {"name": "random"},
     "fixed": {"name": "fixed"},
     "best_config": {"name": "best_config", "jobs_needed": 1, "exploration_jobs": 4},
+    "kl_adaptive": {"name": "kl_adaptive", "target_kl": 0.012},
+    "bandit": {"name": "bandit", "window": 2},
 }
 TWO = {
     "learning_rate": {"type": "relative", "values": [0.25, 0.5, 1, 2, 4]},

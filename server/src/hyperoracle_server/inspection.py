@@ -217,6 +217,10 @@ _WHY = {
     ("best_config", True): "explored: the least tried near the default or near the best, for the "
     "whole job",
     ("best_config", False): "the best mean over whole jobs, or the default until there are enough",
+    ("bandit", True): "several arms were level, untried or with the same bound: chance chose",
+    ("bandit", False): "the arm of the greatest upper confidence bound, in the hyperparameter of "
+    "the greatest",
+    ("kl_adaptive", False): "the bin nearest to the rate that the KL divergence asked for",
 }
 """Why a strategy without a memory of hyper-states chose, by its name and whether it explored."""
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from hyperoracle_protocol.space import Categorical, bins_per_hyperparameter, default_bins
 from hyperoracle_protocol.studies import (
+    BanditStrategy,
     BestConfigStrategy,
     EpgtStrategy,
     FixedStrategy,
+    KlAdaptiveStrategy,
     RandomStrategy,
     StudyDefinition,
 )
 from hyperoracle_server.hyper_actions import HyperActionGrid
+from hyperoracle_server.hyper_agents.bandit import BanditAgent
 from hyperoracle_server.hyper_agents.base import HyperAgent
 from hyperoracle_server.hyper_agents.best_config import BestConfigAgent
 from hyperoracle_server.hyper_agents.episodic import EpisodicAgent
+from hyperoracle_server.hyper_agents.kl_adaptive import KlAdaptiveAgent
 from hyperoracle_server.hyper_agents.simple import FixedAgent, RandomAgent
 
 
@@ -37,3 +41,9 @@ def make_hyper_agent(definition: StudyDefinition, seed: int) -> HyperAgent:
         case BestConfigStrategy():
             ordered = [not isinstance(h, Categorical) for h in definition.space.values()]
             return BestConfigAgent(grid, ordered, strategy)
+        case BanditStrategy():
+            return BanditAgent(grid, strategy)
+        case KlAdaptiveStrategy():
+            position = list(definition.space).index(strategy.hyperparameter)
+            values = [float(v) for v in definition.space[strategy.hyperparameter].values]
+            return KlAdaptiveAgent(grid, position, values, strategy)
