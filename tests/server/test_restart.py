@@ -296,3 +296,23 @@ def test_the_migrations_make_the_schema_that_the_code_declares(tmp_path):
     with ledger.reading() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     ledger.close()
+
+
+def test_a_store_of_the_first_schema_is_brought_up_to_date_with_its_jobs(tmp_path):
+    path = tmp_path / "oracle.db"
+    transport = EmbeddedTransport(str(path))
+    wire = Wire(transport=transport)
+    wire.study("s")
+    job = wire.job("s", job_key="job-key-0")
+    answer = wire.propose(job, 1).json
+    transport.close()
+    store = sqlite3.connect(path)
+    store.execute("ALTER TABLE jobs DROP COLUMN hyper_agent_notes")
+    store.execute("UPDATE alembic_version SET version_num = '0001'")
+    store.commit()
+    store.close()
+    transport = EmbeddedTransport(str(path))
+    wire = Wire(transport=transport)
+    assert wire.propose(job, 1).json == answer
+    assert wire.report(job, 2, 1).json["credited"] == 1
+    transport.close()

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from hyperoracle_protocol.base import Count, Definition, Finite, Message, Name, Positive
 from hyperoracle_protocol.hyper_state import MAX_SKETCH_WIDTH, Dtype
-from hyperoracle_protocol.space import SearchSpace, check_size
+from hyperoracle_protocol.space import Categorical, SearchSpace, check_size
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
@@ -141,7 +141,80 @@ class FixedStrategy(Definition):
     name: Literal["fixed"] = "fixed"
 
 
-Strategy = Annotated[EpgtStrategy | RandomStrategy | FixedStrategy, Field(discriminator="name")]
+class BestConfigStrategy(Definition):
+    """One hyper-action per job; later jobs get what whole jobs did best with.
+
+    Attributes:
+        jobs_needed: whole jobs that a hyper-action must have behind it, the default as well,
+            before another than the default is exploited.
+        exploration_jobs: a job of the role `auto` explores with the probability 1 − whole jobs /
+            `exploration_jobs`,
+        least_exploration: and at least with this one.
+    """
+
+    name: Literal["best_config"] = "best_config"
+    jobs_needed: int = Field(default=2, ge=1, le=1000)
+    exploration_jobs: int = Field(default=16, ge=1, le=100_000)
+    least_exploration: Fraction = 0.1
+
+
+class BanditStrategy(Definition):
+    """ULTHO: a bandit per job, which plays one hyperparameter at a time.
+
+    Attributes:
+        window: how many of the newest rewards a hyperparameter or a value of it is judged by.
+        coefficient: c of the upper confidence bound, in units of the return.
+    """
+
+    name: Literal["bandit"] = "bandit"
+    window: int = Field(default=10, ge=1, le=1000)
+    coefficient: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+
+
+class KlAdaptiveStrategy(Definition):
+    """PPO's learning rate follows the KL divergence of its updates; no memory.
+
+    Attributes:
+        hyperparameter: of the space that is adapted; numbers above 0.
+        signal: of the proposals that brings the KL divergence of the last update, in nats.
+        target_kl: above its double the rate is divided by `factor`, below its half multiplied.
+        factor: of one step.
+    """
+
+    name: Literal["kl_adaptive"] = "kl_adaptive"
+    hyperparameter: Name = "learning_rate"
+    signal: str = Field(default="approx_kl", min_length=1, max_length=128)
+    target_kl: float = Field(default=0.01, gt=0, le=10)
+    factor: float = Field(default=1.5, gt=1, le=10)
+
+    def check_space(self, space: SearchSpace) -> None:
+        """Refuse a space without the hyperparameter.
+
+        Raises:
+            ValueError: it is missing, or has values that are not numbers above 0.
+        """
+        found = space.get(self.hyperparameter)
+        if found is None:
+            raise ValueError(
+                f"expected {self.hyperparameter!r} in the space for the strategy kl_adaptive, "
+                f"got {sorted(space)}: add it, or name another as `hyperparameter`"
+            )
+        if isinstance(found, Categorical) or min(found.values) <= 0:
+            raise ValueError(
+                f"expected numbers above 0 as values of {self.hyperparameter!r} for the strategy "
+                f"kl_adaptive, got {list(found.values)}"
+            )
+
+
+Strategy = Annotated[
+    EpgtStrategy
+    | RandomStrategy
+    | FixedStrategy
+    | BestConfigStrategy
+    | BanditStrategy
+    | KlAdaptiveStrategy,
+    Field(discriminator="name"),
+]
 """Who chooses; on the wire told apart by `name`."""
 
 
@@ -199,6 +272,8 @@ class StudyDefinition(Definition):
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_size(self.space)
+        if isinstance(self.strategy, KlAdaptiveStrategy):
+            self.strategy.check_space(self.space)
         return self
 
 

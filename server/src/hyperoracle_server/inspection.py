@@ -211,15 +211,27 @@ def _action_value(
     )
 
 
+_WHY = {
+    ("fixed", False): "the strategy `fixed` always gives the defaults",
+    ("random", True): "the strategy `random` gives every hyper-action the same chance",
+    ("best_config", True): "explored: the least tried near the default or near the best, for the "
+    "whole job",
+    ("best_config", False): "the best mean over whole jobs, or the default until there are enough",
+    ("bandit", True): "several arms were level, untried or with the same bound: chance chose",
+    ("bandit", False): "the arm of the greatest upper confidence bound, in the hyperparameter of "
+    "the greatest",
+    ("kl_adaptive", False): "the bin nearest to the rate that the KL divergence asked for",
+}
+"""Why a strategy without a memory of hyper-states chose, by its name and whether it explored."""
+
+
 def _why(row: Any, values: list[HyperActionValue]) -> str:
     if row.held:
         return "an earlier decision is still held"
     if row.role == "control":
         return "a control job stays on the defaults"
     if row.strategy != "epgt":
-        return {"fixed": "the strategy `fixed` always gives the defaults",
-                "random": "the strategy `random` gives every hyper-action the same chance"}[
-            row.strategy]  # fmt: skip
+        return _WHY[row.strategy, bool(row.explored)]
     known = sum(value.known for value in values)
     if row.explored:
         return f"explored: chance chose, at epsilon {row.epsilon:.2f}"

@@ -89,6 +89,7 @@ class JobState:
     last_return: float | None = None
     last_sequence: int = 0
     held: Held | None = None
+    hyper_agent_notes: str | None = None  # JSON
     proposals: int = 0
     reports: int = 0
     credited: int = 0
@@ -142,6 +143,7 @@ class JobState:
             "last_return": self.last_return,
             "credit_state": json.dumps(self.credit.dump()),
             "held_decision": None if self.held is None else json.dumps(self.held),
+            "hyper_agent_notes": self.hyper_agent_notes,
         }
 
 

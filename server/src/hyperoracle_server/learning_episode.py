@@ -54,6 +54,7 @@ class Settlement:
         uncredited: sequences of proposals that will never have one.
         applied_reports: sequences of the reports that were applied: itself, or others with it.
         last_return: the latest return G, None if none is known.
+        curve: (env step, return G) after each applied report where G is known.
     """
 
     status: Literal["applied", "waiting", "late"]
@@ -61,6 +62,7 @@ class Settlement:
     uncredited: list[int] = field(default_factory=list)
     applied_reports: list[int] = field(default_factory=list)
     last_return: float | None = None
+    curve: list[tuple[int, float]] = field(default_factory=list)
 
 
 class _Phase(NamedTuple):
@@ -189,6 +191,8 @@ class CreditBook:
         self._last_applied = report.sequence
         settlement.applied_reports.append(report.sequence)
         settlement.last_return = self._return_of(report)
+        if settlement.last_return is not None:
+            settlement.curve.append((report.env_step, settlement.last_return))
         if covered or self._episode:
             self._episode.append(_Phase(covered, settlement.last_return))
             if len(self._episode) == self._phases_per_episode:

@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import Connection, Select, case, func, select
 
 from hyperoracle_protocol.hyper_state import HyperStateLayout
 from hyperoracle_protocol.jobs import Report
@@ -63,12 +63,18 @@ def stored_answer(ledger: Ledger, job_id: int, sequence: int) -> Answer | None:
 def _load_study(connection: Connection, row: Any, services: Services) -> StudyRuntime:
     definition = StudyDefinition.model_validate_json(row.definition)
     study = StudyRuntime(row.id, row.name, definition, row.seed, row.created_at, services)
-    for job in connection.execute(select(t.jobs).where(t.jobs.c.study_id == row.id)):
+    for job in connection.execute(_jobs_of(row.id)):
         state = _load_job(connection, job, study, services)
         study.jobs[state.public_id] = state
+        if state.hyper_agent_notes is not None:
+            study.agent.restore(state.id, state.hyper_agent_notes)
     if isinstance(study.agent, EpisodicAgent):
         _load_memories(connection, study, study.agent)
     return study
+
+
+def _jobs_of(study_id: int) -> Select[Any]:
+    return select(t.jobs).where(t.jobs.c.study_id == study_id).order_by(t.jobs.c.id)
 
 
 def _load_job(
@@ -93,6 +99,7 @@ def _load_job(
         env_step=row.env_step,
         last_return=row.last_return,
         held=None if row.held_decision is None else Held(*json.loads(row.held_decision)),
+        hyper_agent_notes=row.hyper_agent_notes,
     )
     _load_counts(connection, job)
     _load_open(connection, job)

@@ -22,7 +22,7 @@ from hyperoracle_protocol.studies import EpgtStrategy, StudyDefinition
 from hyperoracle_server import records
 from hyperoracle_server.chance import NumberedStreams
 from hyperoracle_server.errors import OracleError
-from hyperoracle_server.hyper_agents.base import Decision, MemoryEffect, Moment, Outcome
+from hyperoracle_server.hyper_agents.base import CurvePoint, Decision, MemoryEffect, Moment, Outcome
 from hyperoracle_server.hyper_agents.registry import grid_of, make_hyper_agent
 from hyperoracle_server.job_state import Answer, Held, JobState, OpenProposal, check_repeated
 from hyperoracle_server.learning_episode import Credit, CreditBook, Settlement
@@ -116,14 +116,16 @@ class StudyRuntime:
             raise OracleError(ErrorCode.JOB_FINISHED, "the job is finished; start a new one")
         changes = self._drop_not_applied(job, request.not_applied)
         held = job.held
+        noted = job.hyper_agent_notes
         if held is not None and held.holds(request.update_step, request.env_step):
             decision = Decision(held.hyper_action, held.explored, held.epsilon, held.propensity)
         else:
             held = None
             decision = self._decide(job, request, features)
-            job.held = self._hold(request, decision)
+            job.held = self._hold(job, request, decision)
+            job.hyper_agent_notes = self.agent.notes(job.id)
         answer = self._answer(job, request, decision, held, digest)
-        if held is not job.held:
+        if held is not job.held or noted != job.hyper_agent_notes:
             changes.append(job.update())
         changes += self._record(job, request, decision, held is not None, features, answer)
         self._touch(job, request.env_step)
@@ -134,16 +136,24 @@ class StudyRuntime:
         self, job: JobState, request: ProposeMetadata, features: np.ndarray | None
     ) -> Decision:
         rng = self._chance.stream((job.id << 32) + request.sequence)
-        moment = Moment(job.id, job.role, job.progress(request.env_step), job.signature, features)
+        moment = Moment(job.id, job.role, job.progress(request.env_step), job.signature, features,
+                        request.sequence, request.signals)  # fmt: skip
         return self.agent.decide(moment, rng)
 
-    def _hold(self, request: ProposeMetadata, decision: Decision) -> Held | None:
+    def _hold(self, job: JobState, request: ProposeMetadata, decision: Decision) -> Held | None:
         setting = self.definition.hold
-        if setting.updates == 1 and setting.decisions_per_job is None:
+        until_env_step = None
+        if decision.for_whole_job:
+            until_env_step = FOR_EVER
+        elif setting.decisions_per_job is not None:
+            until_env_step = _end_of_segment(
+                request.env_step, job.total_env_steps, setting.decisions_per_job
+            )
+        elif setting.updates == 1:
             return None
         return Held(
             request.sequence, decision.hyper_action, decision.explored, decision.epsilon,
-            decision.propensity, request.update_step + setting.updates, None,
+            decision.propensity, request.update_step + setting.updates, until_env_step,
         )  # fmt: skip
 
     def _answer(
@@ -151,16 +161,9 @@ class StudyRuntime:
         digest: bytes,
     ) -> Answer:  # fmt: skip
         bins = self.grid.bins(decision.hyper_action)
-        decisions = self.definition.hold.decisions_per_job
-        until_env_step = None
+        until_env_step = None if job.held is None else job.held.until_env_step
         valid_for_updates = 1
-        if decisions is not None:
-            if held is None and job.held is not None:
-                until_env_step = _end_of_segment(request.env_step, job.total_env_steps, decisions)
-                job.held = job.held._replace(until_env_step=until_env_step)
-            elif held is not None:
-                until_env_step = held.until_env_step
-        elif job.held is not None:
+        if job.held is not None and until_env_step is None:
             valid_for_updates = max(1, job.held.until_update_step - request.update_step)
         proposal = Proposal.model_construct(
             proposal_id=f"{job.public_id}.{request.sequence}",
@@ -243,6 +246,7 @@ class StudyRuntime:
         if settlement.status != "waiting" and report.sequence in settlement.applied_reports:
             self._touch(job, report.env_step)
         changes += self._settle(job, settlement)
+        job.hyper_agent_notes = self.agent.notes(job.id)
         receipt = Receipt.model_construct(
             sequence=report.sequence, status=settlement.status, credited=len(settlement.credits)
         )
@@ -265,6 +269,8 @@ class StudyRuntime:
         job.held = None
         self._touch(job, env_step or 0)
         changes = self._settle(job, settlement)
+        self.agent.close(job.id, completed=reason == "completed")
+        job.hyper_agent_notes = self.agent.notes(job.id)
         return self._services.writer.submit_durably([*changes, job.update()], self.epoch)
 
     def _settle(self, job: JobState, settlement: Settlement) -> list[Change]:
@@ -272,6 +278,9 @@ class StudyRuntime:
         changes: list[Change] = []
         if settlement.last_return is not None:
             job.last_return = settlement.last_return
+        if settlement.curve:
+            curve = [CurvePoint(env_step, self.sign * g) for env_step, g in settlement.curve]
+            self.agent.observe(job.id, curve)
         changes += [
             records.settled("report", job, sequence, status="applied")
             for sequence in settlement.applied_reports
@@ -298,7 +307,7 @@ class StudyRuntime:
         entry_id = self._services.entry_ids()
         outcome = Outcome(
             entry_id, job.signature, proposal.hyper_action, self.sign * credit.hyper_return,
-            proposal.features, proposal.key, proposal.encoder_version,
+            proposal.features, proposal.key, proposal.encoder_version, job.id, credit.sequence,
         )  # fmt: skip
         effect = self.agent.learn(outcome)
         if effect is not None:

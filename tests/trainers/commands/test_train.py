@@ -93,6 +93,23 @@ def test_a_held_decision_is_asked_for_only_once(capsys: pytest.CaptureFixture[st
     assert oracle["stats"]["held"] == 120
 
 
+@pytest.mark.parametrize(
+    ("strategy", "decisions"),
+    [("best_config", 1), ("bandit", 4), ("kl_adaptive", 4), ("random", 4), ("fixed", 4)],
+)
+def test_a_run_is_led_by_any_strategy(
+    strategy: str, decisions: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--url", "embedded:oracle.db", "--study", "mine", "--strategy", strategy, "--json"]
+    assert main([*SHORT, *options]) == 0
+    oracle = figures_of(capsys)["oracle"]
+    assert oracle["stats"]["proposals"] == decisions
+    with opened_api(STORE) as api:
+        assert api.study("mine").definition.strategy.name == strategy
+        (job,) = api.jobs("mine").jobs
+    assert (job.status, job.reports, job.not_applied_proposals) == ("finished", 4, 0)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_finishes_its_job_and_leaves_what_is_there(
     number: signal.Signals, capsys: pytest.CaptureFixture[str]

@@ -1,9 +1,9 @@
 """Who chooses: the small interface that every hyper-agent keeps.
 
 A hyper-agent decides (`decide`, on the propose path) and learns (`learn`, on the report path). It
-knows no HTTP, no store and no clock: what it learned comes back as a `MemoryEffect`, which the
-study makes durable and hands back at a restart (`restore`). One study has one hyper-agent, and
-one caller at a time (the study's lock).
+knows no HTTP, no store and no clock: what it learned comes back as a `MemoryEffect`, and
+what it noted of a job as JSON (`notes`); the study makes both durable, and hands the notes back at
+a restart (`restore`). One study has one hyper-agent, and one caller at a time (the study's lock).
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import numpy as np
     from jaxtyping import Bool, Float, Int
 
@@ -27,6 +29,8 @@ class Moment(NamedTuple):
         progress: env steps made over env steps planned, in [0, 1].
         layout_signature: of the job's hyper-states.
         features: the hyper-state, None where the layout is `none`.
+        sequence: of the request; an outcome names it again.
+        signals: training signals of the last update, finite; whatever the job sent.
     """
 
     job_id: int
@@ -34,6 +38,8 @@ class Moment(NamedTuple):
     progress: float
     layout_signature: str
     features: Float[np.ndarray, " features"] | None
+    sequence: int
+    signals: Mapping[str, float]
 
 
 class Evidence(NamedTuple):
@@ -66,6 +72,7 @@ class Decision(NamedTuple):
         memory_revision: how many writes the memory had seen.
         key: phi(s), None where none was made.
         evidence: None where no memory was read.
+        for_whole_job: whether it is held to the job's end, whatever the study's hold setting says.
     """
 
     hyper_action: int
@@ -76,6 +83,7 @@ class Decision(NamedTuple):
     memory_revision: int = 0
     key: Float[np.ndarray, " key_size"] | None = None
     evidence: Evidence | None = None
+    for_whole_job: bool = False
 
 
 class Outcome(NamedTuple):
@@ -89,6 +97,8 @@ class Outcome(NamedTuple):
         features: the hyper-state, for a key of the present encoder version.
         key: the key that the decision was made with.
         encoder_version: of that key.
+        job_id: the job's number in the ledger.
+        sequence: of the decision.
     """
 
     entry_id: int
@@ -98,6 +108,20 @@ class Outcome(NamedTuple):
     features: Float[np.ndarray, " features"] | None
     key: Float[np.ndarray, " key_size"] | None
     encoder_version: int | None
+    job_id: int
+    sequence: int
+
+
+class CurvePoint(NamedTuple):
+    """One report's place on the learning curve of its job.
+
+    Attributes:
+        env_step: environment steps made.
+        value: the return G there, greater is better.
+    """
+
+    env_step: int
+    value: float
 
 
 class MemoryEffect(NamedTuple):
@@ -128,9 +152,25 @@ class HyperAgent(Protocol):
         ...
 
     def decide(self, moment: Moment, rng: np.random.Generator) -> Decision:
-        """Choose a hyper-action; changes nothing that a later decision depends on."""
+        """Choose a hyper-action; changes nothing but the notes of the asking job."""
         ...
 
     def learn(self, outcome: Outcome) -> MemoryEffect | None:
         """Take in an outcome; None where nothing is remembered."""
+        ...
+
+    def observe(self, job_id: int, curve: Sequence[CurvePoint]) -> None:
+        """Take in a job's returns as its reports are applied, before the outcomes they settle."""
+        ...
+
+    def close(self, job_id: int, *, completed: bool) -> None:
+        """A job ended, at its planned end or before; it may be resumed."""
+        ...
+
+    def notes(self, job_id: int) -> str | None:
+        """All that is noted of a job, as JSON; None where nothing is."""
+        ...
+
+    def restore(self, job_id: int, notes: str) -> None:
+        """Take `notes` back after a restart; the jobs come in order of their numbers."""
         ...

@@ -22,6 +22,7 @@ from hyperoracle_server.hyper_agents.base import (
     Moment,
     Outcome,
 )
+from hyperoracle_server.hyper_agents.notes import WithoutNotes
 from hyperoracle_server.memory.base import MemorySettings, Reading
 from hyperoracle_server.memory.episodic import EpisodicMemory
 
@@ -67,7 +68,7 @@ def architecture_of(layout: HyperStateLayout, setting: EncoderSetting) -> Archit
     return Architecture.of_sketch(blocks, kind, width, setting.hidden_size, setting.key_size)
 
 
-class EpisodicAgent:
+class EpisodicAgent(WithoutNotes):
     """Reads the memory at phi(s) (Eq. 3), is epsilon-greedy on it, writes with Eq. 4.
 
     Hyper-states of different layouts (jobs of different architectures) cannot be compared: each

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from hyperoracle_protocol.space import bins_per_hyperparameter, default_bins
-from hyperoracle_protocol.studies import EpgtStrategy, FixedStrategy, StudyDefinition
+from hyperoracle_protocol.space import Categorical, bins_per_hyperparameter, default_bins
+from hyperoracle_protocol.studies import (
+    BanditStrategy,
+    BestConfigStrategy,
+    EpgtStrategy,
+    FixedStrategy,
+    KlAdaptiveStrategy,
+    RandomStrategy,
+    StudyDefinition,
+)
 from hyperoracle_server.hyper_actions import HyperActionGrid
+from hyperoracle_server.hyper_agents.bandit import BanditAgent
 from hyperoracle_server.hyper_agents.base import HyperAgent
+from hyperoracle_server.hyper_agents.best_config import BestConfigAgent
 from hyperoracle_server.hyper_agents.episodic import EpisodicAgent
+from hyperoracle_server.hyper_agents.kl_adaptive import KlAdaptiveAgent
 from hyperoracle_server.hyper_agents.simple import FixedAgent, RandomAgent
 
 
@@ -20,6 +31,19 @@ def make_hyper_agent(definition: StudyDefinition, seed: int) -> HyperAgent:
     """The hyper-agent that a study's definition asks for, without memories."""
     grid = grid_of(definition)
     strategy = definition.strategy
-    if isinstance(strategy, EpgtStrategy):
-        return EpisodicAgent(grid, strategy, seed)
-    return FixedAgent(grid) if isinstance(strategy, FixedStrategy) else RandomAgent(grid)
+    match strategy:
+        case EpgtStrategy():
+            return EpisodicAgent(grid, strategy, seed)
+        case RandomStrategy():
+            return RandomAgent(grid)
+        case FixedStrategy():
+            return FixedAgent(grid)
+        case BestConfigStrategy():
+            ordered = [not isinstance(h, Categorical) for h in definition.space.values()]
+            return BestConfigAgent(grid, ordered, strategy)
+        case BanditStrategy():
+            return BanditAgent(grid, strategy)
+        case KlAdaptiveStrategy():
+            position = list(definition.space).index(strategy.hyperparameter)
+            values = [float(v) for v in definition.space[strategy.hyperparameter].values]
+            return KlAdaptiveAgent(grid, position, values, strategy)

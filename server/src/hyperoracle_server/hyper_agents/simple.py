@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from hyperoracle_protocol.hyper_state import HyperStateLayout, TensorShape
 from hyperoracle_server.hyper_agents.base import Decision, MemoryEffect, Moment, Outcome
+from hyperoracle_server.hyper_agents.notes import WithoutNotes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from hyperoracle_server.hyper_actions import HyperActionGrid
 
 
-class FixedAgent:
+class FixedAgent(WithoutNotes):
     """Always the default hyper-action."""
 
     def __init__(self, grid: HyperActionGrid) -> None:

@@ -56,6 +56,7 @@ jobs = Table(
     Column("last_return", Float, nullable=True),
     Column("credit_state", Text, nullable=False),  # JSON, CreditBook.dump()
     Column("held_decision", Text, nullable=True),  # JSON, Held.dump()
+    Column("hyper_agent_notes", Text, nullable=True),  # JSON, HyperAgent.notes()
     UniqueConstraint("study_id", "job_key"),
 )
 

@@ -54,6 +54,7 @@ STATEMENTS: dict[str, Executable] = {
         last_return=bindparam("last_return"),
         credit_state=bindparam("credit_state"),
         held_decision=bindparam("held_decision"),
+        hyper_agent_notes=bindparam("hyper_agent_notes"),
     ),
     "settle_proposal": update(t.proposals)
     .where(_by(t.proposals.c.job_id), _by(t.proposals.c.sequence))

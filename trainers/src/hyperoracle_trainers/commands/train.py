@@ -13,6 +13,8 @@ from hyperoracle_trainers.commands.numbers import at_least_one, at_least_zero
 
 EXIT_INTERRUPTED = 130
 
+_STRATEGIES = ("epgt", "best_config", "bandit", "kl_adaptive", "random", "fixed")
+
 
 def register(subparsers: Any) -> None:
     """Add `hyperoracle train`."""
@@ -37,7 +39,7 @@ def register(subparsers: Any) -> None:
     )
     oracle.add_argument("--oracle", metavar="URL", help="http://host:port or embedded:PATH")
     oracle.add_argument("--study", metavar="NAME", help="default: ENV-ALGORITHM")
-    oracle.add_argument("--strategy", choices=("epgt", "random", "fixed"), help="default: epgt")
+    oracle.add_argument("--strategy", choices=_STRATEGIES, help="default: epgt")
     oracle.add_argument(
         "--study-set",
         metavar="SECTION.NAME=VALUE",

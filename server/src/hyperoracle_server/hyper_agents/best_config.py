@@ -1,0 +1,177 @@
+"""One best configuration remembered: a decision per job, chosen by what whole jobs achieved.
+
+Source: the comparison "one best configuration remembered per task" of the project's first trials:
+greedy in the mean over whole runs, as in sequential search, with a study as the task.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hyperoracle_protocol.hyper_state import HyperStateLayout, TensorShape
+from hyperoracle_server.hyper_agents.base import CurvePoint, Decision, MemoryEffect, Moment, Outcome
+from hyperoracle_server.hyper_agents.notes import WithNotes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from hyperoracle_protocol.studies import BestConfigStrategy
+    from hyperoracle_server.hyper_actions import HyperActionGrid
+
+
+@dataclass
+class Run:
+    """What is noted of a job.
+
+    Attributes:
+        hyper_action: that it was given; None before its first decision.
+        explored: whether chance gave it.
+        epsilon: the exploration rate then.
+        propensity: the probability of this hyper-action then.
+        env_step: of the newest return.
+        weight: env steps that returns are known for.
+        total: sum of the returns, each times the env steps since the one before.
+        whole: whether the job came to its planned end.
+    """
+
+    hyper_action: int | None = None
+    explored: bool = False
+    epsilon: float = 0.0
+    propensity: float = 1.0
+    env_step: int = 0
+    weight: int = 0
+    total: float = 0.0
+    whole: bool = False
+
+    @property
+    def score(self) -> float | None:
+        """Mean return over the run's env steps; None of a run that is not whole."""
+        return self.total / self.weight if self.whole and self.weight else None
+
+
+class BestConfigAgent(WithNotes[Run]):
+    """Gives each job one hyper-action for its whole length.
+
+    - A job's *score* is the area under its learning curve over env steps, divided by its length:
+      each return G weighs as many env steps as passed since the report before. Only jobs that
+      came to their planned end have one.
+    - *Exploit*: of the hyper-actions with at least `jobs_needed` scores the one of the greatest
+      mean score (ties: fewest bins from the default); the default until it has as many itself.
+    - *Explore*: of the default, the exploited hyper-action and all that differ from one of these
+      by one step of one hyperparameter, the one that the fewest jobs were given, whether or not
+      they ended (ties: fewest bins from the default, then chance).
+    - A `control` job gets the default. An `auto` job explores with the probability
+      max(`least_exploration`, 1 − whole jobs / `exploration_jobs`), else it exploits.
+
+    Args:
+        grid: the joint hyper-actions.
+        ordered: per hyperparameter whether its bins have an order; without one, every other bin
+            is one step away.
+        strategy: the settings.
+    """
+
+    def __init__(
+        self, grid: HyperActionGrid, ordered: Sequence[bool], strategy: BestConfigStrategy
+    ) -> None:
+        super().__init__(Run)
+        self._grid = grid
+        self._ordered = tuple(ordered)
+        self._strategy = strategy
+
+    def layout_for(self, tensors: list[TensorShape], seed: int) -> HyperStateLayout:
+        """No hyper-state is needed."""
+        del tensors, seed
+        return HyperStateLayout(kind="none")
+
+    def decide(self, moment: Moment, rng: np.random.Generator) -> Decision:
+        """The job's hyper-action: chosen at its first decision, the same at any later one."""
+        run = self._jobs.of(moment.job_id)
+        if run.hyper_action is None:
+            self._choose(run, moment, rng)
+        assert run.hyper_action is not None, "just chosen"
+        return Decision(
+            run.hyper_action, run.explored, run.epsilon, run.propensity, for_whole_job=True
+        )
+
+    def _choose(self, run: Run, moment: Moment, rng: np.random.Generator) -> None:
+        default, best = self._grid.default_joint_index, self.best()
+        if moment.role == "control":
+            run.hyper_action = default
+            return
+        run.epsilon = self._exploration(moment)
+        run.explored = bool(rng.random() < run.epsilon)
+        untried = self._least_tried(best)
+        run.hyper_action = untried[int(rng.integers(len(untried)))] if run.explored else best
+        by_chance = run.epsilon / len(untried) * (run.hyper_action in untried)
+        run.propensity = by_chance + (1.0 - run.epsilon) * (run.hyper_action == best)
+
+    def _exploration(self, moment: Moment) -> float:
+        if moment.role != "auto":
+            return float(moment.role == "explore")
+        scored = sum(run.score is not None for run in self._jobs)
+        return max(self._strategy.least_exploration, 1.0 - scored / self._strategy.exploration_jobs)
+
+    def best(self) -> int:
+        """The hyper-action to exploit."""
+        scores: dict[int, list[float]] = {}
+        for run in self._jobs:
+            if run.hyper_action is not None and run.score is not None:
+                scores.setdefault(run.hyper_action, []).append(run.score)
+        default, needed = self._grid.default_joint_index, self._strategy.jobs_needed
+        if len(scores.get(default, ())) < needed:
+            return default
+        # math.fsum: the same sum whatever the order, so equal jobs make equal means.
+        means = {a: math.fsum(s) / len(s) for a, s in scores.items() if len(s) >= needed}
+        return min(means, key=lambda a: (-means[a], self._steps(a, default), a))
+
+    def _least_tried(self, best: int) -> list[int]:
+        """The candidates for exploration among which chance decides."""
+        default = self._grid.default_joint_index
+        candidates = {*self._around(default), *self._around(best)}
+        given = Counter(run.hyper_action for run in self._jobs)
+        rank = {a: (given[a], self._steps(a, default)) for a in candidates}
+        first = min(rank.values())
+        return sorted(a for a in candidates if rank[a] == first)
+
+    def _around(self, action: int) -> list[int]:
+        """A hyper-action and those that are one step away."""
+        bins = self._grid.bins(action)
+        found = [action]
+        for position, count in enumerate(self._grid.bins_per_hyperparameter):
+            here = bins[position]
+            near = (here - 1, here + 1) if self._ordered[position] else range(count)
+            found += [
+                self._grid.joint_index((*bins[:position], other, *bins[position + 1 :]))
+                for other in near
+                if 0 <= other < count and other != here
+            ]
+        return found
+
+    def _steps(self, one: int, other: int) -> int:
+        """How many steps lie between two hyper-actions, over all hyperparameters."""
+        pairs = zip(self._grid.bins(one), self._grid.bins(other), self._ordered, strict=True)
+        return sum(abs(a - b) if ordered else int(a != b) for a, b, ordered in pairs)
+
+    def learn(self, outcome: Outcome) -> MemoryEffect | None:
+        """A single decision's outcome is not asked for: the whole run's is."""
+        del outcome
+        return None
+
+    def observe(self, job_id: int, curve: Sequence[CurvePoint]) -> None:
+        """Add returns to the area under the job's learning curve."""
+        run = self._jobs.of(job_id)
+        run.whole = False  # a resumed job is not at its end
+        for point in curve:
+            steps = max(0, point.env_step - run.env_step)
+            run.weight += steps
+            run.total += steps * point.value
+            run.env_step = max(run.env_step, point.env_step)
+
+    def close(self, job_id: int, *, completed: bool) -> None:
+        """From now on the job counts, if it came to its end."""
+        self._jobs.of(job_id).whole = completed

@@ -1,0 +1,99 @@
+"""What a hyper-agent notes of each job, and how that becomes JSON and comes back.
+
+Notes lie in the job's row of the ledger. They are written in the same transaction as the proposal
+or report that changed them, so a restart brings back exactly what was durable.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from dataclasses import Field
+
+    from hyperoracle_server.hyper_agents.base import CurvePoint
+
+
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+Note = TypeVar("Note", bound=_Dataclass)
+
+
+class JobNotes(Generic[Note]):
+    """One note per job: a dataclass of JSON values with a default for every field.
+
+    Args:
+        kind: the dataclass.
+    """
+
+    def __init__(self, kind: type[Note]) -> None:
+        self._kind = kind
+        self._notes: dict[int, Note] = {}
+
+    def of(self, job_id: int) -> Note:
+        """The note of a job; a new one if there is none."""
+        if job_id not in self._notes:
+            self._notes[job_id] = self._kind()
+        return self._notes[job_id]
+
+    def __iter__(self) -> Iterator[Note]:
+        """All notes, in order of the jobs' first."""
+        return iter(self._notes.values())
+
+    def dump(self, job_id: int) -> str | None:
+        """The note of a job as JSON, None if there is none; numbers come back exactly."""
+        note = self._notes.get(job_id)
+        return None if note is None else json.dumps(asdict(note))
+
+    def restore(self, job_id: int, text: str) -> None:
+        """Take back what `dump` gave."""
+        self._notes[job_id] = self._kind(**json.loads(text))
+
+
+class WithoutNotes:
+    """The half of a hyper-agent that notes nothing of single jobs."""
+
+    def observe(self, job_id: int, curve: Sequence[CurvePoint]) -> None:
+        """Nothing is noted."""
+
+    def close(self, job_id: int, *, completed: bool) -> None:
+        """Nothing is noted."""
+
+    def notes(self, job_id: int) -> str | None:
+        """Nothing is noted."""
+        del job_id
+        return None
+
+    def restore(self, job_id: int, notes: str) -> None:
+        """Nothing was noted."""
+
+
+class WithNotes(Generic[Note]):
+    """The half of a hyper-agent that notes something of every job.
+
+    Args:
+        kind: the dataclass of a note.
+    """
+
+    def __init__(self, kind: type[Note]) -> None:
+        self._jobs = JobNotes(kind)
+
+    def observe(self, job_id: int, curve: Sequence[CurvePoint]) -> None:
+        """Learns nothing from the curve unless a subclass does."""
+
+    def close(self, job_id: int, *, completed: bool) -> None:
+        """Learns nothing from the end unless a subclass does."""
+
+    def notes(self, job_id: int) -> str | None:
+        """The note of a job as JSON."""
+        return self._jobs.dump(job_id)
+
+    def restore(self, job_id: int, notes: str) -> None:
+        """Take back what `notes` gave."""
+        self._jobs.restore(job_id, notes)

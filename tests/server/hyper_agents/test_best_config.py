@@ -1,0 +1,144 @@
+"""`best_config` against numbers worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from hyperoracle_protocol.jobs import Role
+from hyperoracle_protocol.studies import BestConfigStrategy
+from hyperoracle_server.hyper_actions import HyperActionGrid
+from hyperoracle_server.hyper_agents.base import CurvePoint, Moment
+from hyperoracle_server.hyper_agents.best_config import BestConfigAgent
+
+
+def agent_of(bins=(5,), default=(2,), ordered=(True,), **settings) -> BestConfigAgent:
+    return BestConfigAgent(HyperActionGrid(bins, default), ordered, BestConfigStrategy(**settings))
+
+
+def decide(agent: BestConfigAgent, job_id: int, role: Role = "auto", seed: int = 0):
+    moment = Moment(job_id, role, 0.0, "none", None, 1, {})
+    return agent.decide(moment, np.random.default_rng(seed))
+
+
+def whole_job(agent: BestConfigAgent, job_id: int, action: int, value: float) -> None:
+    """A job that ran with an action to its end, at one return all the way."""
+    agent._jobs.of(job_id).hyper_action = action
+    agent.observe(job_id, [CurvePoint(100, value)])
+    agent.close(job_id, completed=True)
+
+
+def test_a_score_is_the_area_under_the_curve_over_env_steps():
+    agent = agent_of()
+    decide(agent, 1)
+    agent.observe(1, [CurvePoint(100, 10.0), CurvePoint(150, 40.0)])
+    agent.observe(1, [CurvePoint(400, 2.0)])
+    assert agent._jobs.of(1).score is None, "not before the end"
+    agent.close(1, completed=True)
+    # 1000 and 2000 and 500 over 400 env steps.
+    assert agent._jobs.of(1).score == 8.75
+
+
+def test_a_job_that_died_or_was_resumed_has_no_score():
+    agent = agent_of()
+    agent.observe(1, [CurvePoint(100, 10.0)])
+    agent.close(1, completed=False)
+    assert agent._jobs.of(1).score is None
+    agent.close(1, completed=True)
+    assert agent._jobs.of(1).score == 10.0
+    agent.observe(1, [CurvePoint(200, 20.0)])
+    assert agent._jobs.of(1).score is None
+
+
+def test_the_best_mean_with_enough_jobs_is_exploited():
+    agent = agent_of(jobs_needed=2)
+    for job_id, (action, value) in enumerate(
+        [(2, 5.0), (2, 7.0), (3, 4.0), (3, 10.0), (1, 6.0), (1, 6.5), (4, 99.0)]
+    ):
+        whole_job(agent, job_id, action, value)
+    # Means 6, 7 and 6.25; the 99 has one job behind it.
+    decision = decide(agent, 50, "exploit")
+    assert (decision.hyper_action, decision.explored, decision.propensity) == (3, False, 1.0)
+    assert decision.for_whole_job
+
+
+def test_the_default_is_kept_until_it_has_enough_jobs_itself():
+    agent = agent_of(jobs_needed=2)
+    whole_job(agent, 1, 3, 10.0)
+    whole_job(agent, 2, 3, 10.0)
+    whole_job(agent, 3, 2, 1.0)
+    assert decide(agent, 50, "exploit").hyper_action == 2
+    whole_job(agent, 4, 2, 1.0)
+    assert decide(agent, 51, "exploit").hyper_action == 3
+
+
+def test_equal_means_go_to_what_is_nearest_to_the_default():
+    agent = agent_of(jobs_needed=1)
+    for job_id, action in enumerate([0, 4, 1, 2]):
+        whole_job(agent, job_id, action, 0.1 if action == 2 else 0.3)
+    assert decide(agent, 50, "exploit").hyper_action == 1
+
+
+def test_exploration_tries_the_default_then_its_neighbours_then_those_of_the_best():
+    agent = agent_of(jobs_needed=1)
+    tried = [decide(agent, job_id, "explore").hyper_action for job_id in range(3)]
+    assert tried[0] == 2
+    assert sorted(tried[1:]) == [1, 3]
+    for job_id, action in enumerate(tried):
+        agent.observe(job_id, [CurvePoint(10, float(action))])
+        agent.close(job_id, completed=True)
+    # 3 is the best now: 4 comes into reach and is untried, 0 does not.
+    fourth = decide(agent, 3, "explore")
+    assert (fourth.hyper_action, fourth.explored, fourth.propensity) == (4, True, 1.0)
+    # All in reach were tried once: the default is the nearest.
+    assert decide(agent, 4, "explore").hyper_action == 2
+
+
+def test_one_step_changes_one_hyperparameter_and_names_have_no_order():
+    agent = agent_of((3, 4), (1, 0), (True, False))
+    grid = agent._grid
+    around = {grid.bins(a) for a in agent._around(grid.default_joint_index)}
+    assert around == {(1, 0), (0, 0), (2, 0), (1, 1), (1, 2), (1, 3)}
+
+
+def test_an_auto_job_explores_less_the_more_whole_jobs_there_are():
+    agent = agent_of(exploration_jobs=4, least_exploration=0.25)
+    assert decide(agent, 100).epsilon == 1.0
+    whole_job(agent, 1, 2, 1.0)
+    # The default was given twice, its neighbours never: chance has 1 and 3.
+    decision = decide(agent, 101)
+    assert decision.epsilon == 0.75
+    assert decision.propensity == (0.375 if decision.explored else 0.25)
+    for job_id in range(2, 9):
+        whole_job(agent, job_id, 2, 1.0)
+    assert decide(agent, 102).epsilon == 0.25
+
+
+def test_an_auto_job_explores_as_often_as_epsilon_says():
+    agent = agent_of(exploration_jobs=4)
+    whole_job(agent, 1, 2, 1.0)
+    explored = 0
+    for seed in range(400):
+        explored += decide(agent, 1000, seed=seed).explored
+        del agent._jobs._notes[1000]
+    assert math.isclose(explored / 400, 0.75, abs_tol=0.08)
+
+
+@pytest.mark.parametrize("role", ["auto", "explore", "exploit", "control"])
+def test_a_job_keeps_its_hyper_action_whatever_is_learned_meanwhile(role: Role):
+    agent = agent_of(jobs_needed=1)
+    first = decide(agent, 1, role)
+    for job_id in range(2, 6):
+        whole_job(agent, job_id, 2, 0.0)
+        whole_job(agent, 10 * job_id, 4, 9.0)
+    assert decide(agent, 1, role, seed=5) == first
+
+
+def test_a_control_job_gets_the_default_and_counts_for_it():
+    agent = agent_of(jobs_needed=1)
+    whole_job(agent, 1, 2, 0.0)
+    whole_job(agent, 2, 4, 9.0)
+    assert decide(agent, 3, "control").hyper_action == 2
+    agent.observe(3, [CurvePoint(1, 100.0)])
+    agent.close(3, completed=True)
+    assert agent.best() == 2
