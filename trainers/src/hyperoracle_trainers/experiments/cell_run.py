@@ -21,7 +21,7 @@ from hyperoracle_trainers.settings import AnySettings
 from hyperoracle_trainers.trainer import TrainingDivergedError
 
 Outcome = dict[str, Any]
-"""What is kept of a run: ``status``, ``phases`` (columns), ``job``, wall and CPU seconds."""
+"""What is kept of a run: ``status``, ``phases`` (columns), ``oracle_job``, wall and CPU seconds."""
 
 _RANDOM_POLICY_ENV_STEPS = 50_000
 
@@ -83,7 +83,7 @@ def _trained(
     if source is not None:
         assert isinstance(source.job, Job)
         job = {"id": source.job.id, "role": source.job.role, "stats": asdict(source.job.stats)}
-    return {"status": status, "phases": _columns(phases, task.space), "job": job}
+    return {"status": status, "phases": _columns(phases, task.space), "oracle_job": job}
 
 
 def _random_policy(settings: AnySettings) -> Outcome:
@@ -107,7 +107,7 @@ def _random_policy(settings: AnySettings) -> Outcome:
         "episodes": [len(returns)],
         "mean_return": [float(np.mean(returns))],
     }
-    return {"status": "completed", "phases": phases, "job": None}
+    return {"status": "completed", "phases": phases, "oracle_job": None}
 
 
 def _columns(phases: Iterable[Phase], hyperparameters: Iterable[str]) -> dict[str, list[Any]]:

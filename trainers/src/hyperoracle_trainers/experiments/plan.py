@@ -26,7 +26,8 @@ class Cell:
         memory: number of the independent study, from 0 on.
         job: number of the run in that study, from 0 on.
         earlier_runs: runs of the study that had ended when this one began.
-        is_measured: whether ``earlier_runs`` is among the experiment's memory sizes.
+        is_measured: whether ``earlier_runs`` is among the experiment's memory sizes; the random
+            policy always is.
         role: of the oracle's job.
         seed: of the trainer; of one task, memory and job the same for every strategy.
         fingerprint: of all that the definition says about this run.
@@ -130,7 +131,7 @@ def _cell(
     experiment: Experiment, task: Task, strategy: str, memory: int, job: int, earlier_runs: int
 ) -> Cell:
     tables = experiment.tables
-    is_measured = earlier_runs in tables.memory_sizes
+    is_measured = earlier_runs in tables.memory_sizes or strategy == RANDOM_POLICY
     role = tables.measured_role if is_measured else tables.warm_up_role
     seed = seed_of(tables.purpose, "trainer", task.name, memory, job)
     said: dict[str, Any] = {
