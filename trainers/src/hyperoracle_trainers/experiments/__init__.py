@@ -1,0 +1,1 @@
+"""Experiments: many runs of a definition, made once each, and what they say together."""

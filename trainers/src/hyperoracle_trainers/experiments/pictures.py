@@ -1,0 +1,121 @@
+"""Pictures of an experiment: learning curves, gain by memory size, performance profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from hyperoracle_trainers.experiments.comparison import Comparison
+from hyperoracle_trainers.experiments.definition import DEFAULT, Experiment
+from hyperoracle_trainers.experiments.scores import GRID_POINTS, TaskScores
+from hyperoracle_trainers.experiments.statistics import (
+    bootstrap,
+    interquartile_mean,
+    performance_profile,
+)
+
+_PANEL = (4.2, 3.2)  # inches
+_SHADE = 0.18
+
+
+def draw_pictures(
+    experiment: Experiment,
+    scores: dict[str, TaskScores],
+    comparisons: Sequence[Comparison],
+    folder: Path,
+) -> list[Path]:
+    """Draw all pictures.
+
+    Returns:
+        Their files, ``learning_curves.png``, ``gain.png`` and ``profiles.png``.
+    """
+    figures = {
+        "learning_curves.png": _learning_curves(experiment, scores),
+        "gain.png": _gains(experiment, scores, comparisons),
+        "profiles.png": _profiles(experiment, scores),
+    }
+    paths = []
+    for name, figure in figures.items():
+        path = folder / name
+        figure.savefig(path, dpi=110, metadata={"Software": None})
+        paths.append(path)
+    return paths
+
+
+def _learning_curves(experiment: Experiment, scores: dict[str, TaskScores]) -> Figure:
+    """Draw interquartile means of raw returns at the greatest memory size with runs."""
+    figure, panels = _panels(scores)
+    for panel, (name, its) in zip(panels, scores.items(), strict=True):
+        total = next(task for task in experiment.tasks if task.name == name).settings
+        steps = np.linspace(0, total.total_env_steps, GRID_POINTS + 1)[1:]
+        for color, strategy in _colors(experiment):
+            sizes = [size for found, size in its.groups if found == strategy]
+            if not sizes:
+                continue
+            group = its.groups[strategy, max(sizes)]
+            curve = bootstrap(interquartile_mean, [group.curves], np.random.default_rng(0), 500)
+            label = strategy if strategy == DEFAULT else f"{strategy}, {max(sizes)} earlier runs"
+            panel.plot(steps, curve.value, color=color, label=f"{label} (n={len(group.memories)})")
+            panel.fill_between(steps, curve.low, curve.high, color=color, alpha=_SHADE, lw=0)
+        panel.set(title=name, xlabel="env steps", ylabel="mean return")
+        panel.legend(fontsize="x-small")
+    return figure
+
+
+def _gains(
+    experiment: Experiment, scores: dict[str, TaskScores], comparisons: Sequence[Comparison]
+) -> Figure:
+    figure, panels = _panels(scores)
+    for panel, name in zip(panels, scores, strict=True):
+        panel.axhline(0.0, color="grey", lw=1)
+        for color, strategy in _colors(experiment):
+            its = [
+                (each.earlier_runs, each.gain)
+                for each in comparisons
+                if (each.task, each.strategy) == (name, strategy) and each.gain is not None
+            ]
+            if not its:
+                continue
+            sizes = [size for size, _ in its]
+            panel.plot(sizes, [gain.value for _, gain in its], "o-", color=color, label=strategy)
+            low, high = [gain.low for _, gain in its], [gain.high for _, gain in its]
+            panel.fill_between(sizes, low, high, color=color, alpha=_SHADE, lw=0)
+        panel.set(title=name, xlabel="earlier runs", ylabel="gain over the default")
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(fontsize="x-small")
+    return figure
+
+
+def _profiles(experiment: Experiment, scores: dict[str, TaskScores]) -> Figure:
+    """Draw the share of memories with a score above each threshold, at the greatest size."""
+    figure, panels = _panels(scores)
+    for panel, (name, its) in zip(panels, scores.items(), strict=True):
+        every = np.concatenate([group.scores for group in its.groups.values()])
+        thresholds = np.linspace(min(0.0, every.min()), max(1.5, every.max()), 101)
+        for color, strategy in _colors(experiment):
+            sizes = [size for found, size in its.groups if found == strategy]
+            if sizes:
+                sample = its.groups[strategy, max(sizes)].scores
+                shares = performance_profile(sample[None], thresholds)[0]
+                panel.step(thresholds, shares, where="post", color=color, label=strategy)
+        panel.set(title=name, xlabel="score", ylabel="share of memories above")
+        panel.legend(fontsize="x-small")
+    return figure
+
+
+def _panels(scores: dict[str, TaskScores]) -> tuple[Figure, list[Any]]:
+    columns = min(3, len(scores))
+    rows = -(-len(scores) // columns)
+    figure = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for unused in panels[len(scores) :]:
+        unused.set_visible(False)
+    return figure, panels[: len(scores)]
+
+
+def _colors(experiment: Experiment) -> list[tuple[str, str]]:
+    return [(f"C{place}", strategy) for place, strategy in enumerate(experiment.strategies)]

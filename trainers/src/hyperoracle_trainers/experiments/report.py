@@ -1,0 +1,151 @@
+"""Writes what an experiment's results say, as Markdown and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hyperoracle_trainers.experiments.claims import Claim, claims_of
+from hyperoracle_trainers.experiments.comparison import Comparison, compare, scores_by_task
+from hyperoracle_trainers.experiments.definition import Experiment
+from hyperoracle_trainers.experiments.pictures import draw_pictures
+from hyperoracle_trainers.experiments.plan import chains_of
+from hyperoracle_trainers.experiments.results import (
+    Record,
+    ResultsError,
+    provenance,
+    read_results,
+)
+from hyperoracle_trainers.experiments.statistics import Estimate
+
+_PURPOSES = {
+    "tuning": "**Tuning seeds:** choose by these numbers, but do not quote them.",
+    "reporting": "Reporting seeds: nothing was chosen by them.",
+}
+_EXPLAINED = (
+    "A run's area is the mean of its learning curve over env steps; score = (area − random "
+    "policy's) / (default's area − random policy's). n counts independent memories, each the mean "
+    "of its runs; intervals are 95 % percentile intervals of a bootstrap over memories, within "
+    "tasks. IQM: interquartile mean of scores. Gain: mean difference to the default with the same "
+    "seeds, and its one-sided 95 % lower bound. P(better): probability that a memory's score "
+    "exceeds a default's, ties half."
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written.
+
+    Attributes:
+        page: the Markdown file.
+        claims: what is shown and what is not.
+        figures: the same as a benchmark prints: name, machine, commit, rows.
+    """
+
+    page: Path
+    claims: Sequence[Claim]
+    figures: dict[str, Any]
+
+
+def write_report(experiment: Experiment, folder: Path) -> Report:
+    """Write ``README.md`` and the pictures beside the results.
+
+    Raises:
+        ResultsError: there are not enough results, or they are of another definition.
+    """
+    cells = [cell for chain in chains_of(experiment) for cell in chain.cells]
+    records = read_results(folder, cells)
+    scores = scores_by_task(experiment, records)
+    if not scores:
+        raise ResultsError(
+            f"{folder}: expected runs of the default and the random policy on some task, got "
+            f"{len(records)} runs; make them with: hyperoracle experiment run {experiment.name}"
+        )
+    comparisons = compare(experiment, scores)
+    claims = claims_of(comparisons)
+    pictures = draw_pictures(experiment, scores, comparisons, folder)
+    lines = [
+        f"# {experiment.tables.title}",
+        "",
+        f"{len(records)} of {len(cells)} runs are made. {_PURPOSES[experiment.tables.purpose]}",
+        "",
+        *_made_with(records),
+        "",
+        _EXPLAINED,
+        "",
+        *[f"![{path.stem.replace('_', ' ')}]({path.name})" for path in pictures],
+    ]
+    for name, its in scores.items():
+        lines += [
+            "",
+            f"## {name}",
+            "",
+            f"Area: random policy {its.random_area:.4g}, default {its.default_area:.4g}.",
+            "",
+            *_table([each for each in comparisons if each.task == name]),
+        ]
+    if over_all := [each for each in comparisons if each.task is None]:
+        lines += ["", "## All tasks", "", *_table(over_all)]
+    lines += ["", "## What is shown", "", *_claims_table(claims), ""]
+    page = folder / "README.md"
+    page.write_text("\n".join(lines), encoding="utf-8")
+    made_with = provenance()
+    figures = {
+        "name": experiment.name,
+        "machine": made_with["machine"],
+        "commit": made_with["commit"],
+        "runs": len(records),
+        "planned_runs": len(cells),
+        "rows": [claim.row() for claim in claims],
+    }
+    return Report(page, claims, figures)
+
+
+def _made_with(records: Sequence[Record]) -> list[str]:
+    """Say how the runs were made; where several answers were recorded, all of them."""
+    packages = {
+        f"{name} {number}" for record in records for name, number in record["packages"].items()
+    }
+    hours = sum(record["wall_seconds"] for record in records) / 3600
+    said = {
+        "Commands": sorted({f"`{record['command']}`" for record in records}),
+        "Commits": sorted({str(record["commit"]) for record in records}),
+        "Packages": sorted(packages),
+        "Machines": sorted({record["machine"] for record in records}),
+        "Hours of one core": [f"{hours:.2f}"],
+    }
+    return [f"- {what}: {', '.join(found)}" for what, found in said.items()]
+
+
+def _table(comparisons: Sequence[Comparison]) -> list[str]:
+    rows = [
+        "| strategy | earlier runs | n | IQM | gain | its lower bound | P(better) | diverged |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for each in comparisons:
+        bound = "" if each.gain is None else f"{float(each.gain.lower_bound):+.3f}"
+        rows.append(
+            f"| {each.strategy} | {each.earlier_runs} | {each.memories} | {_shown(each.score)} "
+            f"| {_shown(each.gain, '+.3f')} | {bound} | {_shown(each.improvement)} "
+            f"| {each.diverged} |"
+        )
+    return rows
+
+
+def _shown(estimate: Estimate | None, form: str = ".3f") -> str:
+    if estimate is None:
+        return ""
+    value, low, high = (float(each) for each in (estimate.value, estimate.low, estimate.high))
+    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def _claims_table(claims: Sequence[Claim]) -> list[str]:
+    words = {True: "shown", False: "not shown", None: "not shown: fewer than 50 memories"}
+    rows = ["| claim | measured | must exceed | |", "|---|---|---|---|"]
+    rows += [
+        f"| {claim.what} | {claim.value:.3f} | {claim.budget:g} | {words[claim.ok]} |"
+        for claim in claims
+    ]
+    return rows

@@ -1,0 +1,194 @@
+"""Makes an experiment's missing runs on all cores, within a time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from time import time
+from typing import Any
+
+from hyperoracle_trainers.experiments.definition import Experiment
+from hyperoracle_trainers.experiments.plan import Chain, chains_of
+from hyperoracle_trainers.experiments.results import is_made
+
+Made = Callable[[str], None]
+"""Told the name of a run as soon as its result is there."""
+
+
+class RunnerError(RuntimeError):
+    """Runs could not be made; the message is one line with the remedy."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an experiment is.
+
+    Attributes:
+        made: runs with a result.
+        planned: all runs.
+    """
+
+    made: int
+    planned: int
+
+
+def progress_of(experiment: Experiment, folder: Path) -> Progress:
+    """Return how far an experiment is.
+
+    Raises:
+        ResultsError: the folder holds results of another definition.
+    """
+    cells = [cell for chain in chains_of(experiment) for cell in chain.cells]
+    return Progress(sum(is_made(folder, cell) for cell in cells), len(cells))
+
+
+def run_experiment(
+    experiment: Experiment,
+    folder: Path,
+    *,
+    command: str,
+    processes: int,
+    max_minutes: float | None = None,
+    shard: tuple[int, int] = (1, 1),
+    made: Made = lambda _: None,
+) -> None:
+    """Make the runs that are missing; call it again to go on after whatever stopped it.
+
+    Args:
+        experiment: the definition.
+        folder: of the results; made if missing.
+        command: for the record.
+        processes: chains that are made at once, each by a process of its own.
+        max_minutes: no run begins that would not end within this time, if it takes what the
+            chain's last one took, and what still runs then is stopped; None takes what it takes.
+        shard: ``(i, n)`` makes every n-th chain from the i-th on, i from 1: one for each of n
+            machines, whose results are merged afterwards.
+        made: told of each run.
+
+    Raises:
+        RunnerError: a run failed, or its process died.
+        ResultsError: the folder holds results of another definition.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process of each core uses that core
+    deadline = None if max_minutes is None else time() + 60 * max_minutes
+    first, machines = shard
+    waiting = deque(
+        chain
+        for chain in chains_of(experiment)[first - 1 :: machines]
+        if not all(is_made(folder, cell) for cell in chain.cells)
+    )
+    running: dict[Connection, _Worker] = {}
+    try:
+        while (waiting or running) and not _is_over(deadline):
+            while waiting and len(running) < processes:
+                worker = _Worker(experiment, waiting.popleft(), folder, command, deadline)
+                running[worker.messages] = worker
+            seconds = None if deadline is None else max(0.0, deadline - time())
+            for ready in wait(list(running), seconds):
+                worker = running[ready]  # type: ignore[index] # only connections were waited for
+                if not worker.tell(made):
+                    del running[worker.messages]
+                    worker.check()
+    finally:
+        for worker in running.values():
+            worker.kill()
+
+
+def _is_over(deadline: float | None) -> bool:
+    return deadline is not None and time() >= deadline
+
+
+class _Worker:
+    """A process that makes one chain.
+
+    Attributes:
+        messages: what it says, until its end.
+    """
+
+    def __init__(self, experiment: Experiment, chain: Chain, *arguments: Any) -> None:
+        context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+        self.messages, saying = context.Pipe(duplex=False)
+        self._chain = chain
+        self._failure: str | None = None
+        self._process: BaseProcess = context.Process(
+            target=_work, args=(saying, experiment, chain, *arguments)
+        )
+        self._process.start()
+        saying.close()
+
+    def tell(self, made: Made) -> bool:
+        """Pass on what it says; False if it has ended."""
+        try:
+            kind, text = self.messages.recv()
+        except EOFError:
+            return False
+        if kind == "made":
+            made(text)
+        else:
+            self._failure = text
+        return True
+
+    def check(self) -> None:
+        """Wait for its end.
+
+        Raises:
+            RunnerError: it did not end well.
+        """
+        self._process.join()
+        if self._failure is not None:
+            raise RunnerError(
+                f"{self._chain.name}: expected runs, got {self._failure}; "
+                "correct that and run again to go on"
+            )
+        if self._process.exitcode:
+            raise RunnerError(
+                f"{self._chain.name}: expected its process to live, got exit code "
+                f"{self._process.exitcode} (a kill, or no memory left); run again to go on"
+            )
+
+    def kill(self) -> None:
+        """End it at once: what it has not finished counts for nothing."""
+        self._process.kill()
+        self._process.join()
+        self.messages.close()
+
+
+def _work(
+    saying: Connection,
+    experiment: Experiment,
+    chain: Chain,
+    folder: Path,
+    command: str,
+    deadline: float | None,
+) -> None:
+    from hyperoracle_trainers.experiments.memory_chain import make_chain
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        make_chain(
+            experiment,
+            chain,
+            folder,
+            command=command,
+            may_go_on=lambda seconds: deadline is None or time() + seconds < deadline,
+            made=lambda cell: saying.send(("made", cell.name)),
+        )
+    except Exception as error:  # whatever it is, the parent reports it
+        saying.send(("failed", f"{type(error).__name__}: {error}"))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)

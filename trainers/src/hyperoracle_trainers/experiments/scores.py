@@ -1,0 +1,124 @@
+"""From results to scores: learning curves on one grid, their areas, and the normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hyperoracle_trainers.experiments.definition import DEFAULT, RANDOM_POLICY
+from hyperoracle_trainers.experiments.results import Record
+
+Array = npt.NDArray[np.float64]
+
+GRID_POINTS = 50
+"""Of a learning curve."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """What one strategy did at one memory size on one task.
+
+    Attributes:
+        memories: the numbers of the independent studies, growing.
+        scores: float64 [memories], the mean normalised score of each study's runs.
+        curves: float64 [memories, GRID_POINTS], raw mean returns, the mean of each study's runs.
+        diverged: runs that diverged.
+    """
+
+    memories: tuple[int, ...]
+    scores: Array
+    curves: Array
+    diverged: int
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """Everything that was measured on a task.
+
+    Attributes:
+        random_area: the random policy's mean return, a score of 0.
+        default_area: the default's mean area over all its runs, a score of 1.
+        groups: by strategy and memory size; without runs there is no group.
+    """
+
+    random_area: float
+    default_area: float
+    groups: dict[tuple[str, int], Group]
+
+
+def curve_of(record: Record, total_env_steps: int) -> Array:
+    """Return a run's learning curve on an even grid of env steps.
+
+    A point holds the mean return of the last phase, up to there, in which an episode ended; before
+    the first one, that one's. Where training diverged the run's least return stands for the rest.
+
+    Returns:
+        float64 [GRID_POINTS], not a number where no episode ended at all.
+    """
+    phases = record["phases"]
+    ended = [
+        (step, each)
+        for step, each in zip(phases["env_step"], phases["mean_return"], strict=True)
+        if each is not None
+    ]
+    if not ended:
+        return np.full(GRID_POINTS, np.nan)
+    steps, returns = (np.array(column, dtype=np.float64) for column in zip(*ended, strict=True))
+    grid = np.linspace(0.0, total_env_steps, GRID_POINTS + 1)[1:]
+    curve = returns[np.maximum(np.searchsorted(steps, grid, side="right") - 1, 0)]
+    if record["status"] == "diverged":
+        curve[grid > phases["env_step"][-1]] = returns.min()
+    return np.asarray(curve)
+
+
+def task_scores(records: Sequence[Record], total_env_steps: int) -> TaskScores | None:
+    """Return the scores of a task's measured runs.
+
+    A score is (area − random policy's) / (default's area − random policy's), the area under the
+    curve as the mean of the curve's points.
+
+    Args:
+        records: of one task.
+        total_env_steps: of each run.
+
+    Returns:
+        None as long as the random policy or the default has no run.
+    """
+    by_strategy: dict[str, list[Record]] = {}
+    for record in records:
+        if record["is_measured"]:
+            by_strategy.setdefault(record["strategy"], []).append(record)
+    if DEFAULT not in by_strategy or RANDOM_POLICY not in by_strategy:
+        return None
+    random_area = float(by_strategy.pop(RANDOM_POLICY)[0]["phases"]["mean_return"][0])
+    default_area = float(
+        np.mean([curve_of(each, total_env_steps).mean() for each in by_strategy[DEFAULT]])
+    )
+    groups = {}
+    for strategy, its in by_strategy.items():
+        for size in sorted({record["earlier_runs"] for record in its}):
+            at_size = [record for record in its if record["earlier_runs"] == size]
+            groups[strategy, size] = _group(at_size, total_env_steps, random_area, default_area)
+    return TaskScores(random_area, default_area, groups)
+
+
+def _group(
+    records: Sequence[Record], total_env_steps: int, random_area: float, default_area: float
+) -> Group:
+    memories = tuple(sorted({record["memory"] for record in records}))
+    curves = np.stack(
+        [
+            np.mean(
+                [curve_of(each, total_env_steps) for each in records if each["memory"] == memory],
+                axis=0,
+            )
+            for memory in memories
+        ]
+    )
+    curves = np.where(np.isnan(curves), random_area, curves)  # a run in which no episode ended
+    scores = (curves.mean(axis=1) - random_area) / (default_area - random_area)
+    diverged = sum(record["status"] == "diverged" for record in records)
+    return Group(memories, scores, curves, diverged)
