@@ -45,6 +45,16 @@ def test_safety_and_help_are_shown_by_enough_memories(tmp_path: Path) -> None:
     assert [claim.ok for claim in report.claims] == [False, False, False]
 
 
+def test_few_memories_show_nothing(tmp_path: Path) -> None:
+    experiment = tiny(tmp_path, ("[0, 2]", "[16]"))
+    for cell in cells_of(experiment):
+        if cell.is_measured:
+            plant(tmp_path, cell, RETURNS[cell.strategy])
+    report = write_report(experiment, tmp_path)
+    assert [claim.ok for claim in report.claims] == [None, None, None]
+    assert report.page.read_text(encoding="utf-8").count("not shown: too few memories") == 3
+
+
 def test_without_the_default_there_is_no_report(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="hyperoracle experiment run tiny"):
         write_report(tiny(tmp_path), tmp_path)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from hyperoracle_trainers.experiments.comparison import Comparison
 
 _MARGIN = -0.10  # of a default's score
-_MEMORIES = 50  # fewer show no safety
+_MEMORIES_FOR_SAFETY = 50
+_MEMORIES_FOR_HELP = 10
 _WARM_RUNS = 16
 _IMPROVEMENT = 0.8
 _CHANCE = 0.5
@@ -50,7 +51,7 @@ def claims_of(comparisons: Sequence[Comparison]) -> list[Claim]:
 
     Safety: the one-sided 95 % lower bound of the mean gain is above −0.10, at 50 or more memories.
     Help, after 16 or more earlier runs: the probability of improvement is above 0.8, and its
-    one-sided lower bound above 0.5.
+    one-sided lower bound above 0.5, at 10 or more memories.
     """
     claims = []
     for each in comparisons:
@@ -58,8 +59,7 @@ def claims_of(comparisons: Sequence[Comparison]) -> list[Claim]:
             continue
         where = f"{each.task or 'all tasks'}, {each.strategy} after {each.earlier_runs} runs"
         bound = float(each.gain.lower_bound)
-        is_enough = each.memories >= _MEMORIES
-        is_safe = bound > _MARGIN if is_enough else None
+        is_safe = bound > _MARGIN if each.memories >= _MEMORIES_FOR_SAFETY else None
         claims.append(Claim(f"{where}: lower bound of gain", bound, "score", _MARGIN, is_safe))
         if each.earlier_runs >= _WARM_RUNS:
             for what, value, least in (
@@ -67,7 +67,6 @@ def claims_of(comparisons: Sequence[Comparison]) -> list[Claim]:
                 ("lower bound of it", each.improvement.lower_bound, _CHANCE),
             ):
                 number = float(value)
-                claims.append(
-                    Claim(f"{where}: {what}", number, "probability", least, number > least)
-                )
+                helps = number > least if each.memories >= _MEMORIES_FOR_HELP else None
+                claims.append(Claim(f"{where}: {what}", number, "probability", least, helps))
     return claims

@@ -30,7 +30,9 @@ from hyperoracle_trainers.experiments.results import (
 MEMORIES = "memories"
 """Folder, beside the results, of the memories of chains that are not complete."""
 
-_PATIENCE_SECONDS = 60.0  # a busy machine must not turn an oracle's answer into a default
+_PATIENCE_SECONDS = (
+    60.0  # the most there is: a busy machine must not turn an oracle's answer into a default
+)
 _WORK = "work"
 
 
@@ -117,9 +119,7 @@ def _make_generation(
                 records = list(at_once.map(make, cells))
     for cell, record in zip(cells, records, strict=True):
         write_record(result_file(work, cell), record)
-    after = memories / str(index + 1)
-    shutil.rmtree(after, ignore_errors=True)
-    work.rename(after)
+    work.rename(memories / str(index + 1))
     return records
 
 

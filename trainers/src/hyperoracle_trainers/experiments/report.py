@@ -142,7 +142,7 @@ def _shown(estimate: Estimate | None, form: str = ".3f") -> str:
 
 
 def _claims_table(claims: Sequence[Claim]) -> list[str]:
-    words = {True: "shown", False: "not shown", None: "not shown: fewer than 50 memories"}
+    words = {True: "shown", False: "not shown", None: "not shown: too few memories"}
     rows = ["| claim | measured | must exceed | |", "|---|---|---|---|"]
     rows += [
         f"| {claim.what} | {claim.value:.3f} | {claim.budget:g} | {words[claim.ok]} |"
