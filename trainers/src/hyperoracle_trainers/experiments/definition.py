@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,6 +109,11 @@ class Task:
     algorithm: str
     settings: AnySettings
     space: Space
+
+    @cached_property
+    def described_space(self) -> dict[str, Any]:
+        """The space as JSON wants it."""
+        return {name: bins.model_dump(mode="json") for name, bins in self.space.items()}
 
 
 @dataclass(frozen=True)

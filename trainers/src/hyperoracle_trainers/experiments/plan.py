@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -136,11 +136,11 @@ def _cell(
     seed = seed_of(tables.purpose, "trainer", task.name, memory, job)
     said: dict[str, Any] = {
         "algorithm": task.algorithm,
-        "settings": asdict(task.settings) | {"seed": seed},
+        "settings": {**vars(task.settings), "seed": seed},
     }
     if strategy not in (DEFAULT, RANDOM_POLICY):
         said |= {
-            "space": {name: bins.model_dump(mode="json") for name, bins in task.space.items()},
+            "space": task.described_space,
             "strategy": experiment.strategy_definition(strategy),
             "hold": tables.strategies[strategy].hold,
             "role": role,
