@@ -8,6 +8,7 @@ next; here it goes to the arm that was played before it.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -126,21 +127,22 @@ class BanditAgent(WithNotes[Plays]):
     def _chances(self, plays: Plays) -> dict[tuple[int, int], float]:
         """The probability of each (cluster, arm) that may be played now."""
         coefficient = self._strategy.coefficient
+        under_way = Counter((cluster, arm) for _, cluster, arm in plays.open)
         clusters = _best(
             upper_confidence_bounds(
                 plays.cluster_rewards, [sum(counts) for counts in plays.counts], coefficient
             ),
-            [sum(c == cluster for _, c, _ in plays.open) for cluster in range(len(plays.counts))],
+            [
+                sum(under_way[cluster, arm] for arm in range(len(counts)))
+                for cluster, counts in enumerate(plays.counts)
+            ],
         )
         chances = {}
         for cluster in clusters:
             counts = plays.counts[cluster]
             arms = _best(
                 upper_confidence_bounds(plays.rewards[cluster], counts, coefficient),
-                [
-                    sum((c, a) == (cluster, arm) for _, c, a in plays.open)
-                    for arm in range(len(counts))
-                ],
+                [under_way[cluster, arm] for arm in range(len(counts))],
             )
             chances.update({(cluster, arm): 1.0 / len(clusters) / len(arms) for arm in arms})
         return chances

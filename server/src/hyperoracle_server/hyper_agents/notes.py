@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class JobNotes(Generic[Note]):
     def dump(self, job_id: int) -> str | None:
         """The note of a job as JSON, None if there is none; numbers come back exactly."""
         note = self._notes.get(job_id)
-        return None if note is None else json.dumps(asdict(note))
+        return None if note is None else json.dumps(vars(note))
 
     def restore(self, job_id: int, text: str) -> None:
         """Take back what `dump` gave."""
