@@ -19,10 +19,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from training_curves import Comparison, Episodes, Tick
+from training_curves import Comparison, Episodes, Tick, episodes_of
 
 from hyperoracle_trainers.presets import default_settings
-from hyperoracle_trainers.run import make_trainer
 
 TOTAL_ENV_STEPS = 300_000
 
@@ -31,11 +30,7 @@ def train(algorithm: str, env_id: str, seed: int, tick: Tick, **changes: Any) ->
     """Train an algorithm with its settings for MuJoCo, but for ``changes``."""
     changes |= {"seed": seed, "total_env_steps": TOTAL_ENV_STEPS}
     settings = default_settings(algorithm, env_id, **changes)
-    episodes: Episodes = []
-    for phase in make_trainer(settings).train():
-        episodes += [(phase.env_step, each) for each in phase.episode_returns]
-        tick(phase.env_step)
-    return episodes
+    return episodes_of(settings, tick)
 
 
 COMPARISON = Comparison(

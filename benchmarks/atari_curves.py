@@ -15,11 +15,10 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-from training_curves import Comparison, Episodes, Tick
+from training_curves import Comparison, Episodes, Tick, episodes_of
 
 from hyperoracle_trainers.envs import environments_of
 from hyperoracle_trainers.presets import default_settings
-from hyperoracle_trainers.run import make_trainer
 
 TOTAL_ENV_STEPS = 250_000
 
@@ -45,11 +44,7 @@ def act_by_chance(env_id: str, seed: int, tick: Tick) -> Episodes:
 def train(algorithm: str, env_id: str, seed: int, tick: Tick) -> Episodes:
     """Train an algorithm with its settings for Atari."""
     settings = default_settings(algorithm, env_id, seed=seed, total_env_steps=TOTAL_ENV_STEPS)
-    episodes: Episodes = []
-    for phase in make_trainer(settings).train():
-        episodes += [(phase.env_step, each) for each in phase.episode_returns]
-        tick(phase.env_step)
-    return episodes
+    return episodes_of(settings, tick)
 
 
 COMPARISON = Comparison(

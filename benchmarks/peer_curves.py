@@ -16,10 +16,9 @@ running statistics and clipped to +-10. What is equal in both and what is not:
 from __future__ import annotations
 
 import torch
-from training_curves import Comparison, Episodes, Tick
+from training_curves import Comparison, Episodes, Tick, episodes_of
 
 from hyperoracle_trainers.bench.peer import peer_model
-from hyperoracle_trainers.ppo import PPO
 from hyperoracle_trainers.presets import default_settings
 from hyperoracle_trainers.settings import PPOSettings
 
@@ -33,11 +32,7 @@ def settings_for(env_id: str, seed: int) -> PPOSettings:
 
 def train_ours(env_id: str, seed: int, tick: Tick) -> Episodes:
     """Train our PPO."""
-    episodes: Episodes = []
-    for phase in PPO(settings_for(env_id, seed)).train():
-        episodes += [(phase.env_step, each) for each in phase.episode_returns]
-        tick(phase.env_step)
-    return episodes
+    return episodes_of(settings_for(env_id, seed), tick)
 
 
 def train_peer(env_id: str, seed: int, tick: Tick) -> Episodes:

@@ -26,6 +26,9 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import Progress
 
+from hyperoracle_trainers.run import make_trainer
+from hyperoracle_trainers.settings import AnySettings
+
 Episodes = list[tuple[int, float]]
 """(env steps taken, raw return) of every finished episode."""
 Tick = Callable[[int], None]
@@ -46,6 +49,15 @@ _COLUMNS_EXPLAINED = (
 )
 # Two-sided 95 % quantiles of Student's t, by degrees of freedom.
 _T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
+
+
+def episodes_of(settings: AnySettings, tick: Tick) -> Episodes:
+    """Train with these settings to the end and return every finished episode."""
+    episodes: Episodes = []
+    for phase in make_trainer(settings).train():
+        episodes += [(phase.env_step, each) for each in phase.episode_returns]
+        tick(phase.env_step)
+    return episodes
 
 
 @dataclass(frozen=True)

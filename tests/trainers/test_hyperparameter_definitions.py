@@ -7,7 +7,7 @@ definition: which update, or which phase, uses the value, and how.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -146,7 +146,10 @@ def _foreseen(
 ) -> Tensor:
     """Let the reference learn; ``held`` differs from the base by phase, ``chosen`` by update."""
     reference = copy.deepcopy(reference)
-    at: Callable[[int], dict[str, float]] = lambda update: {**base, **chosen.get(update, {})}  # noqa: E731
+
+    def at(update: int) -> dict[str, float]:
+        return {**base, **chosen.get(update, {})}
+
     for phase, (rollout, generator) in enumerate(collected):
         reference.learn(rollout, copy.deepcopy(generator), {**base, **held.get(phase, {})}, at)
     return reference.weights()

@@ -74,7 +74,7 @@ def test_a_run_in_which_no_episode_ended_scores_as_the_random_policy(tmp_path: P
         if cell.is_measured:
             phases = {"env_step": [64], "mean_return": [RETURNS[cell.strategy]]}
             if cell.strategy == "random":
-                phases["mean_return"] = [None]  # type: ignore[list-item]
+                phases["mean_return"] = [None]  # type: ignore[list-item] # as a phase without an episode has it
             records.append({**vars(cell), "status": "completed", "phases": phases})
     scores = task_scores(records, 64)
     assert scores is not None
