@@ -12,7 +12,8 @@ STRATEGIES = {
     "epgt": {"name": "epgt", "encoder": {"minimum_samples": 100_000}},
     "random": {"name": "random"},
     "fixed": {"name": "fixed"},
-    "best_config": {"name": "best_config", "jobs_needed": 1, "exploration_jobs": 4},
+    "anchored": {"name": "anchored", "jobs_needed": 1, "caution": 0, "decisions_per_job": 5},
+    "best_config": {"name": "best_config", "jobs_needed": 1, "roles": {"exploration_jobs": 4}},
     "kl_adaptive": {"name": "kl_adaptive", "target_kl": 0.012},
     "bandit": {"name": "bandit", "window": 2},
 }

@@ -14,6 +14,9 @@ from hyperoracle_protocol.space import Hyperparameter, Value
 Role = Literal["auto", "explore", "exploit", "control"]
 """What a job is for: `control` stays on the defaults; `auto` lets the study decide."""
 
+FinishReason = Literal["completed", "interrupted", "failed"]
+"""How a job ended: at its planned end, before it, or because training diverged."""
+
 MAX_EPISODE_RETURNS = 100_000
 Sequences = Annotated[list[Positive], Field(max_length=100_000)]
 Signals = Annotated[dict[str, Finite], Field(max_length=64)]
@@ -213,4 +216,4 @@ class FinishJob(Message):
     """Ends a job; reports that still wait for a missing one are settled without it."""
 
     env_step: Count | None = None
-    reason: Literal["completed", "interrupted", "failed"] = "completed"
+    reason: FinishReason = "completed"

@@ -141,21 +141,52 @@ class FixedStrategy(Definition):
     name: Literal["fixed"] = "fixed"
 
 
+class RoleSetting(Definition):
+    """Which roles the study gives to jobs that ask for none.
+
+    Attributes:
+        control_every: one of every so many jobs stays on the defaults, for comparison; 0: none.
+        exploration_jobs: another job explores with the probability 1 − ended jobs /
+            `exploration_jobs`,
+        least_exploration: and at least with this one; else it exploits.
+    """
+
+    control_every: int = Field(default=5, ge=0, le=1000)
+    exploration_jobs: int = Field(default=16, ge=1, le=100_000)
+    least_exploration: Fraction = 0.1
+
+
+class AnchoredStrategy(Definition):
+    """Few held decisions per job, valued relative to the default; guarded.
+
+    Attributes:
+        decisions_per_job: over its length in env steps, evenly spread.
+        caution: c, how many standard deviations an effect must be above 0 to be exploited; use 1
+            where the default is well tuned.
+        jobs_needed: distinct jobs that must have left the default in a direction before an
+            exploiting job does.
+        roles: of jobs that ask for none.
+    """
+
+    name: Literal["anchored"] = "anchored"
+    decisions_per_job: int = Field(default=4, ge=1, le=8)
+    caution: float = Field(default=0.5, ge=0, le=100)
+    jobs_needed: int = Field(default=3, ge=1, le=1000)
+    roles: RoleSetting = RoleSetting()
+
+
 class BestConfigStrategy(Definition):
     """One hyper-action per job; later jobs get what whole jobs did best with.
 
     Attributes:
         jobs_needed: whole jobs that a hyper-action must have behind it, the default as well,
             before another than the default is exploited.
-        exploration_jobs: a job of the role `auto` explores with the probability 1 − whole jobs /
-            `exploration_jobs`,
-        least_exploration: and at least with this one.
+        roles: of jobs that ask for none.
     """
 
     name: Literal["best_config"] = "best_config"
     jobs_needed: int = Field(default=2, ge=1, le=1000)
-    exploration_jobs: int = Field(default=16, ge=1, le=100_000)
-    least_exploration: Fraction = 0.1
+    roles: RoleSetting = RoleSetting()
 
 
 class BanditStrategy(Definition):
@@ -210,6 +241,7 @@ Strategy = Annotated[
     EpgtStrategy
     | RandomStrategy
     | FixedStrategy
+    | AnchoredStrategy
     | BestConfigStrategy
     | BanditStrategy
     | KlAdaptiveStrategy,
@@ -274,6 +306,12 @@ class StudyDefinition(Definition):
         check_size(self.space)
         if isinstance(self.strategy, KlAdaptiveStrategy):
             self.strategy.check_space(self.space)
+        holds_itself = isinstance(self.strategy, AnchoredStrategy | BestConfigStrategy)
+        if holds_itself and self.hold != HoldSetting():
+            raise ValueError(
+                f"expected no hold setting with the strategy {self.strategy.name}, which holds its "
+                "decisions itself: leave it out"
+            )
         return self
 
 

@@ -104,10 +104,6 @@ class JobState:
         """Of the job's hyper-state layout."""
         return self.layout.signature
 
-    def progress(self, env_step: int) -> float:
-        """Env steps made over env steps planned, in [0, 1]."""
-        return min(1.0, env_step / self.total_env_steps)
-
     def remember(self, sequence: int, answer: Answer) -> None:
         """Keep an answer for a repeated request."""
         self.answers[sequence] = answer

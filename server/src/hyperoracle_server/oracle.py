@@ -187,11 +187,12 @@ class Oracle:
         except ValueError as error:
             raise OracleError(ErrorCode.INVALID_REQUEST, str(error)) from None
         now = self.clock.now()
+        number = self._job_ids()
         job = JobState(
-            id=self._job_ids(),
+            id=number,
             public_id=f"job-{secrets.token_hex(8)}",
             job_key=start.job_key,
-            role=start.role,
+            role=study.role_for(number, start.role),
             layout=layout,
             total_env_steps=start.total_env_steps,
             base_values=start.base_values,

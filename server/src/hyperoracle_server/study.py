@@ -16,13 +16,21 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hyperoracle_protocol.errors import ErrorCode
-from hyperoracle_protocol.jobs import Proposal, ProposeMetadata, Receipt, Report
+from hyperoracle_protocol.jobs import (
+    FinishReason,
+    Proposal,
+    ProposeMetadata,
+    Receipt,
+    Report,
+    Role,
+)
 from hyperoracle_protocol.space import decode
 from hyperoracle_protocol.studies import EpgtStrategy, StudyDefinition
 from hyperoracle_server import records
 from hyperoracle_server.chance import NumberedStreams
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.hyper_agents.base import CurvePoint, Decision, MemoryEffect, Moment, Outcome
+from hyperoracle_server.hyper_agents.holding import end_of_segment
 from hyperoracle_server.hyper_agents.registry import grid_of, make_hyper_agent
 from hyperoracle_server.job_state import Answer, Held, JobState, OpenProposal, check_repeated
 from hyperoracle_server.learning_episode import Credit, CreditBook, Settlement
@@ -35,10 +43,6 @@ if TYPE_CHECKING:
 
     from hyperoracle_server.clock import Clock
     from hyperoracle_server.ledger.writer import Writer
-
-FOR_EVER = 2**53 - 1
-"""An env step that no job reaches."""
-
 
 class Identifiers:
     """Increasing numbers for proposals and memory entries, over all studies."""
@@ -96,6 +100,19 @@ class StudyRuntime:
         phases = 1 if self._episode is None else self._episode.phases
         return CreditBook(phases, self.definition.returns)
 
+    def role_for(self, job_id: int, wanted: Role) -> Role:
+        """The role of a job that is about to start: the wanted one, or what the study needs.
+
+        Args:
+            job_id: its number in the ledger.
+            wanted: `auto` leaves it to the study.
+        """
+        if wanted != "auto":
+            return wanted
+        # Decisions are numbered from 2³² on; what is left below is for what several jobs share.
+        own = self._chance.stream(job_id << 32)
+        return self.agent.assigned_role(len(self.jobs), self._chance.stream, own)
+
     # -- propose -------------------------------------------------------------------------------
 
     def propose(
@@ -136,17 +153,17 @@ class StudyRuntime:
         self, job: JobState, request: ProposeMetadata, features: np.ndarray | None
     ) -> Decision:
         rng = self._chance.stream((job.id << 32) + request.sequence)
-        moment = Moment(job.id, job.role, job.progress(request.env_step), job.signature, features,
-                        request.sequence, request.signals)  # fmt: skip
+        moment = Moment(job.id, job.role, request.env_step, job.total_env_steps, job.signature,
+                        features, request.sequence, request.signals)  # fmt: skip
         return self.agent.decide(moment, rng)
 
     def _hold(self, job: JobState, request: ProposeMetadata, decision: Decision) -> Held | None:
         setting = self.definition.hold
         until_env_step = None
-        if decision.for_whole_job:
-            until_env_step = FOR_EVER
+        if decision.hold_until_env_step is not None:
+            until_env_step = decision.hold_until_env_step
         elif setting.decisions_per_job is not None:
-            until_env_step = _end_of_segment(
+            until_env_step = end_of_segment(
                 request.env_step, job.total_env_steps, setting.decisions_per_job
             )
         elif setting.updates == 1:
@@ -261,7 +278,7 @@ class StudyRuntime:
         job.remember(report.sequence, answer)
         return answer
 
-    def finish(self, job: JobState, reason: str, env_step: int | None) -> Any:
+    def finish(self, job: JobState, reason: FinishReason, env_step: int | None) -> Any:
         """End a job: settle what is open; returns the future of its durability."""
         settlement = job.credit.finish()
         job.status = "finished"
@@ -269,7 +286,7 @@ class StudyRuntime:
         job.held = None
         self._touch(job, env_step or 0)
         changes = self._settle(job, settlement)
-        self.agent.close(job.id, completed=reason == "completed")
+        self.agent.close(job.id, reason)
         job.hyper_agent_notes = self.agent.notes(job.id)
         return self._services.writer.submit_durably([*changes, job.update()], self.epoch)
 
@@ -334,6 +351,7 @@ class StudyRuntime:
             return []
         if job.held is not None and job.held.sequence in sequences:
             job.held = None
+        self.agent.not_applied(job.id, sequences)
         changes = []
         for sequence in job.credit.mark_not_applied(sequences):
             job.open.pop(sequence, None)
@@ -359,8 +377,3 @@ class StudyRuntime:
         self._touch(job, env_step or 0)
         self._services.writer.submit([job.update()], self.epoch)
 
-
-def _end_of_segment(env_step: int, total: int, decisions: int) -> int:
-    """The env step at which the next of a job's evenly spread decisions is due."""
-    segment = min(decisions - 1, env_step * decisions // total)
-    return FOR_EVER if segment == decisions - 1 else -(-(segment + 1) * total // decisions)

@@ -24,7 +24,7 @@ class Play:
 
     def ask(self, seed: int = 0):
         self.sequence += 1
-        moment = Moment(JOB, "auto", 0.0, "none", None, self.sequence, {})
+        moment = Moment(JOB, "auto", 0, 100, "none", None, self.sequence, {})
         return self.agent.decide(moment, np.random.default_rng(seed))
 
     def reward(self, value: float, sequence: int | None = None) -> None:

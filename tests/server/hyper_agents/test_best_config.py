@@ -10,6 +10,7 @@ from hyperoracle_protocol.studies import BestConfigStrategy
 from hyperoracle_server.hyper_actions import HyperActionGrid
 from hyperoracle_server.hyper_agents.base import CurvePoint, Moment
 from hyperoracle_server.hyper_agents.best_config import BestConfigAgent
+from hyperoracle_server.hyper_agents.holding import FOR_EVER
 
 
 def agent_of(bins=(5,), default=(2,), ordered=(True,), **settings) -> BestConfigAgent:
@@ -17,7 +18,7 @@ def agent_of(bins=(5,), default=(2,), ordered=(True,), **settings) -> BestConfig
 
 
 def decide(agent: BestConfigAgent, job_id: int, role: Role = "auto", seed: int = 0):
-    moment = Moment(job_id, role, 0.0, "none", None, 1, {})
+    moment = Moment(job_id, role, 0, 100, "none", None, 1, {})
     return agent.decide(moment, np.random.default_rng(seed))
 
 
@@ -25,7 +26,7 @@ def whole_job(agent: BestConfigAgent, job_id: int, action: int, value: float) ->
     """A job that ran with an action to its end, at one return all the way."""
     agent._jobs.of(job_id).hyper_action = action
     agent.observe(job_id, [CurvePoint(100, value)])
-    agent.close(job_id, completed=True)
+    agent.close(job_id, "completed")
 
 
 def test_a_score_is_the_area_under_the_curve_over_env_steps():
@@ -34,7 +35,7 @@ def test_a_score_is_the_area_under_the_curve_over_env_steps():
     agent.observe(1, [CurvePoint(100, 10.0), CurvePoint(150, 40.0)])
     agent.observe(1, [CurvePoint(400, 2.0)])
     assert agent._jobs.of(1).score is None, "not before the end"
-    agent.close(1, completed=True)
+    agent.close(1, "completed")
     # 1000 and 2000 and 500 over 400 env steps.
     assert agent._jobs.of(1).score == 8.75
 
@@ -42,9 +43,9 @@ def test_a_score_is_the_area_under_the_curve_over_env_steps():
 def test_a_job_that_died_or_was_resumed_has_no_score():
     agent = agent_of()
     agent.observe(1, [CurvePoint(100, 10.0)])
-    agent.close(1, completed=False)
+    agent.close(1, "failed")
     assert agent._jobs.of(1).score is None
-    agent.close(1, completed=True)
+    agent.close(1, "completed")
     assert agent._jobs.of(1).score == 10.0
     agent.observe(1, [CurvePoint(200, 20.0)])
     assert agent._jobs.of(1).score is None
@@ -59,7 +60,7 @@ def test_the_best_mean_with_enough_jobs_is_exploited():
     # Means 6, 7 and 6.25; the 99 has one job behind it.
     decision = decide(agent, 50, "exploit")
     assert (decision.hyper_action, decision.explored, decision.propensity) == (3, False, 1.0)
-    assert decision.for_whole_job
+    assert decision.hold_until_env_step == FOR_EVER
 
 
 def test_the_default_is_kept_until_it_has_enough_jobs_itself():
@@ -86,7 +87,7 @@ def test_exploration_tries_the_default_then_its_neighbours_then_those_of_the_bes
     assert sorted(tried[1:]) == [1, 3]
     for job_id, action in enumerate(tried):
         agent.observe(job_id, [CurvePoint(10, float(action))])
-        agent.close(job_id, completed=True)
+        agent.close(job_id, "completed")
     # 3 is the best now: 4 comes into reach and is untried, 0 does not.
     fourth = decide(agent, 3, "explore")
     assert (fourth.hyper_action, fourth.explored, fourth.propensity) == (4, True, 1.0)
@@ -140,5 +141,5 @@ def test_a_control_job_gets_the_default_and_counts_for_it():
     whole_job(agent, 2, 4, 9.0)
     assert decide(agent, 3, "control").hyper_action == 2
     agent.observe(3, [CurvePoint(1, 100.0)])
-    agent.close(3, completed=True)
+    agent.close(3, "completed")
     assert agent.best() == 2

@@ -20,7 +20,7 @@ def ask(agent: KlAdaptiveAgent, kl: float | None, role="auto", job_id: int = 1) 
     """The bin of the rate; the other hyperparameter must stay."""
     signals = {"entropy": 1.0} if kl is None else {"approx_kl": kl}
     decision = agent.decide(
-        Moment(job_id, role, 0.0, "none", None, 1, signals), np.random.default_rng(0)
+        Moment(job_id, role, 0, 100, "none", None, 1, signals), np.random.default_rng(0)
     )
     assert decision.propensity == 1.0
     other, rate = agent._grid.bins(decision.hyper_action)

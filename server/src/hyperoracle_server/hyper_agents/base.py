@@ -11,13 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
     from jaxtyping import Bool, Float, Int
 
     from hyperoracle_protocol.hyper_state import HyperStateLayout, TensorShape
-    from hyperoracle_protocol.jobs import Role
+    from hyperoracle_protocol.jobs import FinishReason, Role
 
 
 class Moment(NamedTuple):
@@ -26,7 +26,8 @@ class Moment(NamedTuple):
     Attributes:
         job_id: the asking job's number in the ledger.
         role: what the job is for.
-        progress: env steps made over env steps planned, in [0, 1].
+        env_step: env steps made.
+        total_env_steps: planned, > 0.
         layout_signature: of the job's hyper-states.
         features: the hyper-state, None where the layout is `none`.
         sequence: of the request; an outcome names it again.
@@ -35,11 +36,17 @@ class Moment(NamedTuple):
 
     job_id: int
     role: Role
-    progress: float
+    env_step: int
+    total_env_steps: int
     layout_signature: str
     features: Float[np.ndarray, " features"] | None
     sequence: int
     signals: Mapping[str, float]
+
+    @property
+    def progress(self) -> float:
+        """Env steps made over env steps planned, in [0, 1]."""
+        return min(1.0, self.env_step / self.total_env_steps)
 
 
 class Evidence(NamedTuple):
@@ -72,7 +79,8 @@ class Decision(NamedTuple):
         memory_revision: how many writes the memory had seen.
         key: phi(s), None where none was made.
         evidence: None where no memory was read.
-        for_whole_job: whether it is held to the job's end, whatever the study's hold setting says.
+        hold_until_env_step: it is held up to there, whatever the study's hold setting says; None
+            leaves it to that.
     """
 
     hyper_action: int
@@ -83,7 +91,7 @@ class Decision(NamedTuple):
     memory_revision: int = 0
     key: Float[np.ndarray, " key_size"] | None = None
     evidence: Evidence | None = None
-    for_whole_job: bool = False
+    hold_until_env_step: int | None = None
 
 
 class Outcome(NamedTuple):
@@ -151,6 +159,21 @@ class HyperAgent(Protocol):
         """
         ...
 
+    def assigned_role(
+        self,
+        number: int,
+        block_stream: Callable[[int], np.random.Generator],
+        rng: np.random.Generator,
+    ) -> Role:
+        """The role of a job that asked for none; `auto` where roles make no difference.
+
+        Args:
+            number: how many jobs the study had before.
+            block_stream: chance that several jobs share, by number.
+            rng: chance of this job.
+        """
+        ...
+
     def decide(self, moment: Moment, rng: np.random.Generator) -> Decision:
         """Choose a hyper-action; changes nothing but the notes of the asking job."""
         ...
@@ -163,7 +186,15 @@ class HyperAgent(Protocol):
         """Take in a job's returns as its reports are applied, before the outcomes they settle."""
         ...
 
-    def close(self, job_id: int, *, completed: bool) -> None:
+    def not_applied(self, job_id: int, sequences: Sequence[int]) -> None:
+        """A job did not use what was decided, but its defaults."""
+        ...
+
+    def withdraws(self, job_id: int) -> bool:
+        """Whether the decision that a job holds should be replaced before its time."""
+        ...
+
+    def close(self, job_id: int, reason: FinishReason) -> None:
         """A job ended, at its planned end or before; it may be resumed."""
         ...
 

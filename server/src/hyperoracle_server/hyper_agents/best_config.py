@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING
 
 from hyperoracle_protocol.hyper_state import HyperStateLayout, TensorShape
 from hyperoracle_server.hyper_agents.base import CurvePoint, Decision, MemoryEffect, Moment, Outcome
+from hyperoracle_server.hyper_agents.holding import FOR_EVER
 from hyperoracle_server.hyper_agents.notes import WithNotes
+from hyperoracle_server.hyper_agents.roles import drawn_role
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
 
+    from hyperoracle_protocol.jobs import FinishReason, Role
     from hyperoracle_protocol.studies import BestConfigStrategy
     from hyperoracle_server.hyper_actions import HyperActionGrid
 
@@ -65,8 +68,8 @@ class BestConfigAgent(WithNotes[Run]):
     - *Explore*: of the default, the exploited hyper-action and all that differ from one of these
       by one step of one hyperparameter, the one that the fewest jobs were given, whether or not
       they ended (ties: fewest bins from the default, then chance).
-    - A `control` job gets the default. An `auto` job explores with the probability
-      max(`least_exploration`, 1 − whole jobs / `exploration_jobs`), else it exploits.
+    - A `control` job gets the default. A job that asked for no role is given one, see
+      `roles.drawn_role`; whole jobs are those that ended with something to learn from.
 
     Args:
         grid: the joint hyper-actions.
@@ -95,26 +98,27 @@ class BestConfigAgent(WithNotes[Run]):
             self._choose(run, moment, rng)
         assert run.hyper_action is not None, "just chosen"
         return Decision(
-            run.hyper_action, run.explored, run.epsilon, run.propensity, for_whole_job=True
+            run.hyper_action, run.explored, run.epsilon, run.propensity, hold_until_env_step=FOR_EVER
         )
 
-    def _choose(self, run: Run, moment: Moment, rng: np.random.Generator) -> None:
-        default, best = self._grid.default_joint_index, self.best()
-        if moment.role == "control":
-            run.hyper_action = default
-            return
-        run.epsilon = self._exploration(moment)
-        run.explored = bool(rng.random() < run.epsilon)
-        untried = self._least_tried(best)
-        run.hyper_action = untried[int(rng.integers(len(untried)))] if run.explored else best
-        by_chance = run.epsilon / len(untried) * (run.hyper_action in untried)
-        run.propensity = by_chance + (1.0 - run.epsilon) * (run.hyper_action == best)
-
-    def _exploration(self, moment: Moment) -> float:
-        if moment.role != "auto":
-            return float(moment.role == "explore")
+    def assigned_role(
+        self,
+        number: int,
+        block_stream: Callable[[int], np.random.Generator],
+        rng: np.random.Generator,
+    ) -> Role:
+        """Control, explore or exploit."""
         scored = sum(run.score is not None for run in self._jobs)
-        return max(self._strategy.least_exploration, 1.0 - scored / self._strategy.exploration_jobs)
+        return drawn_role(self._strategy.roles, number, scored, block_stream, rng)
+
+    def _choose(self, run: Run, moment: Moment, rng: np.random.Generator) -> None:
+        if moment.role == "explore":
+            untried = self._least_tried(self.best())
+            run.hyper_action = untried[int(rng.integers(len(untried)))]
+            run.explored, run.epsilon, run.propensity = True, 1.0, 1.0 / len(untried)
+        else:
+            exploits = moment.role != "control"
+            run.hyper_action = self.best() if exploits else self._grid.default_joint_index
 
     def best(self) -> int:
         """The hyper-action to exploit."""
@@ -172,6 +176,6 @@ class BestConfigAgent(WithNotes[Run]):
             run.total += steps * point.value
             run.env_step = max(run.env_step, point.env_step)
 
-    def close(self, job_id: int, *, completed: bool) -> None:
+    def close(self, job_id: int, reason: FinishReason) -> None:
         """From now on the job counts, if it came to its end."""
-        self._jobs.of(job_id).whole = completed
+        self._jobs.of(job_id).whole = reason == "completed"

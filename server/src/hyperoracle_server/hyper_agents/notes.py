@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from dataclasses import Field
 
+    import numpy as np
+
+    from hyperoracle_protocol.jobs import FinishReason, Role
     from hyperoracle_server.hyper_agents.base import CurvePoint
 
 
@@ -55,14 +58,36 @@ class JobNotes(Generic[Note]):
         self._notes[job_id] = self._kind(**json.loads(text))
 
 
-class WithoutNotes:
-    """The half of a hyper-agent that notes nothing of single jobs."""
+class Unconcerned:
+    """What a hyper-agent does about a job's life unless it says otherwise: nothing."""
+
+    def assigned_role(
+        self,
+        number: int,
+        block_stream: Callable[[int], np.random.Generator],
+        rng: np.random.Generator,
+    ) -> Role:
+        """Roles make no difference."""
+        del number, block_stream, rng
+        return "auto"
+
+    def not_applied(self, job_id: int, sequences: Sequence[int]) -> None:
+        """What the job used instead makes no difference."""
+
+    def withdraws(self, job_id: int) -> bool:
+        """What was decided stays."""
+        del job_id
+        return False
 
     def observe(self, job_id: int, curve: Sequence[CurvePoint]) -> None:
-        """Nothing is noted."""
+        """Nothing is learned from the curve."""
 
-    def close(self, job_id: int, *, completed: bool) -> None:
-        """Nothing is noted."""
+    def close(self, job_id: int, reason: FinishReason) -> None:
+        """Nothing is learned from the end."""
+
+
+class WithoutNotes(Unconcerned):
+    """The half of a hyper-agent that notes nothing of single jobs."""
 
     def notes(self, job_id: int) -> str | None:
         """Nothing is noted."""
@@ -73,7 +98,7 @@ class WithoutNotes:
         """Nothing was noted."""
 
 
-class WithNotes(Generic[Note]):
+class WithNotes(Unconcerned, Generic[Note]):
     """The half of a hyper-agent that notes something of every job.
 
     Args:
@@ -82,12 +107,6 @@ class WithNotes(Generic[Note]):
 
     def __init__(self, kind: type[Note]) -> None:
         self._jobs = JobNotes(kind)
-
-    def observe(self, job_id: int, curve: Sequence[CurvePoint]) -> None:
-        """Learns nothing from the curve unless a subclass does."""
-
-    def close(self, job_id: int, *, completed: bool) -> None:
-        """Learns nothing from the end unless a subclass does."""
 
     def notes(self, job_id: int) -> str | None:
         """The note of a job as JSON."""

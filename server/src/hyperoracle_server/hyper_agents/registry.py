@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hyperoracle_protocol.space import Categorical, bins_per_hyperparameter, default_bins
 from hyperoracle_protocol.studies import (
+    AnchoredStrategy,
     BanditStrategy,
     BestConfigStrategy,
     EpgtStrategy,
@@ -13,6 +14,7 @@ from hyperoracle_protocol.studies import (
     StudyDefinition,
 )
 from hyperoracle_server.hyper_actions import HyperActionGrid
+from hyperoracle_server.hyper_agents.anchored import AnchoredAgent
 from hyperoracle_server.hyper_agents.bandit import BanditAgent
 from hyperoracle_server.hyper_agents.base import HyperAgent
 from hyperoracle_server.hyper_agents.best_config import BestConfigAgent
@@ -31,7 +33,10 @@ def make_hyper_agent(definition: StudyDefinition, seed: int) -> HyperAgent:
     """The hyper-agent that a study's definition asks for, without memories."""
     grid = grid_of(definition)
     strategy = definition.strategy
+    ordered = [not isinstance(h, Categorical) for h in definition.space.values()]
     match strategy:
+        case AnchoredStrategy():
+            return AnchoredAgent(grid, ordered, strategy)
         case EpgtStrategy():
             return EpisodicAgent(grid, strategy, seed)
         case RandomStrategy():
@@ -39,7 +44,6 @@ def make_hyper_agent(definition: StudyDefinition, seed: int) -> HyperAgent:
         case FixedStrategy():
             return FixedAgent(grid)
         case BestConfigStrategy():
-            ordered = [not isinstance(h, Categorical) for h in definition.space.values()]
             return BestConfigAgent(grid, ordered, strategy)
         case BanditStrategy():
             return BanditAgent(grid, strategy)

@@ -1,0 +1,311 @@
+"""`anchored`: held decisions, valued relative to the default, by what whole jobs achieved.
+
+A job decides a few times; each decision holds for a part of it, so that the return can answer. A
+decision's advantage is compared with all others of the study in a Gaussian process over the
+context (progress, quantile of the return within the study) in which the default's effect is 0, so
+that nothing known means: stay there. See `docs/explanation/algorithm.md` for the equations.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from hyperoracle_protocol.hyper_state import HyperStateLayout, TensorShape
+from hyperoracle_server.hyper_agents.base import (
+    CurvePoint,
+    Decision,
+    Evidence,
+    MemoryEffect,
+    Moment,
+    Outcome,
+)
+from hyperoracle_server.hyper_agents.holding import end_of_segment
+from hyperoracle_server.hyper_agents.notes import WithNotes
+from hyperoracle_server.hyper_agents.roles import drawn_role
+from hyperoracle_server.value_model import choice
+from hyperoracle_server.value_model.advantages import standardised
+from hyperoracle_server.value_model.bin_kernels import bin_kernel
+from hyperoracle_server.value_model.course import Course, pooled_levels, quantile
+from hyperoracle_server.value_model.falling_behind import falls_behind
+from hyperoracle_server.value_model.gaussian_process import (
+    EffectModel,
+    Effects,
+    Records,
+    fitted,
+)
+from hyperoracle_server.value_model.guards import StudyGuard, has_fallen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from jaxtyping import Float, Int
+
+    from hyperoracle_protocol.jobs import FinishReason, Role
+    from hyperoracle_protocol.studies import AnchoredStrategy
+    from hyperoracle_server.hyper_actions import HyperActionGrid
+
+MAX_RECORDS = 600
+"""The newest so many decisions are modelled, exactly."""
+
+SCALING_RECORDS = 240
+"""The newest so many of them choose the model's scales."""
+
+_OUTCOMES: dict[FinishReason, str] = {
+    "completed": "whole", "failed": "failed", "interrupted": "interrupted",
+}  # fmt: skip
+
+
+class Knowledge(NamedTuple):
+    """What the ended jobs say.
+
+    Attributes:
+        levels: returns of these jobs, ascending, for quantiles.
+        records: their decisions.
+        jobs: whose decision each is.
+        model: of the records.
+    """
+
+    levels: list[float]
+    records: Records
+    jobs: Int[np.ndarray, " records"]
+    model: EffectModel
+
+
+class AnchoredAgent(WithNotes[Course]):
+    """Chooses each hyperparameter's bin by its effect over the default.
+
+    - *Explore*: the best bin of one sample of the effects, drawn once for the whole job, among the
+      bins within one step of the default or of a bin that looks good.
+    - *Exploit*: the bin with the greatest mean less `caution` standard deviations, if that is above
+      0 and at least `jobs_needed` distinct jobs left the default in that direction; else the
+      default.
+    - *Control*: the default.
+    - Back to the default: a job whose return falls unusually, for the rest of it; all exploiting
+      jobs, for a while, when they fall behind the controls (`value_model.guards`).
+
+    Args:
+        grid: the joint hyper-actions.
+        ordered: per hyperparameter whether its bins have an order.
+        strategy: the settings.
+    """
+
+    def __init__(
+        self, grid: HyperActionGrid, ordered: Sequence[bool], strategy: AnchoredStrategy
+    ) -> None:
+        super().__init__(Course)
+        self._grid = grid
+        self._ordered = tuple(ordered)
+        self._strategy = strategy
+        self._kernels = [
+            bin_kernel(count, default, ordered=order)
+            for count, default, order in zip(
+                grid.bins_per_hyperparameter, grid.default_bins, ordered, strict=True
+            )
+        ]
+        self._knowledge: Knowledge | None = None
+        self._guard: StudyGuard | None = None
+
+    def layout_for(self, tensors: list[TensorShape], seed: int) -> HyperStateLayout:
+        """No hyper-state is needed: the context is made of progress and returns."""
+        del tensors, seed
+        return HyperStateLayout(kind="none")
+
+    def assigned_role(
+        self,
+        number: int,
+        block_stream: Callable[[int], np.random.Generator],
+        rng: np.random.Generator,
+    ) -> Role:
+        """Control, explore or exploit."""
+        return drawn_role(self._strategy.roles, number, len(self._ended()), block_stream, rng)
+
+    # -- deciding ------------------------------------------------------------------------------
+
+    def decide(self, moment: Moment, rng: np.random.Generator) -> Decision:
+        """Choose every hyperparameter's bin for the next part of the job."""
+        course = self._jobs.of(moment.job_id)
+        if not course.decisions:
+            course.total_env_steps = moment.total_env_steps
+            course.role = moment.role
+            course.is_free = self.guard.pause == 0
+        explores = moment.role == "explore" and not course.fell
+        if explores and not course.chance:
+            course.chance = [
+                rng.standard_normal(count).tolist() for count in self._grid.bins_per_hyperparameter
+            ]
+        effects = self.effects_at(moment.progress, course.newest)
+        bins, propensity = list(self._grid.default_bins), 1.0
+        if explores:
+            bins, propensity = self._sampled(effects, course, rng)
+        elif moment.role != "control" and not course.fell and self.guard.pause == 0:
+            bins = self._cautious(effects)
+        action = self._grid.joint_index(bins)
+        course.decide(moment.sequence, moment.env_step, action)
+        return Decision(
+            action,
+            explored=explores,
+            propensity=propensity,
+            memory_revision=len(self.knowledge.jobs),
+            evidence=self._evidence(effects),
+            hold_until_env_step=end_of_segment(
+                moment.env_step, moment.total_env_steps, self._strategy.decisions_per_job
+            ),
+        )
+
+    def effects_at(self, progress: float, value: float | None) -> list[Effects]:
+        """What each hyperparameter's bins are worth at this progress and return G."""
+        context = context_of(progress, value, self.knowledge.levels)
+        return [self.knowledge.model.effects(context, h) for h in range(len(self._kernels))]
+
+    def _sampled(
+        self, effects: Sequence[Effects], course: Course, rng: np.random.Generator
+    ) -> tuple[list[int], float]:
+        bins, propensity = [], 1.0
+        for position, default in enumerate(self._grid.default_bins):
+            allowed = self._frontier(position, effects[position])
+            chance = np.array(course.chance[position])
+            chosen = choice.sampled_bin(effects[position], default, allowed, chance)
+            shares = choice.propensities(effects[position], default, allowed, rng)
+            bins.append(chosen)
+            propensity *= float(shares[chosen])
+        return bins, propensity
+
+    def _cautious(self, effects: Sequence[Effects]) -> list[int]:
+        bins, caution = [], self._strategy.caution * (1 + self.guard.trips)
+        for position, default in enumerate(self._grid.default_bins):
+            supporters = choice.jobs_in_direction(
+                self.knowledge.records.bins[:, position],
+                self.knowledge.jobs,
+                default,
+                self._grid.bins_per_hyperparameter[position],
+                ordered=self._ordered[position],
+            )
+            allowed = self._frontier(position, effects[position])
+            allowed &= supporters >= self._strategy.jobs_needed
+            bins.append(choice.cautious_bin(effects[position], default, allowed, caution))
+        return bins
+
+    def _frontier(self, position: int, effects: Effects) -> np.ndarray:
+        count = self._grid.bins_per_hyperparameter[position]
+        tried = np.isin(np.arange(count), self.knowledge.records.bins[:, position])
+        default = self._grid.default_bins[position]
+        return choice.frontier(effects, default, tried, ordered=self._ordered[position])
+
+    def _evidence(self, effects: Sequence[Effects]) -> Evidence:
+        """Expected advantages over the default, in standard units, of all joint hyper-actions."""
+        means = functools.reduce(np.add.outer, [each.means for each in effects]).reshape(-1)
+        known = functools.reduce(
+            np.logical_or.outer,
+            [
+                np.isin(np.arange(len(each.means)), self.knowledge.records.bins[:, position])
+                for position, each in enumerate(effects)
+            ],
+        ).reshape(-1)
+        nothing = np.zeros(0)
+        return Evidence(means, known, np.zeros(0, np.int64), nothing, nothing)
+
+    # -- learning ------------------------------------------------------------------------------
+
+    def learn(self, outcome: Outcome) -> MemoryEffect | None:
+        """A single update's outcome carries no credit; `observe` sees every return."""
+        del outcome
+        return None
+
+    def observe(self, job_id: int, curve: Sequence[CurvePoint]) -> None:
+        """Note returns; a job that had ended and goes on counts again when it ends again."""
+        course = self._jobs.of(job_id)
+        if course.ended:
+            course.ended, course.outcome = 0, ""
+            self._forget()
+        for point in curve:
+            before = len(course.levels)
+            course.observe(point.env_step, point.value)
+            if len(course.levels) > before and self._is_away(course):
+                course.fell = course.fell or has_fallen(course, self._jobs)
+
+    def withdraws(self, job_id: int) -> bool:
+        """Whether the job holds something else than the default although its return fell."""
+        course = self._jobs.of(job_id)
+        return course.fell and self._is_away(course)
+
+    def _is_away(self, course: Course) -> bool:
+        default = self._grid.default_joint_index
+        return bool(course.decisions) and course.decisions[-1].hyper_action != default
+
+    def not_applied(self, job_id: int, sequences: Sequence[int]) -> None:
+        """The job used its defaults instead."""
+        self._jobs.of(job_id).replace(sequences, self._grid.default_joint_index)
+
+    def close(self, job_id: int, reason: FinishReason) -> None:
+        """From now on the job's decisions count."""
+        course = self._jobs.of(job_id)
+        course.ended = 1 + max((other.ended for other in self._jobs), default=0)
+        course.outcome = _OUTCOMES[reason]
+        if self._guard is not None:
+            self._guard.job_ended(course)
+        self._knowledge = self._known()
+
+    def _forget(self) -> None:
+        self._knowledge = self._guard = None
+
+    # -- what is known -------------------------------------------------------------------------
+
+    @property
+    def guard(self) -> StudyGuard:
+        """Of the study, told of all jobs that ended."""
+        if self._guard is None:
+            self._guard = StudyGuard(falls_behind)
+            for course in self._ended():
+                self._guard.job_ended(course)
+        return self._guard
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """What the ended jobs say."""
+        if self._knowledge is None:
+            self._knowledge = self._known()
+        return self._knowledge
+
+    def _ended(self) -> list[Course]:
+        """The jobs that ended, in the order in which they did."""
+        ended = [course for course in self._jobs if course.ended and course.decisions]
+        return sorted(ended, key=lambda course: course.ended)
+
+    def _known(self) -> Knowledge:
+        ended = self._ended()
+        levels = pooled_levels(ended)
+        judged = [(course.ended, each) for course in ended for each in course.judged()]
+        judged = judged[-MAX_RECORDS:]
+        records = Records(
+            np.array(
+                [context_of(each.progress, each.before, levels) for _, each in judged]
+            ).reshape(-1, 2),
+            np.array([self._grid.bins(each.hyper_action) for _, each in judged], np.int64).reshape(
+                -1, len(self._kernels)
+            ),
+            standardised(np.array([each.advantage for _, each in judged])),
+        )
+        newest = Records(*(column[-SCALING_RECORDS:] for column in records))
+        scales = fitted(newest, self._kernels).scales
+        return Knowledge(
+            levels,
+            records,
+            np.array([job for job, _ in judged], np.int64),
+            EffectModel(records, self._kernels, scales),
+        )
+
+
+def context_of(
+    progress: float, value: float | None, levels: Sequence[float]
+) -> Float[np.ndarray, " 2"]:
+    """The context x = (2 · progress − 1, 2 · quantile − 1), both in [−1, 1].
+
+    Args:
+        progress: env steps made over env steps planned.
+        value: the return G; None where none is known, which is the middle.
+        levels: the study's returns, ascending.
+    """
+    return np.array([2.0 * progress - 1.0, 2.0 * quantile(value, levels) - 1.0])

@@ -1,0 +1,42 @@
+"""Which part a job plays in its study: staying on the defaults, trying, or using what is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from hyperoracle_protocol.jobs import Role
+    from hyperoracle_protocol.studies import RoleSetting
+
+
+def drawn_role(
+    setting: RoleSetting,
+    number: int,
+    ended: int,
+    block_stream: Callable[[int], np.random.Generator],
+    rng: np.random.Generator,
+) -> Role:
+    """The role of a job that asked for none.
+
+    Of every `control_every` jobs one is a control, at a place that chance chooses, so that
+    controls come early and no habit of the user's falls in with them. The others explore with
+    probability max(`least_exploration`, 1 − ended / `exploration_jobs`), else they exploit.
+
+    Args:
+        setting: the study's.
+        number: how many jobs the study had before.
+        ended: how many of them ended with something to learn from.
+        block_stream: the chance of a block of `control_every` jobs, by its number.
+        rng: the chance of this job.
+    """
+    explores = rng.random() < max(
+        setting.least_exploration, 1.0 - ended / setting.exploration_jobs
+    )
+    if setting.control_every:
+        block, place = divmod(number, setting.control_every)
+        if place == int(block_stream(block).integers(setting.control_every)):
+            return "control"
+    return "explore" if explores else "exploit"
