@@ -21,7 +21,7 @@ TWO = {
     "learning_rate": {"type": "relative", "values": [0.25, 0.5, 1, 2, 4]},
     "clip_range": {"type": "values", "values": [0.1, 0.2, 0.3], "default": 0.2},
 }
-JOBS, PHASES = 6, 5
+JOBS, PHASES = 8, 5
 
 
 @pytest.fixture(params=STRATEGIES)
@@ -48,7 +48,7 @@ def study_at_work(path, strategy, *, restarts: bool) -> list[list[int]]:
     wire.study("s", TWO, strategy=strategy, seed=11)
     chance, told = random.Random(3), []
     for pair in range(JOBS // 2):
-        roles = ("auto", "exploit") if pair else ("explore", "control")
+        roles = (("explore", "control"), ("auto", "explore"), ("auto", "exploit"))[min(pair, 2)]
         jobs = [wire.job("s", total=100 * PHASES, role=role) for role in roles]
         for number in range(PHASES):
             for job in jobs:
@@ -147,8 +147,16 @@ def test_a_minimised_return_is_minimised(embedded):
     assert embedded.propose(embedded.job("s", role="exploit"), 1).json["bins"] == [0]
 
 
-def test_a_decision_for_the_whole_job_is_held_to_its_end_whatever_the_hold(embedded):
-    embedded.study("s", strategy=STRATEGIES["best_config"], hold={"decisions_per_job": 4})
+@pytest.mark.parametrize("name", ["anchored", "best_config"])
+def test_strategies_that_hold_their_decisions_take_no_hold_setting(embedded, name):
+    body = {"space": TWO, "strategy": STRATEGIES[name], "hold": {"decisions_per_job": 4}}
+    answer = embedded.call("PUT", "/v1/studies/s", body)
+    assert answer.status == 422
+    assert "leave it out" in str(answer.json)
+
+
+def test_a_decision_for_the_whole_job_is_held_to_its_end(embedded):
+    embedded.study("s", strategy=STRATEGIES["best_config"])
     job = embedded.job("s", total=100)
     answers = [embedded.propose(job, s + 1, env_step=20 * s).json for s in range(5)]
     assert [a["held"] for a in answers] == [False, True, True, True, True]

@@ -146,7 +146,7 @@ def test_the_source_is_told_of_the_end_when_training_is_left_early(algorithm: st
     next(phases)
     assert source.calls[-1][0] == "propose"
     phases.close()
-    assert source.calls[-1][0] == "finish"
+    assert source.calls[-1] == ("finish", 0)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -154,7 +154,7 @@ def test_diverging_is_said_in_one_line_and_ends_the_job(algorithm: str) -> None:
     source = Scripted([{"learning_rate": 1e30}])
     with pytest.raises(TrainingDivergedError, match=r"expected finite losses.*lower learning_rate"):
         train(algorithm, source, phases=20)
-    assert source.calls[-1][0] == "finish"
+    assert source.calls[-1] == ("finish", 1)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

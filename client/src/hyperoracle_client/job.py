@@ -92,8 +92,9 @@ class Job:
             with contextlib.suppress(OSError):
                 self._spool.clear()
         self._sender = ReportSender(
-            self._background_channel, self._spool, settings, self._heartbeat.contact
-        )
+            self._background_channel, self._spool, settings,
+            on_contact=self._heartbeat.contact, on_withdrawal=self._withdraw,
+        )  # fmt: skip
         self._join = JoinTask(
             endpoint, definition, study, start,
             on_joined=self._joined, on_away=self._sender.oracle_is_away,
@@ -310,6 +311,11 @@ class Job:
             refusal = self._join.refusal
             raise NoAnswer("not joined yet" if refusal is None else f"refused: {refusal}")
         return self._session
+
+    def _withdraw(self) -> None:
+        """The oracle wants to be asked again (called in the background)."""
+        if self._session is not None:
+            self._session.withdraw()
 
     def _fall_back(self, why: str, error: Exception | None) -> Hyperparameters:
         self._counts.fallbacks += 1

@@ -21,6 +21,7 @@ from hyperoracle_client.settings import ClientSettings
 from hyperoracle_client.spool import OutgoingReport, Spool
 from hyperoracle_client.transports import Channel, Request
 from hyperoracle_protocol.codec import BINARY_MEDIA_TYPE, encode_frame
+from hyperoracle_protocol.jobs import Receipt
 
 logger = logging.getLogger("hyperoracle_client")
 
@@ -35,6 +36,14 @@ def report_body(report: OutgoingReport) -> bytes:
         numbers.byteswap()
     metadata = json.dumps(report.metadata(), separators=(",", ":")).encode()
     return encode_frame(metadata, "float64", numbers.tobytes())
+
+
+def _asks_again(receipt: bytes) -> bool:
+    """Whether a receipt says that the decision which the job holds was withdrawn."""
+    try:
+        return Receipt.model_validate_json(receipt).ask_again
+    except ValueError:  # acknowledged all the same: it was 2xx
+        return False
 
 
 class ReportSender:
@@ -52,6 +61,7 @@ class ReportSender:
         spool: Spool,
         settings: ClientSettings,
         on_contact: Callable[[], None],
+        on_withdrawal: Callable[[], None],
     ) -> None:
         """Make a sender that holds its reports back until the job has joined.
 
@@ -60,11 +70,13 @@ class ReportSender:
             spool: where reports wait while the oracle is away.
             settings: deadlines, pauses and the queue's capacity.
             on_contact: called after each acknowledged report.
+            on_withdrawal: called where the oracle withdrew the decision that the job holds.
         """
         self._channel = channel
         self._spool = spool
         self._settings = settings
         self._on_contact = on_contact
+        self._on_withdrawal = on_withdrawal
         self._backoff = Backoff(settings.circuit_least_seconds, settings.circuit_most_seconds)
         self._pending: deque[OutgoingReport] = deque()
         self._lock = threading.Condition()
@@ -154,7 +166,7 @@ class ReportSender:
         path = f"/v1/jobs/{self._job_id}/report"
         request = Request("POST", path, _HEADERS, report_body(report))
         try:
-            exchange(self._channel, request, self._settings.request_deadline_seconds)
+            answer = exchange(self._channel, request, self._settings.request_deadline_seconds)
         except OracleRefused as error:
             if is_passing(error) or error.status in _UNAUTHORISED:
                 self._retry_later(str(error))
@@ -168,6 +180,8 @@ class ReportSender:
             self._previous = report.credits.sequence
             self.sent += 1
             self._on_contact()
+            if _asks_again(answer.body):
+                self._on_withdrawal()
             self._done()
 
     def oracle_is_away(self) -> None:

@@ -26,7 +26,7 @@ class NoAnswer(Exception):
 
 
 class Session:
-    """A joined job's proposals. Used by the training thread only.
+    """A joined job's proposals. Used by the training thread only, but for `withdraw`.
 
     Attributes:
         started: what the oracle said when it took the job.
@@ -76,6 +76,11 @@ class Session:
         self._on_circuit_open = on_circuit_open
         self._decision: Decision | None = None
         self._is_prefetched = False
+        self._is_withdrawn = False
+
+    def withdraw(self) -> None:
+        """Let the next update ask, although the decision in force would still hold."""
+        self._is_withdrawn = True
 
     def decide(
         self, metadata: Mapping[str, Any], params: Any, grads: Any, deadline: float
@@ -92,6 +97,8 @@ class Session:
             NoAnswer: the circuit is open, or the hyper-state is not finite.
             OracleError: the call failed; its sequence is marked as not applied.
         """
+        if self._is_withdrawn:
+            self._is_withdrawn, self._decision = False, None
         if self._decision is not None and self._decision.is_in_force(metadata["env_step"]):
             self._counts.held += 1
         else:

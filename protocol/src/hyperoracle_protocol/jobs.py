@@ -199,11 +199,14 @@ class Receipt(Message):
         status: `applied`; `waiting` for an earlier report; `late`, after its learning episode
             was settled without it: kept, credits nothing.
         credited: how many proposals received a hyper-return by this call.
+        ask_again: whether the decision that the job holds was withdrawn: it does better to ask
+            at its next update than to wait until the decision's time is over.
     """
 
     sequence: Positive
     status: Literal["applied", "waiting", "late"]
     credited: Count
+    ask_again: bool = False
 
 
 class Heartbeat(Message):

@@ -214,6 +214,9 @@ def _action_value(
 _WHY = {
     ("fixed", False): "the strategy `fixed` always gives the defaults",
     ("random", True): "the strategy `random` gives every hyper-action the same chance",
+    ("anchored", True): "explored: a sample of what the bins may be worth, one for the whole job",
+    ("anchored", False): "the greatest cautious value over the default that enough jobs stand "
+    "behind; else the default",
     ("best_config", True): "explored: the least tried near the default or near the best, for the "
     "whole job",
     ("best_config", False): "the best mean over whole jobs, or the default until there are enough",

@@ -264,8 +264,14 @@ class StudyRuntime:
             self._touch(job, report.env_step)
         changes += self._settle(job, settlement)
         job.hyper_agent_notes = self.agent.notes(job.id)
+        is_withdrawn = job.held is not None and self.agent.withdraws(job.id)
+        if is_withdrawn:
+            job.held = None
         receipt = Receipt.model_construct(
-            sequence=report.sequence, status=settlement.status, credited=len(settlement.credits)
+            sequence=report.sequence,
+            status=settlement.status,
+            credited=len(settlement.credits),
+            ask_again=is_withdrawn,
         )
         body = receipt.model_dump_json().encode()
         row = records.report_row(job, report, digest, body, settlement.status,

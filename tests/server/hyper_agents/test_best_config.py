@@ -17,7 +17,7 @@ def agent_of(bins=(5,), default=(2,), ordered=(True,), **settings) -> BestConfig
     return BestConfigAgent(HyperActionGrid(bins, default), ordered, BestConfigStrategy(**settings))
 
 
-def decide(agent: BestConfigAgent, job_id: int, role: Role = "auto", seed: int = 0):
+def decide(agent: BestConfigAgent, job_id: int, role: Role = "exploit", seed: int = 0):
     moment = Moment(job_id, role, 0, 100, "none", None, 1, {})
     return agent.decide(moment, np.random.default_rng(seed))
 
@@ -102,30 +102,15 @@ def test_one_step_changes_one_hyperparameter_and_names_have_no_order():
     assert around == {(1, 0), (0, 0), (2, 0), (1, 1), (1, 2), (1, 3)}
 
 
-def test_an_auto_job_explores_less_the_more_whole_jobs_there_are():
-    agent = agent_of(exploration_jobs=4, least_exploration=0.25)
-    assert decide(agent, 100).epsilon == 1.0
+def test_exploration_says_how_probable_its_choice_was():
+    agent = agent_of()
     whole_job(agent, 1, 2, 1.0)
-    # The default was given twice, its neighbours never: chance has 1 and 3.
-    decision = decide(agent, 101)
-    assert decision.epsilon == 0.75
-    assert decision.propensity == (0.375 if decision.explored else 0.25)
-    for job_id in range(2, 9):
-        whole_job(agent, job_id, 2, 1.0)
-    assert decide(agent, 102).epsilon == 0.25
+    # The default was given, its two neighbours never: chance has both.
+    decision = decide(agent, 101, "explore")
+    assert (decision.explored, decision.propensity) == (True, 0.5)
 
 
-def test_an_auto_job_explores_as_often_as_epsilon_says():
-    agent = agent_of(exploration_jobs=4)
-    whole_job(agent, 1, 2, 1.0)
-    explored = 0
-    for seed in range(400):
-        explored += decide(agent, 1000, seed=seed).explored
-        del agent._jobs._notes[1000]
-    assert math.isclose(explored / 400, 0.75, abs_tol=0.08)
-
-
-@pytest.mark.parametrize("role", ["auto", "explore", "exploit", "control"])
+@pytest.mark.parametrize("role", ["explore", "exploit", "control"])
 def test_a_job_keeps_its_hyper_action_whatever_is_learned_meanwhile(role: Role):
     agent = agent_of(jobs_needed=1)
     first = decide(agent, 1, role)

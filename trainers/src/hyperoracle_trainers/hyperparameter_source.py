@@ -54,8 +54,12 @@ class HyperparameterSource(Protocol):
         """
         ...
 
-    def finish(self) -> None:
-        """Take note that training is over."""
+    def finish(self, *, diverged: bool = False) -> None:
+        """Take note that training is over.
+
+        Args:
+            diverged: whether it ended because a loss was no longer finite.
+        """
         ...
 
 
@@ -79,7 +83,7 @@ class FixedSource:
     ) -> None:
         """Do nothing."""
 
-    def finish(self) -> None:
+    def finish(self, *, diverged: bool = False) -> None:
         """Do nothing."""
 
 

@@ -30,7 +30,7 @@ class OracleJob(Protocol):
         ...
 
     def finish(self, reason: Any) -> object:
-        """End the job: ``"completed"`` or ``"interrupted"``."""
+        """End the job: ``"completed"``, ``"interrupted"`` or ``"failed"``."""
         ...
 
 
@@ -109,10 +109,10 @@ class OracleSource:
         self._env_step = env_step
         self.job.report(episode_returns, env_step=env_step, phase_return=phase_return)
 
-    def finish(self) -> None:
-        """End the job: completed if all env steps were taken, otherwise interrupted."""
+    def finish(self, *, diverged: bool = False) -> None:
+        """End the job: failed if training diverged, completed if all env steps were taken."""
         complete = self._env_step >= self._total_env_steps
-        self.job.finish("completed" if complete else "interrupted")
+        self.job.finish("failed" if diverged else "completed" if complete else "interrupted")
 
 
 def _check_space(space: Space, settings: TrainerSettings) -> None:

@@ -104,13 +104,17 @@ class Trainer(ABC, Generic[SettingsType]):
             TrainingDivergedError: a loss is no longer finite.
         """
         decisions = Decisions(self.settings, source or FixedSource(), self.place.chosen)
+        diverged = False
         with torch_threads(self.settings.torch_threads):
             try:
                 for phase in self._phases(decisions):
                     self.place = Place.after(phase)
                     yield phase
+            except TrainingDivergedError:
+                diverged = True
+                raise
             finally:
-                decisions.finish()
+                decisions.finish(diverged=diverged)
                 self._environments.close()
 
     def state(self) -> State:

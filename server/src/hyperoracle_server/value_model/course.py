@@ -98,8 +98,15 @@ class Course:
         """
         if self.outcome not in ("whole", "failed") or not self.weight:
             return None
-        missing = max(0, self.total_env_steps - self.env_step) * (self.outcome == "failed")
-        return (self.total + missing * self.least) / (self.weight + missing)
+        missing = self._missing_env_steps
+        total = self.total + missing * self.least if missing else self.total
+        return total / (self.weight + missing)
+
+    @property
+    def _missing_env_steps(self) -> int:
+        """What a failed job did not come to; 0 of any other."""
+        is_cut = self.outcome == "failed" and self.weight
+        return max(0, self.total_env_steps - self.env_step) if is_cut else 0
 
     def decide(self, sequence: int, env_step: int, hyper_action: int) -> None:
         """Note a decision."""
@@ -145,8 +152,8 @@ class Course:
         planned end, with its least return as what is missing.
         """
         after = [tuple(each) for each in self.after]
-        if self.outcome == "failed" and self.weight and after:
-            missing = max(0, self.total_env_steps - self.env_step)
+        missing = self._missing_env_steps
+        if missing and after:
             after[-1] = (after[-1][0] + missing, after[-1][1] + missing * self.least)
         weight, total, found = 0.0, 0.0, []
         for decision, (own_weight, own_total) in zip(
