@@ -8,6 +8,7 @@ that an episode is the same one.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -121,12 +122,13 @@ class ClassicControl:
         self.terminated[:] = terminated
         self.truncated[:] = truncated
 
-    def _one_by_one(self, actions: npt.NDArray[Any]) -> list[Any]:
+    def _one_by_one(self, actions: npt.NDArray[Any]) -> Sequence[Any] | npt.NDArray[Any]:
         space = self.action_space
         if isinstance(space, Discrete):
-            return actions.tolist()
+            return list(actions.tolist())
         # Single precision, as Gymnasium's arithmetic on them is.
-        return list(np.minimum(np.maximum(actions, space.low), space.high)[:, 0])
+        torques: npt.NDArray[np.float32] = np.minimum(np.maximum(actions, space.low), space.high)
+        return torques[:, 0]
 
     def state(self) -> State:
         """Return where each copy is, and its random generator."""
