@@ -21,7 +21,7 @@ from hyperoracle_trainers.checkpoints import (
     restore_trainer,
     save_checkpoint,
 )
-from hyperoracle_trainers.envs import VectorEnvironment, make_environments
+from hyperoracle_trainers.envs import Environments, make_environments
 from hyperoracle_trainers.episode_recording import EpisodeRecording
 from hyperoracle_trainers.saved_state import read_state, write_state
 
@@ -101,7 +101,7 @@ def test_environments_of_each_family_come_back_to_where_they_were(env_id: str) -
         np.testing.assert_array_equal(resumed.terminated, lost.terminated)
 
 
-def actions_for(environments: VectorEnvironment, generator: np.random.Generator) -> Any:
+def actions_for(environments: Environments, generator: np.random.Generator) -> Any:
     space = environments.action_space
     if isinstance(space, Discrete):
         return generator.integers(space.n, size=len(environments))

@@ -14,6 +14,7 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.utils.seeding import np_random
 
 from hyperoracle_trainers.atari import PREPROCESSING, AtariEnvironments, game_of
+from hyperoracle_trainers.classic_control import ClassicControl, physics_of
 from hyperoracle_trainers.episode_recording import EpisodeRecording
 from hyperoracle_trainers.networks import SMALLEST_IMAGE
 from hyperoracle_trainers.saved_state import State
@@ -232,15 +233,20 @@ def environments_of(settings: TrainerSettings, count: int, seed: int) -> Environ
     return AtariEnvironments(game, count, seed, preprocessing, settings.torch_threads)
 
 
-def make_environments(env_id: str, count: int, seed: int) -> VectorEnvironment:
+def make_environments(env_id: str, count: int, seed: int) -> Environments:
     """Make ``count`` copies of a registered environment with vectors as observations.
+
+    The classic control problems have a batch of their own, which does the same in less time.
 
     Raises:
         SettingsError: its observation or action space is not supported.
         gymnasium.error.Error: it cannot be made, for whatever reason.
     """
     try:
-        if ".mujoco" in str(gymnasium.spec(env_id).entry_point):
+        specification = gymnasium.spec(env_id)
+        if (physics := physics_of(specification)) is not None:
+            return ClassicControl(specification, physics, count, seed)
+        if ".mujoco" in str(specification.entry_point):
             _let_mujoco_log()
         # The checker repeats on every first step what the registry's tests have settled.
         copies = [gymnasium.make(env_id, disable_env_checker=True) for _ in range(count)]

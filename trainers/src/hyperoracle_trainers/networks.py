@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from itertools import chain
 from typing import Any, Protocol
 
@@ -223,8 +224,8 @@ def nature_layers(shape: Sequence[int], generator: torch.Generator) -> list[nn.M
     height, width, channels = shape
     layers: list[nn.Module] = [ScaledImages()]
     for outputs, kernel, stride in ((32, 8, 4), (64, 4, 2), (64, 3, 1)):
-        # skip_init: the layer's own initialisation would draw from torch's global generator.
-        layer: nn.Conv2d = nn.utils.skip_init(nn.Conv2d, channels, outputs, kernel, stride)  # type: ignore[no-untyped-call] # torch ships it so
+        with _global_generator_untouched():
+            layer = nn.Conv2d(channels, outputs, kernel, stride)
         layers += [_with_orthogonal_weights(layer, math.sqrt(2), generator), nn.ReLU()]
         height, width = (height - kernel) // stride + 1, (width - kernel) // stride + 1
         channels = outputs
@@ -253,8 +254,16 @@ def _passed(layers: nn.Sequential, inputs: Tensor) -> Tensor:
 
 
 def _linear(inputs: int, outputs: int) -> nn.Linear:
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call] # torch ships it so
-    return layer
+    with _global_generator_untouched():
+        return nn.Linear(inputs, outputs)
+
+
+def _global_generator_untouched() -> AbstractContextManager[None]:
+    """Leave torch's global generator as it is: a new layer draws weights that nobody uses.
+
+    ``skip_init`` would not draw them, but it imports sympy, half a second of every process.
+    """
+    return torch.random.fork_rng(devices=())
 
 
 def _with_orthogonal_weights(
