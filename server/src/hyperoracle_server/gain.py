@@ -126,12 +126,10 @@ def _interval(estimate: Estimate | None) -> Interval | None:
 
 
 def _no_evidence(group: Role, baseline: Role, jobs: int, baseline_jobs: int) -> str:
-    counts = {group: jobs, baseline: baseline_jobs}
-    first, second = sorted(counts, key=lambda role: role != "control")
-    return (
-        f"no evidence yet: {counts[first]} {_PARTICIPLES[first]} and {counts[second]} "
-        f"{_PARTICIPLES[second]} jobs have ended; {JOBS_NEEDED} of each are needed"
-    )
+    counts = [(baseline, baseline_jobs), (group, jobs)]
+    counts.sort(key=lambda pair: pair[0] != "control")  # controls first
+    found = " and ".join(f"{count} {_PARTICIPLES[role]}" for role, count in counts)
+    return f"no evidence yet: {found} jobs have ended; {JOBS_NEEDED} of each are needed"
 
 
 def _in_words(
