@@ -126,7 +126,7 @@ def _interval(estimate: Estimate | None) -> Interval | None:
 
 
 def _no_evidence(group: Role, baseline: Role, jobs: int, baseline_jobs: int) -> str:
-    counts = [(baseline, baseline_jobs), (group, jobs)]
+    counts: list[tuple[Role, int]] = [(baseline, baseline_jobs), (group, jobs)]
     counts.sort(key=lambda pair: pair[0] != "control")  # controls first
     found = " and ".join(f"{count} {_PARTICIPLES[role]}" for role, count in counts)
     return f"no evidence yet: {found} jobs have ended; {JOBS_NEEDED} of each are needed"
