@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 
 from hyperoracle_client import Choice, Oracle, cli
+from hyperoracle_client.api import OracleApi
+from hyperoracle_client.errors import OracleRefused
 from hyperoracle_client.spool import OutgoingReport, Spool
+from hyperoracle_protocol.errors import ErrorCode
+from hyperoracle_protocol.jobs import Role
 
 SPACE = {"clip_range": Choice([0.1, 0.2, 0.3], default=0.2)}
 UNREACHABLE = "http://127.0.0.1:9"
@@ -112,6 +116,46 @@ def test_studies_are_created_listed_shown_and_deleted(
     assert (code, "study_not_found" in err) == (1, True)
     assert run(capsys, "--url", url, "study", "delete", "one", "--yes")[0] == 0
     assert run_json(capsys, "--url", url, "study", "list")["studies"] == []
+
+
+def test_a_study_shows_whether_it_helps_or_that_nothing_is_known_yet(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    url = f"embedded:{tmp_path / 'oracle.db'}"
+
+    def run_jobs(role: Role, level: float, count: int) -> None:
+        with Oracle(url, spool_directory=tmp_path / "spool", on_error="raise") as oracle:
+            for number in range(count):
+                job = oracle.start_job(study="s", space=SPACE, strategy="random",
+                                       total_env_steps=100, role=role)  # fmt: skip
+                job.report([level + number], env_step=100)
+                job.finish()
+
+    run_jobs("control", 10.0, 1)
+    assert run(capsys, "--url", url, "study", "show", "s")[1].count("no evidence yet") == 4
+    run_jobs("control", 11.0, 4)
+    run_jobs("exploit", 20.0, 5)
+    shown = run(capsys, "--url", url, "study", "show", "s")[1]
+    assert "whole jobs       exploit=5 control=5\n" in shown
+    assert "memory hit rate  -\n" in shown
+    assert "  final return             exploiting jobs do better: 5 exploiting against" in shown
+    found = run_json(capsys, "--url", url, "study", "show", "s")
+    assert found["name"] == "s"
+    gain = found["gain"]["gain_over_default"]["final_return"]
+    assert gain["difference"]["value"] == 10.0
+
+
+def test_an_oracle_that_knows_no_gain_is_told_from_one_without_the_study(
+    capsys: pytest.CaptureFixture[str], store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(_api: OracleApi, _study: str) -> None:
+        raise OracleRefused("no such call", status=404, code=ErrorCode.NOT_FOUND)
+
+    assert "study_not_found" in run(capsys, "--url", store, "study", "show", "no-such-study")[2]
+    monkeypatch.setattr(OracleApi, "gain", unknown)
+    code, out, _ = run(capsys, "--url", store, "study", "show", "s")
+    assert (code, "upgrade the server" in out) == (0, True)
+    assert run_json(capsys, "--url", store, "study", "show", "s")["gain"] is None
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"space": {"x": {"type": "float"}}}'])

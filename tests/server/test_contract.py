@@ -321,6 +321,7 @@ def test_health_metrics_and_openapi_answer(wire):
     assert wire.call("GET", "/readyz").json["status"] == "ok"
     text = wire.call("GET", "/metrics").json
     assert "hyperoracle_memory_entries" in text
+    assert 'hyperoracle_whole_jobs{role="control"}' in text
     paths = wire.call("GET", "/openapi.json").json["paths"]
     assert {"/v1/jobs/{job}/propose", "/v1/jobs/{job}/report", "/v1/studies/{study}"} <= set(paths)
 

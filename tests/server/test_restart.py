@@ -25,7 +25,8 @@ def picture(oracle: Oracle, name: str):
             job.public_id: (
                 job.credit.dump(), sorted(job.open), job.held, job.last_sequence, job.env_step,
                 job.last_return, job.proposals, job.reports, job.credited, job.not_applied,
-                job.neighbours_read, job.neighbours_other, job.status,
+                job.neighbours_read, job.neighbours_other, job.status, job.curve.dump(),
+                job.memory_reads, job.memory_hits,
                 {s: (p.proposal_id, p.hyper_action, p.features.tobytes())
                  for s, p in job.open.items()},
             )
@@ -308,6 +309,8 @@ def test_a_store_of_the_first_schema_is_brought_up_to_date_with_its_jobs(tmp_pat
     transport.close()
     store = sqlite3.connect(path)
     store.execute("ALTER TABLE jobs DROP COLUMN hyper_agent_notes")
+    store.execute("ALTER TABLE jobs DROP COLUMN learning_curve")
+    store.execute("ALTER TABLE proposals DROP COLUMN memory_hit")
     store.execute("UPDATE alembic_version SET version_num = '0001'")
     store.commit()
     store.close()

@@ -22,6 +22,7 @@ from hyperoracle_client.errors import (
 )
 from hyperoracle_client.transports import Transport, wire_headers
 from hyperoracle_protocol.base import Message
+from hyperoracle_protocol.gain import StudyGain
 from hyperoracle_protocol.inspection import Explanation, Health, MemoryMap, MemoryPage, Schedule
 from hyperoracle_protocol.jobs import FinishJob, Job, JobList, StartedJob, StartJob
 from hyperoracle_protocol.studies import Study, StudyDefinition, StudyList
@@ -92,6 +93,10 @@ class OracleApi:
     def study(self, study: str) -> Study:
         """One study."""
         return self._call("GET", f"/v1/studies/{quote(study, safe='')}", Study)
+
+    def gain(self, study: str) -> StudyGain:
+        """What a study's decisions gained over the defaults, and what exploring cost."""
+        return self._call("GET", f"/v1/studies/{quote(study, safe='')}/gain", StudyGain)
 
     def delete_study(self, study: str) -> None:
         """Delete a study with its memory, jobs and reports."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from hyperoracle_protocol.hyper_state import HyperStateLayout
     from hyperoracle_protocol.jobs import Role
+    from hyperoracle_server.learning_curve import LearningCurve
     from hyperoracle_server.learning_episode import CreditBook
 
 REMEMBERED_ANSWERS = 2_048
@@ -82,6 +83,7 @@ class JobState:
     created_at: float
     last_seen_at: float
     credit: CreditBook
+    curve: LearningCurve | None  # None: it began under a release that kept none
     lease_started: float = 0.0  # on the monotonic clock
     status: Literal["running", "finished"] = "running"
     finish_reason: str | None = None
@@ -96,6 +98,8 @@ class JobState:
     not_applied: int = 0
     neighbours_read: int = 0
     neighbours_other: int = 0
+    memory_reads: int = 0  # decisions with a look into the memory
+    memory_hits: int = 0  # those for which it knew anything
     open: dict[int, OpenProposal] = field(default_factory=dict)
     answers: OrderedDict[int, Answer] = field(default_factory=OrderedDict)
 
@@ -103,6 +107,11 @@ class JobState:
     def signature(self) -> str:
         """Of the job's hyper-state layout."""
         return self.layout.signature
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it came to its planned end."""
+        return self.status == "finished" and self.finish_reason == "completed"
 
     def remember(self, sequence: int, answer: Answer) -> None:
         """Keep an answer for a repeated request."""
@@ -140,6 +149,7 @@ class JobState:
             "credit_state": json.dumps(self.credit.dump()),
             "held_decision": None if self.held is None else json.dumps(self.held),
             "hyper_agent_notes": self.hyper_agent_notes,
+            "learning_curve": None if self.curve is None else self.curve.dump(),
         }
 
 

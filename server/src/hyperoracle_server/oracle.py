@@ -32,6 +32,7 @@ from hyperoracle_server.clock import Clock
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.hyper_agents.episodic import EpisodicAgent
 from hyperoracle_server.job_state import Answer, JobState
+from hyperoracle_server.learning_curve import LearningCurve
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.ledger.statements import Change
 from hyperoracle_server.ledger.store import Ledger
@@ -200,6 +201,7 @@ class Oracle:
             created_at=now,
             last_seen_at=now,
             credit=study.new_credit_book(),
+            curve=LearningCurve(start.total_env_steps),
             lease_started=self.clock.monotonic(),
         )
         self._commit(study, [Change("insert_job", {**job.row(), "study_id": study.number})])

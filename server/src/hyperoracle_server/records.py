@@ -27,6 +27,7 @@ def proposal_row(
     strategy: str,
     status: str,
     neighbours: tuple[int, int],
+    memory_hit: bool | None,
 ) -> dict[str, Any]:
     """A proposal as a row; made when it is written, so it reads nothing of the job that changes.
 
@@ -40,6 +41,7 @@ def proposal_row(
         strategy: the study's.
         status: `open`, `held`, or `settled` where a report had already covered it.
         neighbours: how many were read, and how many of them other jobs left.
+        memory_hit: whether the memory knew anything; None where it was not read.
     """
     return {
         "id": number,
@@ -63,6 +65,7 @@ def proposal_row(
         **_evidence_columns(decision.evidence),
         "neighbours_read": neighbours[0],
         "neighbours_other": neighbours[1],
+        "memory_hit": memory_hit,
         "status": status,
         "hyper_return": None,
         "created_at": now,

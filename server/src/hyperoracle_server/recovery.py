@@ -15,6 +15,7 @@ from hyperoracle_protocol.studies import EpgtStrategy, StudyDefinition
 from hyperoracle_server.encoder.state import EncoderState
 from hyperoracle_server.hyper_agents.episodic import EpisodicAgent, architecture_of
 from hyperoracle_server.job_state import Answer, Held, JobState, OpenProposal
+from hyperoracle_server.learning_curve import LearningCurve
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.study import Services, StudyRuntime
 
@@ -93,6 +94,9 @@ def _load_job(
         created_at=row.created_at,
         last_seen_at=row.last_seen_at,
         credit=study.new_credit_book(),
+        curve=None
+        if row.learning_curve is None
+        else LearningCurve.load(row.total_env_steps, row.learning_curve),
         lease_started=services.clock.monotonic(),
         status=row.status,
         finish_reason=row.finish_reason,
@@ -126,12 +130,15 @@ def _load_counts(connection: Connection, job: JobState) -> None:
             func.coalesce(func.sum(case((p.status == "not_applied", 1), else_=0)), 0),
             func.coalesce(func.sum(p.neighbours_read), 0),
             func.coalesce(func.sum(p.neighbours_other), 0),
+            func.count(p.memory_hit),
+            func.coalesce(func.sum(case((p.memory_hit, 1), else_=0)), 0),
             func.coalesce(func.max(p.env_step), 0),
         ).where(p.job_id == job.id)
     ).one()
     job.proposals, last_proposal, job.credited, job.not_applied = counts[:4]
     job.neighbours_read, job.neighbours_other = counts[4:6]
-    job.env_step = max(job.env_step, counts[6])
+    job.memory_reads, job.memory_hits = counts[6:8]
+    job.env_step = max(job.env_step, counts[8])
     job.reports, last_report = connection.execute(
         select(func.count(), func.coalesce(func.max(r.sequence), 0)).where(r.job_id == job.id)
     ).one()

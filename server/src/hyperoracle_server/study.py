@@ -204,7 +204,7 @@ class StudyRuntime:
         """The proposal's rows, and its place among the open ones."""
         number = self._services.proposal_ids()
         job.proposals += 1
-        read, other = self._count_neighbours(job, decision)
+        read, other, memory_hit = self._count_evidence(job, decision)
         creditable = not held and job.credit.add_proposal(request.sequence)
         if creditable:
             job.open[request.sequence] = OpenProposal(
@@ -215,22 +215,30 @@ class StudyRuntime:
         row = partial(
             records.proposal_row, number, job, request, decision, answer,
             now=self._services.clock.now(), strategy=self.definition.strategy.name, status=status,
-            neighbours=(read, other),
+            neighbours=(read, other), memory_hit=memory_hit,
         )  # fmt: skip
         changes = [Change("insert_proposal", row)]
         if features is not None and creditable:
             changes += self._keep_sample(job, number, features)
         return changes
 
-    def _count_neighbours(self, job: JobState, decision: Decision) -> tuple[int, int]:
-        """How many neighbours the chosen hyper-action had, and how many other jobs left."""
+    def _count_evidence(self, job: JobState, decision: Decision) -> tuple[int, int, bool | None]:
+        """What the memory had to say.
+
+        Returns:
+            How many neighbours the chosen hyper-action had, how many of them other jobs left, and
+            whether anything was known of any hyper-action; None where the memory was not read.
+        """
         if decision.evidence is None:
-            return 0, 0
+            return 0, 0, None
         owners = [self.entry_jobs.get(i) for i in decision.evidence.neighbour_ids.tolist()]
         other = sum(owner != job.id for owner in owners)
         job.neighbours_read += len(owners)
         job.neighbours_other += other
-        return len(owners), other
+        hit = bool(decision.evidence.known.any())
+        job.memory_reads += 1
+        job.memory_hits += hit
+        return len(owners), other, hit
 
     def _keep_sample(self, job: JobState, number: int, features: np.ndarray) -> list[Change]:
         """Store a hyper-state; thin those that neither memory nor training need any more."""
@@ -304,6 +312,8 @@ class StudyRuntime:
         if settlement.curve:
             curve = [CurvePoint(env_step, self.sign * g) for env_step, g in settlement.curve]
             self.agent.observe(job.id, curve)
+            if job.curve is not None:
+                job.curve.extend(settlement.curve)
         changes += [
             records.settled("report", job, sequence, status="applied")
             for sequence in settlement.applied_reports

@@ -5,14 +5,19 @@ from __future__ import annotations
 import argparse
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from hyperoracle_client.commands.options import add_options, opened_api
 from hyperoracle_client.commands.printing import print_fields, print_json, print_table
-from hyperoracle_client.errors import OracleMisconfigured, one_line
+from hyperoracle_client.errors import OracleMisconfigured, OracleRefused, one_line
+from hyperoracle_protocol.errors import ErrorCode
+from hyperoracle_protocol.gain import StudyGain
 from hyperoracle_protocol.studies import StudyDefinition
+
+if TYPE_CHECKING:
+    from hyperoracle_client.api import OracleApi
 
 
 def register(subparsers: Any) -> None:
@@ -84,18 +89,47 @@ def _list(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace) -> int:
     with opened_api(args) as api:
-        study = api.study(args.name)
+        study, gain = api.study(args.name), _gain(api, args.name)
     if args.json:
-        print_json(study)
+        shown = None if gain is None else gain.model_dump(mode="json")
+        print_json(study.model_dump(mode="json") | {"gain": shown})
         return 0
     fields = study.model_dump(exclude={"definition"})
     print_fields({"strategy": study.definition.strategy.name, **fields})
+    print()
+    if gain is None:
+        print("gain over default: this oracle does not compute it; upgrade the server")
+    else:
+        print_gain(gain)
     print()
     print_table(
         ("hyperparameter", "kind", "default", "values"),
         [(name, h.type, h.default, h.values) for name, h in study.definition.space.items()],
     )
     return 0
+
+
+def _gain(api: OracleApi, name: str) -> StudyGain | None:
+    """None of an oracle of an earlier release, which does not know the call."""
+    try:
+        return api.gain(name)
+    except OracleRefused as error:
+        if error.code == ErrorCode.NOT_FOUND:
+            return None
+        raise
+
+
+def print_gain(gain: StudyGain) -> None:
+    """Print whether a study helps, in words."""
+    whole = {role: count for role, count in gain.whole_jobs.items() if count}
+    print_fields({"whole jobs": whole or "none yet", "memory hit rate": gain.memory_hit_rate})
+    for title, compared in (
+        ("Gain over default", gain.gain_over_default),
+        ("Regret of exploration", gain.regret_of_exploration),
+    ):
+        print(title)
+        print(f"  final return             {compared.final_return.in_words}")
+        print(f"  mean return over the job {compared.mean_return.in_words}")
 
 
 def _delete(args: argparse.Namespace) -> int:

@@ -57,6 +57,7 @@ jobs = Table(
     Column("credit_state", Text, nullable=False),  # JSON, CreditBook.dump()
     Column("held_decision", Text, nullable=True),  # JSON, Held.dump()
     Column("hyper_agent_notes", Text, nullable=True),  # JSON, HyperAgent.notes()
+    Column("learning_curve", Text, nullable=True),  # JSON, LearningCurve.dump()
     UniqueConstraint("study_id", "job_key"),
 )
 
@@ -91,6 +92,7 @@ proposals = Table(
     Column("status", String(16), nullable=False),  # open|credited|not_applied|settled|held
     Column("hyper_return", Float, nullable=True),
     Column("created_at", Float, nullable=False),
+    Column("memory_hit", Boolean, nullable=True),  # whether it knew anything; null: not read
     UniqueConstraint("job_id", "sequence"),
 )
 Index("proposals_open", proposals.c.job_id, sqlite_where=proposals.c.status == "open",

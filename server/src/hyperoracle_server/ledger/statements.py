@@ -55,6 +55,7 @@ STATEMENTS: dict[str, Executable] = {
         credit_state=bindparam("credit_state"),
         held_decision=bindparam("held_decision"),
         hyper_agent_notes=bindparam("hyper_agent_notes"),
+        learning_curve=bindparam("learning_curve"),
     ),
     "settle_proposal": update(t.proposals)
     .where(_by(t.proposals.c.job_id), _by(t.proposals.c.sequence))

@@ -7,10 +7,12 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query, Response
 
 from hyperoracle_protocol.base import MAX_COUNT
+from hyperoracle_protocol.gain import StudyGain
 from hyperoracle_protocol.inspection import MemoryMap, MemoryPage, Schedule
 from hyperoracle_protocol.jobs import JobList, StartedJob, StartJob
 from hyperoracle_protocol.studies import Study, StudyDefinition, StudyList
 from hyperoracle_server import inspection
+from hyperoracle_server.gain import study_gain
 from hyperoracle_server.routes.dependencies import TheOracle
 
 router = APIRouter(prefix="/v1/studies", tags=["studies"])
@@ -56,6 +58,12 @@ def start_job(study: StudyName, start: StartJob, oracle: TheOracle) -> StartedJo
 def list_jobs(study: StudyName, oracle: TheOracle) -> JobList:
     """A study's jobs, newest first."""
     return inspection.list_jobs(oracle, study)
+
+
+@router.get("/{study}/gain")
+def get_gain(study: StudyName, oracle: TheOracle) -> StudyGain:
+    """Gain over default and regret of exploration over whole jobs, with uncertainty."""
+    return study_gain(oracle, study)
 
 
 @router.get("/{study}/memory")

@@ -2,7 +2,9 @@
 
 A usual test looked at after every job trips by chance sooner or later. These bounds hold at all
 times together: under no difference, the probability that one of them *ever* excludes 0 is at most
-alpha, asymptotically; how far that holds with few jobs is measured in this module's tests.
+alpha, asymptotically. With few jobs that is measured, in this module's tests: at alpha 5 %, 0.5 to
+2.8 % of 400 studies trip within 200 jobs, normal, skewed or heavy-tailed; a deficit of one standard
+deviation is found within 52 jobs, a fifth of them controls, in half of all studies.
 
 The difference of two means, times its information n m / (n + m), moves like a Brownian motion with
 drift in that information as its time, whatever the order of roles, if a role does not depend on

@@ -1,0 +1,88 @@
+"""What a study's decisions gained over the defaults, and what exploring cost."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from hyperoracle_protocol.base import Count, Finite, Message, Name
+from hyperoracle_protocol.jobs import Role
+
+
+class Interval(Message):
+    """A statistic and its 95 % bootstrap percentile interval, jobs resampled in each group."""
+
+    value: Finite
+    low: Finite
+    high: Finite
+
+
+class ScoreComparison(Message):
+    """One kind of score, in the group and in the baseline.
+
+    Attributes:
+        jobs: of the group that have the score.
+        baseline_jobs: of the baseline.
+        mean: of the group, as the jobs reported it.
+        baseline_mean: of the baseline.
+        difference: of the means; above 0 the group did better, whatever the study's direction.
+            Null, as are the next two, where either group has fewer than `jobs_needed`.
+        relative: the difference over the size of the baseline's mean; null where that may be 0.
+        probability_of_improvement: that a random job of the group does better than a random one
+            of the baseline, ties counting half.
+        in_words: the same for people, also where there is no evidence.
+    """
+
+    jobs: Count
+    baseline_jobs: Count
+    mean: Finite | None
+    baseline_mean: Finite | None
+    difference: Interval | None
+    relative: Interval | None
+    probability_of_improvement: Interval | None
+    in_words: str
+
+
+class RoleComparison(Message):
+    """Whole jobs of one role against those of another.
+
+    Attributes:
+        group: the role that is compared,
+        baseline: with this one.
+        final_return: mean return over the last tenth of the planned env steps.
+        mean_return: area under the learning curve over its length in env steps.
+    """
+
+    group: Role
+    baseline: Role
+    final_return: ScoreComparison
+    mean_return: ScoreComparison
+
+
+class StudyGain(Message):
+    """Whether a study helps: over whole jobs, those that were finished as `completed`."""
+
+    study: Name
+    direction: Literal["maximise", "minimise"]
+    jobs_needed: Count = Field(description="Whole jobs in either group, for any statistic.")
+    whole_jobs: dict[Role, Count] = Field(description="By role.")
+    whole_jobs_without_scores: Count = Field(
+        description="Of these, how many no return is known of, or that began under a release that "
+        "kept no learning curves."
+    )
+    gain_over_default: RoleComparison = Field(description="`exploit` against `control`.")
+    regret_of_exploration: RoleComparison = Field(
+        description="`control` against `explore`: what exploring cost."
+    )
+    neighbours_read: Count = Field(description="Over all proposals.")
+    neighbours_from_other_jobs: Finite | None = Field(
+        description="Share of them that other jobs left; null before the first."
+    )
+    memory_reads: Count = Field(
+        description="Proposals that were decided, not held, with a look into the memory."
+    )
+    memory_hit_rate: Finite | None = Field(
+        description="Share of these for which the memory knew anything; null before the first, and "
+        "for strategies without a memory."
+    )
