@@ -10,7 +10,7 @@ from trainers.experiments.planted import cells_of, plant, tiny
 from hyperoracle_client.commands.options import add_options
 from hyperoracle_trainers.commands import experiment
 
-RETURNS = {"random_policy": 20.0, "default": 100.0, "random": 140.0}
+RETURNS = {"random_policy": 20.0, "default": 100.0, "best_config": 140.0}
 
 
 def run(*arguments: str) -> int:
@@ -60,7 +60,7 @@ def test_a_report_comes_as_a_page_and_as_rows(
     figures = json.loads(capsys.readouterr().out)
     assert figures["name"] == "tiny"
     assert figures["rows"][0].keys() == {
-        "what", "value", "unit", "floor", "ratio", "budget", "ok"
+        "what", "value", "unit", "floor", "ratio", "budget", "ok", "memories"
     }  # fmt: skip
     assert figures["rows"][0]["value"] == pytest.approx(0.5)
 

@@ -51,7 +51,7 @@ def test_a_killed_experiment_goes_on_without_repeating_or_losing_a_run(tmp_path:
     without_control_runs(experiment, folder)
     script = tmp_path / "runner.py"
     script.write_text(RUNNER)
-    chain = [cell for cell in cells_of(experiment) if cell.strategy == "random"]
+    chain = [cell for cell in cells_of(experiment) if cell.strategy == "best_config"]
     command = [sys.executable, str(script), str(tmp_path / "tiny.toml"), str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -71,8 +71,21 @@ def test_a_killed_experiment_goes_on_without_repeating_or_losing_a_run(tmp_path:
     assert {record["command"] for record in records} == {"killed", "gone on"}
 
 
+def test_a_run_does_not_depend_on_what_its_process_made_before(tmp_path: Path) -> None:
+    experiment = tiny(tmp_path, CART_POLE, ONE_MEMORY, ("best_config", "random"))
+    together, apart = tmp_path / "together", tmp_path / "apart"
+    run_experiment(experiment, together, command="test", processes=1)
+    run_experiment(experiment, apart, command="test", processes=1, shard=(3, 3))  # one chain
+    cells = [cell for cell in cells_of(experiment) if cell.strategy == "random"]
+    assert len(cells) == 2
+    pairs = zip(read_results(together, cells), read_results(apart, cells), strict=True)
+    assert all(one["phases"] == other["phases"] for one, other in pairs)
+
+
 def test_what_a_strategy_is_refused_for_is_told_with_the_chain(tmp_path: Path) -> None:
-    experiment = tiny(tmp_path, CART_POLE, ONE_MEMORY, ("strategies.random", "strategies.nobody"))
+    experiment = tiny(
+        tmp_path, CART_POLE, ONE_MEMORY, ("strategies.best_config", "strategies.nobody")
+    )
     without_control_runs(experiment, tmp_path)
     with pytest.raises(RunnerError, match="brief--nobody--memory000: expected runs, got") as caught:
         run_experiment(experiment, tmp_path, command="test", processes=1)

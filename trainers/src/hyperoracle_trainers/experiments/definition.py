@@ -26,6 +26,8 @@ SHIPPED = Path(__file__).parent / "definitions"
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._]*(?:-[A-Za-z0-9._]+)*"  # no "--", which parts a file's name
 _Role = Literal["auto", "explore", "exploit", "control"]
+_WITHOUT_MEMORY = frozenset({"random", "fixed", "bandit", "kl_adaptive"})
+"""Strategies of the server that carry nothing from job to job."""
 
 
 class DefinitionError(ValueError):
@@ -42,10 +44,14 @@ class StrategyTable(_Table):
     Attributes:
         definition: the study's strategy, ``name`` and settings; empty is the table's own name.
         hold: the study's hold setting, updates or a table; None leaves it to the client.
+        memories: independent studies, fewer than the experiment's; None is as many.
+        memory_sizes: some of the experiment's; None is all of them.
     """
 
     definition: Mapping[str, Any] = {}
     hold: int | Mapping[str, Any] | None = None
+    memories: int | None = Field(default=None, ge=1)
+    memory_sizes: Sequence[int] | None = Field(default=None, min_length=1)
 
 
 class TaskTable(_Table):
@@ -55,11 +61,28 @@ class TaskTable(_Table):
         env: a Gymnasium environment's id.
         algorithm: None takes the experiment's.
         settings: of the trainer, over the experiment's.
+        memories: independent studies, fewer than the experiment's; None is as many.
+        default_is: ``"tuned"`` where no help is to be expected, ``"off"`` where it is; None, not
+            said, is as ``"off"``.
     """
 
     env: str
     algorithm: str | None = None
     settings: Mapping[str, Any] = {}
+    memories: int | None = Field(default=None, ge=1)
+    default_is: Literal["off", "tuned"] | None = None
+
+
+class MeasuredRole(_Table):
+    """Roles of jobs that are looked at, by what they could remember.
+
+    Attributes:
+        cold: of those without an earlier run; ``"auto"`` explores as a study's first job does.
+        warm: of the others; ``"exploit"`` is what a deployed job gets.
+    """
+
+    cold: _Role
+    warm: _Role
 
 
 class ExperimentTables(_Table):
@@ -70,12 +93,14 @@ class ExperimentTables(_Table):
         purpose: tuning and reporting experiments never share a seed.
         algorithm: ``"ppo"``, ``"a2c"`` or ``"acktr"``.
         settings: of every task's trainer, over the preset's.
-        space: what may be chosen, such as ``learning_rate = "scale:0.5,1,2"``.
+        space: what may be chosen, such as ``learning_rate = "scale:0.5,1,2"``; may be empty where
+            there is nothing but the default.
         memories: independent studies of every task and strategy: the unit of replication.
         memory_sizes: numbers of earlier runs after which a job is looked at.
         concurrent_jobs: jobs of a study that run at once and share what they learn.
         warm_up_role: of jobs that are not looked at.
-        measured_role: of jobs that are.
+        measured_role: of jobs that are, one for all or by what they could remember.
+        references: strategies that the others are compared with, beside the default.
         tasks: by name.
         strategies: by name; ``default`` asks no oracle and is always there.
     """
@@ -84,12 +109,13 @@ class ExperimentTables(_Table):
     purpose: Literal["tuning", "reporting"]
     algorithm: str = "ppo"
     settings: Mapping[str, Any] = {}
-    space: Mapping[str, str] = Field(min_length=1)
+    space: Mapping[str, str] = {}
     memories: int = Field(ge=1, le=1000)
     memory_sizes: Sequence[int] = Field(min_length=1)
     concurrent_jobs: int = Field(default=1, ge=1, le=64)
     warm_up_role: _Role = "auto"
-    measured_role: _Role = "auto"
+    measured_role: _Role | MeasuredRole = "auto"
+    references: Sequence[str] = ()
     tasks: Mapping[str, TaskTable] = Field(min_length=1)
     strategies: Mapping[str, StrategyTable] = {}
 
@@ -138,6 +164,32 @@ class Experiment:
     def strategy_definition(self, strategy: str) -> dict[str, Any]:
         """Return what the study's definition says of a strategy."""
         return {"name": strategy, **self.tables.strategies[strategy].definition}
+
+    def has_memory(self, strategy: str) -> bool:
+        """Whether a strategy carries anything from job to job, so that earlier runs matter."""
+        if strategy in (DEFAULT, RANDOM_POLICY):
+            return False
+        return self.strategy_definition(strategy)["name"] not in _WITHOUT_MEMORY
+
+    def role_of(self, earlier_runs: int, *, is_measured: bool) -> str:
+        """Return the role of a job."""
+        role = self.tables.measured_role if is_measured else self.tables.warm_up_role
+        if isinstance(role, MeasuredRole):
+            return role.warm if earlier_runs else role.cold
+        return role
+
+    def memories_of(self, task: str, strategy: str) -> int:
+        """Return how many independent studies a strategy has on a task."""
+        tables = (self.tables, self.tables.tasks[task], self._strategy_table(strategy))
+        return min(each.memories for each in tables if each.memories is not None)
+
+    def memory_sizes_of(self, strategy: str) -> Sequence[int]:
+        """Return after how many earlier runs a strategy's jobs are looked at."""
+        sizes = self._strategy_table(strategy).memory_sizes
+        return self.tables.memory_sizes if sizes is None else sizes
+
+    def _strategy_table(self, strategy: str) -> StrategyTable:
+        return self.tables.strategies.get(strategy, StrategyTable())
 
 
 def find_definition(name: str) -> Path:
@@ -200,6 +252,31 @@ def _check(tables: ExperimentTables) -> None:
         raise DefinitionError(
             f"memory_sizes: expected multiples of concurrent_jobs = {tables.concurrent_jobs}, "
             f"got {sizes}; change either"
+        )
+    memories = [(name, task.memories) for name, task in tables.tasks.items()]
+    memories += [(name, strategy.memories) for name, strategy in tables.strategies.items()]
+    for name, number in memories:
+        if number is not None and number > tables.memories:
+            raise DefinitionError(
+                f"memories of {name}: expected at most the experiment's {tables.memories}, got "
+                f"{number}; lower it"
+            )
+    for name, strategy in tables.strategies.items():
+        its = strategy.memory_sizes
+        if its is not None and list(its) != [size for size in sizes if size in its]:
+            raise DefinitionError(
+                f"memory_sizes of {name}: expected some of the experiment's {sizes}, in order, got "
+                f"{list(its)}; correct them"
+            )
+    if not tables.space and set(tables.strategies) - {DEFAULT}:
+        raise DefinitionError(
+            "space: expected hyperparameters that strategies may choose, got none; name some"
+        )
+    unknown = [name for name in tables.references if name not in tables.strategies]
+    if unknown:
+        raise DefinitionError(
+            f"references: expected strategies of the definition, got {', '.join(unknown)}; add "
+            "them or correct their names"
         )
     if RANDOM_POLICY in tables.strategies:
         raise DefinitionError(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from hyperoracle_trainers.experiments.areas import Area
 from hyperoracle_trainers.experiments.comparison import Comparison
-from hyperoracle_trainers.experiments.definition import DEFAULT, Experiment
+from hyperoracle_trainers.experiments.definition import Experiment
 from hyperoracle_trainers.experiments.scores import GRID_POINTS, TaskScores
 from hyperoracle_trainers.experiments.statistics import (
     bootstrap,
@@ -33,11 +34,42 @@ def draw_pictures(
     Returns:
         Their files, ``learning_curves.png``, ``gain.png`` and ``profiles.png``.
     """
-    figures = {
-        "learning_curves.png": _learning_curves(experiment, scores),
-        "gain.png": _gains(experiment, scores, comparisons),
-        "profiles.png": _profiles(experiment, scores),
-    }
+    return _saved(
+        folder,
+        {
+            "learning_curves.png": _learning_curves(experiment, scores),
+            "gain.png": _gains(experiment, scores, comparisons),
+            "profiles.png": _profiles(experiment, scores),
+        },
+    )
+
+
+def draw_areas(
+    experiment: Experiment, scores: dict[str, TaskScores], areas: Sequence[Area], folder: Path
+) -> list[Path]:
+    """Draw what there is to see of the default alone.
+
+    Returns:
+        Files ``areas.png``, area against task for each environment, and ``learning_curves.png``.
+    """
+    environments = list(dict.fromkeys(each.env_id for each in areas))
+    figure, panels = _panels(environments)
+    for panel, env_id in zip(panels, environments, strict=True):
+        its = [each for each in areas if each.env_id == env_id]
+        values = np.array([each.area.value for each in its])
+        low = values - np.array([each.area.low for each in its])
+        high = np.array([each.area.high for each in its]) - values
+        places = np.arange(len(its))
+        panel.errorbar(places, values, yerr=np.stack([low, high]), fmt="o", capsize=3)
+        panel.axhline(its[0].random_area, color="grey", lw=1)  # of the environment's random policy
+        names = [each.task for each in its]
+        panel.set_xticks(places, names, rotation=30, ha="right", fontsize="x-small")
+        panel.set(title=env_id, ylabel="area")
+    curves = _learning_curves(experiment, scores)
+    return _saved(folder, {"areas.png": figure, "learning_curves.png": curves})
+
+
+def _saved(folder: Path, figures: dict[str, Figure]) -> list[Path]:
     paths = []
     for name, figure in figures.items():
         path = folder / name
@@ -58,7 +90,8 @@ def _learning_curves(experiment: Experiment, scores: dict[str, TaskScores]) -> F
                 continue
             group = its.groups[strategy, max(sizes)]
             curve = bootstrap(interquartile_mean, [group.curves], np.random.default_rng(0), 500)
-            label = strategy if strategy == DEFAULT else f"{strategy}, {max(sizes)} earlier runs"
+            has_memory = experiment.has_memory(strategy)
+            label = f"{strategy}, {max(sizes)} earlier runs" if has_memory else strategy
             panel.plot(steps, curve.value, color=color, label=f"{label} (n={len(group.memories)})")
             panel.fill_between(steps, curve.low, curve.high, color=color, alpha=_SHADE, lw=0)
         panel.set(title=name, xlabel="env steps", ylabel="mean return")
@@ -76,9 +109,14 @@ def _gains(
             its = [
                 (each.earlier_runs, each.gain)
                 for each in comparisons
-                if (each.task, each.strategy) == (name, strategy) and each.gain is not None
+                if (each.scope.name, each.strategy) == (name, strategy) and each.gain is not None
             ]
             if not its:
+                continue
+            if its[0][0] is None:  # the same at any memory size
+                (gain,) = [gain for _, gain in its]
+                panel.axhline(float(gain.value), ls="--", color=color, label=strategy)
+                panel.axhspan(float(gain.low), float(gain.high), color=color, alpha=_SHADE, lw=0)
                 continue
             sizes = [size for size, _ in its]
             panel.plot(sizes, [gain.value for _, gain in its], "o-", color=color, label=strategy)
@@ -107,7 +145,7 @@ def _profiles(experiment: Experiment, scores: dict[str, TaskScores]) -> Figure:
     return figure
 
 
-def _panels(scores: dict[str, TaskScores]) -> tuple[Figure, list[Any]]:
+def _panels(scores: Collection[str]) -> tuple[Figure, list[Any]]:
     columns = min(3, len(scores))
     rows = -(-len(scores) // columns)
     figure = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows), layout="constrained")
