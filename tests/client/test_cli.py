@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hyperoracle_client import Choice, Oracle, cli
@@ -58,7 +59,7 @@ def test_help_names_every_command_without_importing_torch() -> None:
     printed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     for name in ("study", "job", "memory", "explain", "export", "doctor"):
         assert f"\n    {name} " in printed
-    assert "Create, list, show or delete studies." in printed
+    assert "Create, list, show, diagnose or delete studies." in printed
     assert printed.splitlines()[-1] == "[]"
 
 
@@ -183,6 +184,42 @@ def test_a_study_without_a_memory_has_an_empty_page(
 ) -> None:
     assert run_json(capsys, "--url", store, "memory", "s", "--limit", "3")["entries"] == []
     assert run(capsys, "--url", store, "memory", "s")[0] == 0
+
+
+def test_a_study_without_records_is_diagnosed_in_one_line(
+    capsys: pytest.CaptureFixture[str], store: str
+) -> None:
+    code, out, _ = run(capsys, "--url", store, "study", "diagnose", "s")
+    assert (code, out) == (0, "s: the strategy random keeps no records that jobs could share\n")
+    assert run_json(capsys, "--url", store, "study", "diagnose", "s")["keys"] == []
+    code, _, err = run(capsys, "--url", store, "study", "diagnose", "s", "--neighbours", "0")
+    assert (code, err.count("\n")) == (1, 1)
+
+
+def test_a_study_with_a_memory_is_diagnosed_as_soon_as_a_second_job_left_something(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    url = f"embedded:{tmp_path / 'oracle.db'}"
+    asked = ("--url", url, "study", "diagnose", "s", "--neighbours", "2")
+    rng = np.random.default_rng(0)
+    for returns in ([1.0, 2.0, 3.0], [2.0, 2.0, 5.0]):
+        with Oracle(url, spool_directory=tmp_path / "spool", on_error="raise") as oracle:
+            model = {"w": rng.normal(size=(4, 3)).astype(np.float32)}
+            job = oracle.start_job(study="s", space=SPACE, model=model, total_env_steps=100)
+            for update, value in enumerate(returns):
+                job.propose(env_step=update, params=model)
+                job.report([value], env_step=update + 1)
+                model["w"] += 0.1
+            job.finish()
+        out = run(capsys, *asked)[1]
+        assert ("nothing to compare yet" in out) == (returns == [1.0, 2.0, 3.0])
+    (keys,) = run_json(capsys, *asked)["keys"]
+    assert (keys["records"], keys["jobs"]) == (6, 2)
+    assert (
+        f"of 2 nearest neighbours from other jobs: {keys['neighbours']['from_other_jobs']:.3f}"
+        in out
+    )
+    assert f"skill: {keys['prediction']['skill']['value']:.3f} (95 % interval" in out
 
 
 def test_a_schedule_is_exported_as_csv_and_json(

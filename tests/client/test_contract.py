@@ -170,6 +170,8 @@ class TestAnyOracle:
             assert explanation.chosen.hyperparameters == last
             assert len(api.memory(study, limit=1).entries) == 1
             assert api.memory_map(study).points
+            (keys,) = api.diagnosis(study, neighbours=3).keys
+            assert (keys.jobs, keys.neighbours) == (1, None)
             assert [row.sequence for row in api.schedule(study).rows] == [1, 3, 5]
             assert len(api.schedule_csv(study).splitlines()) == 4
             assert [found.name for found in api.studies().studies].count(study) == 1

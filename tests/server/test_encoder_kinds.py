@@ -7,7 +7,7 @@ from hyperoracle_server.encoder_rounds import EncoderRounds
 KINDS = {
     "vae on a sketch": ("sketch", "vae", 32),
     "random mapping of a sketch": ("sketch", "random", 32),
-    "plain statistics": ("statistics", "plain", 35),
+    "plain statistics": ("statistics", "plain", 30),
     "vae on statistics": ("statistics", "vae", 32),
 }
 

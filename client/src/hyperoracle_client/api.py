@@ -23,7 +23,14 @@ from hyperoracle_client.errors import (
 from hyperoracle_client.transports import Transport, wire_headers
 from hyperoracle_protocol.base import Message
 from hyperoracle_protocol.gain import StudyGain
-from hyperoracle_protocol.inspection import Explanation, Health, MemoryMap, MemoryPage, Schedule
+from hyperoracle_protocol.inspection import (
+    Diagnosis,
+    Explanation,
+    Health,
+    MemoryMap,
+    MemoryPage,
+    Schedule,
+)
 from hyperoracle_protocol.jobs import FinishJob, Job, JobList, StartedJob, StartJob
 from hyperoracle_protocol.studies import Study, StudyDefinition, StudyList
 from hyperoracle_protocol.version import PROTOCOL_HEADER, PROTOCOL_VERSION, is_compatible
@@ -132,6 +139,11 @@ class OracleApi:
     def memory_map(self, study: str) -> MemoryMap:
         """A 2-D picture of a study's memory."""
         return self._call("GET", f"/v1/studies/{quote(study, safe='')}/memory/map", MemoryMap)
+
+    def diagnosis(self, study: str, *, neighbours: int = 5) -> Diagnosis:
+        """Whether the keys of a study's memory can be shared between its jobs."""
+        path = f"/v1/studies/{quote(study, safe='')}/diagnosis"
+        return self._call("GET", path, Diagnosis, params={"neighbours": neighbours})
 
     def schedule(self, study: str) -> Schedule:
         """The schedule that each job of a study used."""

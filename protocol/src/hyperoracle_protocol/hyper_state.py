@@ -48,9 +48,12 @@ STATISTICS_POOLED = (
     "log_top_singular_value",
     "gradient_cosine",
     "log_update_ratio",
-    "kurtosis",
 )
-"""Per-tensor statistics, each pooled over the weight matrices by `POOLS`."""
+"""Per-tensor statistics, each pooled over the weight matrices by `POOLS`.
+
+Each must mean the same in every run. The kurtosis of the weights did not: that of a small matrix
+is an accident of its initialisation and hardly changes afterwards, so that it named the run.
+"""
 
 POOLS = ("mean", "least", "greatest", "first", "last")
 

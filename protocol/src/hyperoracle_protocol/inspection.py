@@ -113,6 +113,79 @@ class MemoryMap(Message):
     explained_variance: list[Finite]
 
 
+class Figure(Message):
+    """A figure with its 95 % interval by cluster bootstrap over jobs."""
+
+    value: Finite
+    low: Finite
+    high: Finite
+
+
+class NeighbourFigures(Message):
+    """Whose the nearest neighbours of a study's records are.
+
+    Attributes:
+        from_other_jobs: share that other jobs left, in [0, 1].
+        expected_by_chance: that share if neighbours were drawn from all other records.
+        ratio: the first over the second.
+        shared: whether the ratio is at least 0.8.
+    """
+
+    from_other_jobs: Finite
+    expected_by_chance: Finite
+    ratio: Figure
+    shared: bool
+
+
+class PredictionFigures(Message):
+    """How well the records of all other jobs predict a held-out job's returns.
+
+    Attributes:
+        skill: 1 − squared error / squared error of the other jobs' mean; above 0 is better than
+            that constant.
+        jobs_better: share of the jobs on which it is, in [0, 1].
+    """
+
+    skill: Figure
+    jobs_better: Figure
+
+
+class KeyDiagnosis(Message):
+    """Whether the keys of one space can be shared between jobs.
+
+    Attributes:
+        what: names the keys.
+        records: how many there are.
+        jobs: how many left them.
+        note: what to know of the figures, or why there are none.
+        neighbours: null where there is nothing to compare.
+        prediction: null there, and where all returns are equal.
+    """
+
+    what: str
+    records: Count
+    jobs: Count
+    note: str | None = None
+    neighbours: NeighbourFigures | None = None
+    prediction: PredictionFigures | None = None
+
+
+class Diagnosis(Message):
+    """Whether what a study's jobs remember can serve other jobs.
+
+    Attributes:
+        neighbours: K, how many nearest neighbours of each record were looked at.
+        keys: one for each space of keys.
+        note: why there is none.
+    """
+
+    study: Name
+    strategy: str
+    neighbours: Count
+    keys: list[KeyDiagnosis]
+    note: str | None = None
+
+
 class ScheduleRow(Message):
     """One decision as the job used it."""
 

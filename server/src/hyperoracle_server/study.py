@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from hyperoracle_server.clock import Clock
     from hyperoracle_server.ledger.writer import Writer
 
+
 class Identifiers:
     """Increasing numbers for proposals and memory entries, over all studies."""
 
@@ -392,4 +393,3 @@ class StudyRuntime:
         """Keep the job's lease."""
         self._touch(job, env_step or 0)
         self._services.writer.submit([job.update()], self.epoch)
-

@@ -100,7 +100,9 @@ def test_levels_are_the_returns_at_sixteenths_of_the_job():
     assert course.levels == [2.0, 3.0, 3.0, *[4.0] * 13]
 
 
-@given(st.lists(st.tuples(st.integers(1, 50), st.floats(-1e6, 1e6)), max_size=30), st.integers(0, 9))
+@given(
+    st.lists(st.tuples(st.integers(1, 50), st.floats(-1e6, 1e6)), max_size=30), st.integers(0, 9)
+)
 def test_notes_come_back_exactly(steps, decided_at):
     notes, env_step = JobNotes(Course), 0
     course = notes.of(7)

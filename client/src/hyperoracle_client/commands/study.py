@@ -1,4 +1,4 @@
-"""Create, list, show or delete studies."""
+"""Create, list, show, diagnose or delete studies."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hyperoracle_client.commands.printing import print_fields, print_json, print
 from hyperoracle_client.errors import OracleMisconfigured, OracleRefused, one_line
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.gain import StudyGain
+from hyperoracle_protocol.inspection import Figure, KeyDiagnosis
 from hyperoracle_protocol.studies import StudyDefinition
 
 if TYPE_CHECKING:
@@ -33,11 +34,19 @@ def register(subparsers: Any) -> None:
     show = actions.add_parser("show", help="Show one study.")
     show.add_argument("name")
     show.set_defaults(run=_show)
+    diagnose = actions.add_parser(
+        "diagnose", help="Say whether jobs can use what other jobs of the study remember."
+    )
+    diagnose.add_argument("name")
+    diagnose.add_argument(
+        "--neighbours", metavar="K", type=int, default=5, help="Nearest records (default: 5)."
+    )
+    diagnose.set_defaults(run=_diagnose)
     delete = actions.add_parser("delete", help="Delete a study with its memory and reports.")
     delete.add_argument("name")
     delete.add_argument("--yes", action="store_true", help="Do not ask.")
     delete.set_defaults(run=_delete)
-    for action in (create, listing, show, delete):
+    for action in (create, listing, show, diagnose, delete):
         add_options(action)
 
 
@@ -130,6 +139,51 @@ def print_gain(gain: StudyGain) -> None:
         print(title)
         print(f"  final return             {compared.final_return.in_words}")
         print(f"  mean return over the job {compared.mean_return.in_words}")
+
+
+def _diagnose(args: argparse.Namespace) -> int:
+    with opened_api(args) as api:
+        found = api.diagnosis(args.name, neighbours=args.neighbours)
+    if args.json:
+        print_json(found)
+        return 0
+    if found.note is not None:
+        print(f"{found.study}: {found.note}")
+    for keys in found.keys:
+        print(f"{keys.what}: {keys.records} records of {keys.jobs} jobs")
+        if keys.note is not None:
+            print(f"  {keys.note}")
+        for line in _verdicts(keys, found.neighbours):
+            print(f"  {line}")
+    return 0
+
+
+def _verdicts(keys: KeyDiagnosis, neighbours: int) -> list[str]:
+    """What the figures say, a line each."""
+    lines = []
+    found, prediction = keys.neighbours, keys.prediction
+    if found is not None:
+        verdict = "shared" if found.shared else "not shared"
+        lines += [
+            f"of {neighbours} nearest neighbours from other jobs: {found.from_other_jobs:.3f}",
+            f"by chance: {found.expected_by_chance:.3f}",
+            f"ratio: {_interval(found.ratio)}: {verdict} (0.8 or more is shared)",
+        ]
+    if prediction is not None:
+        low, high = prediction.skill.low, prediction.skill.high
+        verdict = "better" if low > 0 else "worse" if high < 0 else "not shown to be better"
+        lines += [
+            "returns of a job, predicted from the other jobs' records:",
+            f"skill: {_interval(prediction.skill)}: {verdict} than their mean",
+            f"better on this share of the jobs: {_interval(prediction.jobs_better)}",
+        ]
+    elif found is not None:
+        lines.append("all returns are equal: there is nothing to predict")
+    return lines
+
+
+def _interval(figure: Figure) -> str:
+    return f"{figure.value:.3f} (95 % interval {figure.low:.3f} to {figure.high:.3f})"
 
 
 def _delete(args: argparse.Namespace) -> int:

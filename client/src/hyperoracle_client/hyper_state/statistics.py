@@ -71,7 +71,7 @@ class StatisticsCompressor:
             self._tensors = []
             return None
         rows = [
-            _statistics(row, *matrix.shape) for row, (matrix, _) in zip(sums, weights, strict=True)
+            _statistics(row, len(matrix)) for row, (matrix, _) in zip(sums, weights, strict=True)
         ]
         features = [
             *pooled(np.array(rows, np.float64).reshape(-1, len(STATISTICS_POOLED))),
@@ -159,28 +159,24 @@ class _TensorStatistics:
         """Scalars that have not left the device, in the order that `_statistics` takes them.
 
         Squared norms of the weights, the gradient, the previous gradient and the weights' last
-        change, the inner product of both gradients, the largest singular value, and the sum of
-        fourth powers.
+        change, the inner product of both gradients, and the largest singular value.
         """
         flat = matrix.reshape(-1)
-        change, fourth = self._change_and_fourth_powers(flat)
+        change = self._change(flat)
         gradients = self._gradient_sums(None if gradient is None else gradient.reshape(-1), change)
         square, inner, previous = gradients
         top = self._top_singular_value(matrix)
-        return [flat @ flat, square, previous, change, inner, top, fourth]
+        return [flat @ flat, square, previous, change, inner, top]
 
-    def _change_and_fourth_powers(self, flat: Any) -> tuple[Any, Any]:
-        """Squared norm of the change since the last update (0 at the first); sum of w^4."""
+    def _change(self, flat: Any) -> Any:
+        """Squared norm of the change since the last update (0 at the first)."""
         if self._weights is None:
             self._weights = flat + 0  # a copy: optimisers write in place
         work = self._weights
         work -= flat
         change = work @ work
         work[:] = flat
-        work *= flat
-        fourth = work @ work
-        work[:] = flat
-        return change, fourth
+        return change
 
     def _gradient_sums(self, flat: Any | None, like: Any) -> tuple[Any, Any, Any]:
         """Squared norm of the gradient, inner product with and squared norm of the one before."""
@@ -225,13 +221,13 @@ def _on_host(sums: list[list[Any]]) -> npt.NDArray[np.float64]:
     return np.array(sums, np.float64)
 
 
-def _statistics(sums: npt.NDArray[np.float64], rows: int, columns: int) -> list[float]:
+def _statistics(sums: npt.NDArray[np.float64], rows: int) -> list[float]:
     """One tensor's statistics, in the order of `STATISTICS_POOLED`.
 
     Norms are per output unit (divided by the root of the rows), which makes them independent of
-    the input width under the usual initialisations; kurtosis is about zero: E[w^4] / E[w^2]^2.
+    the input width under the usual initialisations.
     """
-    square, gradient, previous_gradient, change, inner, top, fourth = sums
+    square, gradient, previous_gradient, change, inner, top = sums
     both = math.sqrt(gradient * previous_gradient)
     return [
         _log(math.sqrt(square / rows)),
@@ -239,7 +235,6 @@ def _statistics(sums: npt.NDArray[np.float64], rows: int, columns: int) -> list[
         _log(top),
         inner / both if both > _TINY else 0.0,
         _log(math.sqrt(change / square)) if square > _TINY else 0.0,
-        fourth * rows * columns / square**2 if square > _TINY else 0.0,
     ]
 
 

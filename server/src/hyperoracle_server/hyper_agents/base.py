@@ -8,7 +8,7 @@ a restart (`restore`). One study has one hyper-agent, and one caller at a time (
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from hyperoracle_protocol.hyper_state import HyperStateLayout, TensorShape
     from hyperoracle_protocol.jobs import FinishReason, Role
+    from hyperoracle_server.shareability import SharedRecords
 
 
 class Moment(NamedTuple):
@@ -204,4 +205,17 @@ class HyperAgent(Protocol):
 
     def restore(self, job_id: int, notes: str) -> None:
         """Take `notes` back after a restart; the jobs come in order of their numbers."""
+        ...
+
+
+@runtime_checkable
+class LeavesSharedRecords(Protocol):
+    """What a hyper-agent offers beside if its jobs leave records for each other.
+
+    (The memories of an `EpisodicAgent` are read by `diagnosis` itself: the study knows whose an
+    entry is.)
+    """
+
+    def shared_records(self) -> list[SharedRecords]:
+        """What the jobs left, one for each space of keys; arrays of the caller's own."""
         ...

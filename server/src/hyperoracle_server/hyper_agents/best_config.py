@@ -98,7 +98,11 @@ class BestConfigAgent(WithNotes[Run]):
             self._choose(run, moment, rng)
         assert run.hyper_action is not None, "just chosen"
         return Decision(
-            run.hyper_action, run.explored, run.epsilon, run.propensity, hold_until_env_step=FOR_EVER
+            run.hyper_action,
+            run.explored,
+            run.epsilon,
+            run.propensity,
+            hold_until_env_step=FOR_EVER,
         )
 
     def assigned_role(

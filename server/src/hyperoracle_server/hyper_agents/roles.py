@@ -32,9 +32,7 @@ def drawn_role(
         block_stream: the chance of a block of `control_every` jobs, by its number.
         rng: the chance of this job.
     """
-    explores = rng.random() < max(
-        setting.least_exploration, 1.0 - ended / setting.exploration_jobs
-    )
+    explores = rng.random() < max(setting.least_exploration, 1.0 - ended / setting.exploration_jobs)
     if setting.control_every:
         block, place = divmod(number, setting.control_every)
         if place == int(block_stream(block).integers(setting.control_every)):

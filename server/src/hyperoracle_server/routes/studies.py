@@ -8,10 +8,10 @@ from fastapi import APIRouter, Path, Query, Response
 
 from hyperoracle_protocol.base import MAX_COUNT
 from hyperoracle_protocol.gain import StudyGain
-from hyperoracle_protocol.inspection import MemoryMap, MemoryPage, Schedule
+from hyperoracle_protocol.inspection import Diagnosis, MemoryMap, MemoryPage, Schedule
 from hyperoracle_protocol.jobs import JobList, StartedJob, StartJob
 from hyperoracle_protocol.studies import Study, StudyDefinition, StudyList
-from hyperoracle_server import inspection
+from hyperoracle_server import diagnosis, inspection
 from hyperoracle_server.gain import study_gain
 from hyperoracle_server.routes.dependencies import TheOracle
 
@@ -83,6 +83,14 @@ def get_memory_map(
 ) -> MemoryMap:
     """The newest keys in the plane of their two main axes."""
     return inspection.memory_map(oracle, study, limit)
+
+
+@router.get("/{study}/diagnosis")
+def get_diagnosis(
+    study: StudyName, oracle: TheOracle, neighbours: Annotated[int, Query(ge=1, le=100)] = 5
+) -> Diagnosis:
+    """Whether the keys of a study's records can be shared between its jobs."""
+    return diagnosis.diagnose(oracle, study, neighbours)
 
 
 @router.get("/{study}/schedule", response_model=Schedule)
