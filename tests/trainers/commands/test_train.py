@@ -95,7 +95,14 @@ def test_a_held_decision_is_asked_for_only_once(capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize(
     ("strategy", "decisions"),
-    [("best_config", 1), ("bandit", 4), ("kl_adaptive", 4), ("random", 4), ("fixed", 4)],
+    [
+        ("best_config", 1),
+        ("dqn", 40),
+        ("bandit", 4),
+        ("kl_adaptive", 4),
+        ("random", 4),
+        ("fixed", 4),
+    ],
 )
 def test_a_run_is_led_by_any_strategy(
     strategy: str, decisions: int, capsys: pytest.CaptureFixture[str]

@@ -55,7 +55,18 @@ class JobNotes(Generic[Note]):
         self._notes[job_id] = self._kind(**json.loads(text))
 
 
-class WithoutNotes:
+class WithoutStates:
+    """The part of a hyper-agent whose learning is all in memory and notes."""
+
+    def changed_states(self) -> dict[str, bytes]:
+        """There are none."""
+        return {}
+
+    def restore_state(self, name: str, state: bytes) -> None:
+        """There were none."""
+
+
+class WithoutNotes(WithoutStates):
     """The half of a hyper-agent that notes nothing of single jobs."""
 
     def observe(self, job_id: int, curve: Sequence[CurvePoint]) -> None:
@@ -73,7 +84,7 @@ class WithoutNotes:
         """Nothing was noted."""
 
 
-class WithNotes(Generic[Note]):
+class WithNotes(WithoutStates, Generic[Note]):
     """The half of a hyper-agent that notes something of every job.
 
     Args:

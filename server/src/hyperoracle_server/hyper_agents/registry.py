@@ -6,6 +6,7 @@ from hyperoracle_protocol.space import Categorical, bins_per_hyperparameter, def
 from hyperoracle_protocol.studies import (
     BanditStrategy,
     BestConfigStrategy,
+    DqnStrategy,
     EpgtStrategy,
     FixedStrategy,
     KlAdaptiveStrategy,
@@ -16,6 +17,7 @@ from hyperoracle_server.hyper_actions import HyperActionGrid
 from hyperoracle_server.hyper_agents.bandit import BanditAgent
 from hyperoracle_server.hyper_agents.base import HyperAgent
 from hyperoracle_server.hyper_agents.best_config import BestConfigAgent
+from hyperoracle_server.hyper_agents.dqn import DqnAgent
 from hyperoracle_server.hyper_agents.episodic import EpisodicAgent
 from hyperoracle_server.hyper_agents.kl_adaptive import KlAdaptiveAgent
 from hyperoracle_server.hyper_agents.simple import FixedAgent, RandomAgent
@@ -34,6 +36,8 @@ def make_hyper_agent(definition: StudyDefinition, seed: int) -> HyperAgent:
     match strategy:
         case EpgtStrategy():
             return EpisodicAgent(grid, strategy, seed)
+        case DqnStrategy():
+            return DqnAgent(grid, strategy, seed)
         case RandomStrategy():
             return RandomAgent(grid)
         case FixedStrategy():

@@ -13,7 +13,7 @@ from hyperoracle_trainers.commands.numbers import at_least_one, at_least_zero
 
 EXIT_INTERRUPTED = 130
 
-_STRATEGIES = ("epgt", "best_config", "bandit", "kl_adaptive", "random", "fixed")
+_STRATEGIES = ("epgt", "dqn", "best_config", "bandit", "kl_adaptive", "random", "fixed")
 
 
 def register(subparsers: Any) -> None:
