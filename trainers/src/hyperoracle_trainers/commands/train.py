@@ -45,7 +45,7 @@ def register(subparsers: Any) -> None:
         metavar="SECTION.NAME=VALUE",
         action="append",
         default=[],
-        help="how epgt remembers in a study that is not there yet: memory.capacity=5000",
+        help="a setting of epgt or dqn in a study that is not there yet: memory.capacity=5000",
     )
     oracle.add_argument("--role", choices=("auto", "explore", "exploit", "control"))
     oracle.add_argument(
