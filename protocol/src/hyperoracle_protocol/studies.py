@@ -209,17 +209,23 @@ class BestConfigStrategy(Definition):
     least_exploration: Fraction = 0.1
 
 
+UntriedSetting = Literal["first", "zero"]
+
+
 class BanditStrategy(Definition):
     """ULTHO: a bandit per job, which plays one hyperparameter at a time.
 
     Attributes:
         window: how many of the newest rewards a hyperparameter or a value of it is judged by.
         coefficient: c of the upper confidence bound, in units of the return.
+        untried: options without a reward come `first`, or count as `zero` with one play, as in the
+            authors' code; that suits returns of a few units around 0.
     """
 
     name: Literal["bandit"] = "bandit"
     window: int = Field(default=10, ge=1, le=1000)
     coefficient: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    untried: UntriedSetting = "first"
 
 
 class KlAdaptiveStrategy(Definition):
