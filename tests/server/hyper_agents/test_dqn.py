@@ -4,7 +4,7 @@ import sqlite3
 
 import numpy as np
 import pytest
-from support.wire_client import Wire
+from support.wire_client import Wire, hyper_state
 
 from hyperoracle_protocol.hyper_state import TensorShape
 from hyperoracle_protocol.studies import DqnStrategy, StudyDefinition
@@ -133,6 +133,19 @@ STRATEGY = {
 }
 
 
+@pytest.fixture
+def no_upkeep(monkeypatch):
+    """New encoder versions come when a test says so."""
+    monkeypatch.setattr("hyperoracle_server.upkeep.LOOK_SECONDS", 3600.0)
+
+
+@pytest.fixture
+def quiet(no_upkeep, tmp_path):
+    transport = EmbeddedTransport(str(tmp_path / "oracle.db"))
+    yield Wire(transport=transport)
+    transport.close()
+
+
 def decisions(path, restart_after: set[int], rounds_after: set[int]) -> list[list[int]]:
     """Two jobs in turn, three updates a phase, two phases an episode; every decision's bins."""
     transport = EmbeddedTransport(str(path))
@@ -170,9 +183,7 @@ def decisions(path, restart_after: set[int], rounds_after: set[int]) -> list[lis
     return told
 
 
-def test_a_study_that_was_restarted_goes_on_as_if_it_had_never_stopped(tmp_path, monkeypatch):
-    # New encoder versions come when this test says so.
-    monkeypatch.setattr("hyperoracle_server.upkeep.LOOK_SECONDS", 3600.0)
+def test_a_study_that_was_restarted_goes_on_as_if_it_had_never_stopped(tmp_path, no_upkeep):
     straight = decisions(tmp_path / "straight.db", set(), {4, 9})
     # After an odd phase no learning episode is open, after an even one both jobs have one.
     again = decisions(tmp_path / "restarts.db", {2, 3, 4, 7, 10, 12}, {4, 9})
@@ -197,14 +208,14 @@ def test_a_study_that_is_deleted_leaves_no_network_behind(tmp_path):
     store.close()
 
 
-def test_a_commit_that_fails_takes_the_network_back_to_what_was_durable(embedded, monkeypatch):
-    embedded.study("s", strategy=STRATEGY | {"learning_episode": {}})
-    job = embedded.job("s")
+def test_a_commit_that_fails_takes_the_network_back_to_what_was_durable(quiet, monkeypatch):
+    quiet.study("s", strategy=STRATEGY | {"learning_episode": {}})
+    job = quiet.job("s")
     for i in range(8):
-        embedded.propose(job, 2 * i + 1, seed=i)
-        embedded.report(job, 2 * i + 2, 2 * i + 1, [float(i)])
-    embedded.propose(job, 17)
-    oracle = embedded._transport._app.state.oracle
+        quiet.propose(job, 2 * i + 1, seed=i)
+        quiet.report(job, 2 * i + 2, 2 * i + 1, [float(i)])
+    quiet.propose(job, 17)
+    oracle = quiet._transport._app.state.oracle
     oracle.ledger.writer.flush()
 
     def learned() -> tuple[bytes, int]:
@@ -218,10 +229,10 @@ def test_a_commit_that_fails_takes_the_network_back_to_what_was_durable(embedded
     before = learned()
     with monkeypatch.context() as patch:
         patch.setattr("hyperoracle_server.ledger.writer.run_changes", full)
-        assert embedded.report(job, 18, 17, [5.0]).status == 503
+        assert quiet.report(job, 18, 17, [5.0]).status == 503
     assert learned() == before
     assert before[1] > 0
-    assert embedded.report(job, 18, 17, [5.0]).json["credited"] == 1
+    assert quiet.report(job, 18, 17, [5.0]).json["credited"] == 1
     assert learned()[1] == before[1] + 1
 
 
@@ -238,3 +249,53 @@ def test_reports_that_share_a_commit_leave_the_newest_network(tmp_path):
         rows = connection.exec_driver_sql("SELECT name, state FROM hyper_agent_states").all()
     assert sorted(rows) == [("x", b"\x02"), ("y", b"-")]
     ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "encoder"), [("sketch", "random"), ("sketch", "vae"), ("statistics", "plain")]
+)
+def test_a_round_encodes_the_replay_anew_with_what_came_meanwhile(
+    quiet, monkeypatch, kind, encoder
+):
+    wire = quiet
+    strategy = STRATEGY | {
+        "hyper_state": {"kind": kind},
+        "encoder": STRATEGY["encoder"] | {"kind": encoder},
+        "learning_episode": {},
+    }
+    wire.study("s", strategy=strategy, returns={"kind": "phase_episodes"})
+    job = wire.job("s")
+
+    def credit(count: int, first: int) -> None:
+        for s in range(first, first + 2 * count, 2):
+            wire.propose(job, s, seed=s)
+            wire.report(job, s + 1, s, [float(s)])
+
+    credit(23, 1)
+    oracle = wire._transport._app.state.oracle
+    rounds = EncoderRounds(oracle)
+    train = rounds._process.train
+
+    def train_while_others_report(*arguments):
+        credit(5, 47)
+        return train(*arguments)
+
+    monkeypatch.setattr(rounds._process, "train", train_while_others_report)
+    assert rounds.run_due() == 1
+    rounds.close()
+    assert wire.call("GET", "/v1/studies/s").json["memory_size"] == 25, "the earliest 3 have left"
+    page = wire.call("GET", "/v1/studies/s/memory").json["entries"]
+    assert [entry["value"] for entry in page] == [float(s) for s in range(7, 57, 2)]
+    with oracle.study("s") as study:
+        (recollection,) = study.agent.recollections.values()
+        keys = recollection.memory.entries().keys
+        assert recollection.state.version == 1
+        for place, sequence in enumerate(range(7, 57, 2)):
+            features = hyper_state(job["layout"], sequence)
+            np.testing.assert_allclose(
+                recollection.encoder.encode(features), keys[place], atol=1e-5
+            )
+    values = wire.propose(job, 57, seed=57).json
+    explanation = wire.call("GET", f"/v1/proposals/{values['proposal_id']}/explanation").json
+    assert all(value["known"] for value in explanation["values"])
+    assert explanation["neighbours"] == []
