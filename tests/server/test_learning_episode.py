@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 
 from hyperoracle_protocol.jobs import Report
 from hyperoracle_protocol.studies import ReturnSetting
-from hyperoracle_server.learning_episode import MAX_WAITING, CreditBook, hyper_returns
+from hyperoracle_server.learning_episode import (
+    MAX_WAITING,
+    CreditBook,
+    hyper_returns,
+    hyper_rewards,
+)
 
 
 def test_with_one_phase_every_update_gets_the_return():
@@ -21,6 +26,37 @@ def test_with_three_phases_an_update_gets_the_rewards_from_its_own_phase_on():
     # By hand: rewards 1, 10, 100; the first phase's updates see all three.
     phases = [([1, 2], 1.0), ([4], 10.0), ([6, 7], 100.0)]
     assert hyper_returns(phases) == {1: 111.0, 2: 111.0, 4: 110.0, 6: 100.0, 7: 100.0}
+
+
+def test_the_reward_is_0_but_at_the_last_update_of_a_phase():
+    phases = [([1, 2], 1.0), ([4], 10.0), ([6, 7], 100.0)]
+    assert hyper_rewards(phases) == {1: 0.0, 2: 1.0, 4: 10.0, 6: 0.0, 7: 100.0}
+    # A phase without an update (its decision was held) pays the one before.
+    assert hyper_rewards([([1, 2], 1.0), ([], 10.0), ([5], None)]) == {1: 0.0, 2: 11.0, 5: None}
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(-50, 50) | st.none()), max_size=6))
+def test_a_hyper_return_is_the_sum_of_the_rewards_to_the_end(shape):
+    sequence, phases = 0, []
+    for count, reward in shape:
+        phases.append((list(range(sequence, sequence + count)), reward))
+        sequence += count
+    returns, rewards = hyper_returns(phases), hyper_rewards(phases)
+    assert rewards.keys() == returns.keys() == set(range(sequence))
+    for s, hyper_return in returns.items():
+        later = [rewards[other] for other in range(s, sequence)]
+        assert hyper_return == (None if None in later else sum(later))
+
+
+def test_a_credit_says_what_came_before_the_next_and_whether_it_was_the_last():
+    book = CreditBook(2, ReturnSetting(kind="phase_episodes"))
+    for s in (1, 2, 4):
+        book.add_proposal(s)
+    for s, through, value in ((3, 2, 7.0), (5, 4, 9.0)):
+        report = Report(sequence=s, credits_through=through, env_step=s, episode_returns=[value])
+        settlement = book.add_report(report)
+    got = [(c.sequence, c.hyper_return, c.hyper_reward, c.ends_episode) for c in settlement.credits]
+    assert got == [(1, 16.0, 0.0, False), (2, 16.0, 7.0, False), (4, 9.0, 9.0, True)]
 
 
 def test_an_unknown_return_leaves_only_the_phases_after_it_known():

@@ -304,18 +304,24 @@ def test_a_store_of_the_first_schema_is_brought_up_to_date_with_its_jobs(tmp_pat
     transport = EmbeddedTransport(str(path))
     wire = Wire(transport=transport)
     wire.study("s")
-    job = wire.job("s", job_key="job-key-0")
+    job, other = wire.job("s", job_key="job-key-0"), wire.job("s")
     answer = wire.propose(job, 1).json
+    wire.propose(other, 1)
+    assert wire.report(other, 2, 1).json["credited"] == 1
     transport.close()
     store = sqlite3.connect(path)
     store.execute("ALTER TABLE jobs DROP COLUMN hyper_agent_notes")
     store.execute("ALTER TABLE jobs DROP COLUMN learning_curve")
     store.execute("ALTER TABLE proposals DROP COLUMN memory_hit")
+    store.execute("ALTER TABLE memory_entries DROP COLUMN hyper_reward")
+    store.execute("ALTER TABLE memory_entries DROP COLUMN ends_episode")
+    store.execute("DROP TABLE hyper_agent_states")
     store.execute("UPDATE alembic_version SET version_num = '0001'")
     store.commit()
     store.close()
     transport = EmbeddedTransport(str(path))
     wire = Wire(transport=transport)
     assert wire.propose(job, 1).json == answer
+    assert wire.call("GET", "/v1/studies/s").json["memory_size"] == 1
     assert wire.report(job, 2, 1).json["credited"] == 1
     transport.close()

@@ -109,13 +109,40 @@ class LearningEpisodeSetting(Definition):
     write_every: int = Field(default=1, ge=1, le=100_000)
 
 
-class EpgtStrategy(Definition):
-    """Episodic Policy Gradient Training, faithful to the paper."""
+class QLearningSetting(Definition):
+    """The Q-network on keys, its replay and its training (Mnih et al. 2015).
 
-    name: Literal["epgt"] = "epgt"
+    Attributes:
+        hidden_size: units of each hidden layer.
+        hidden_layers: how many there are, with rectifiers.
+        learning_rate: of Adam.
+        batch_size: transitions per gradient step.
+        replay_capacity: the most transitions kept; past it the earliest goes.
+        replay_start: transitions to collect before the first gradient step.
+        target_period: gradient steps after which the target network becomes the network's copy.
+        discount: gamma within a learning episode; 1 is the paper's hyper-return.
+        gradient_steps: per credited decision that is learned from.
+        values: the network's outputs are `standardised` by the running moments of the
+            hyper-returns, or the `raw` hyper-returns.
+    """
+
+    hidden_size: int = Field(default=64, ge=1, le=1024)
+    hidden_layers: int = Field(default=2, ge=0, le=8)
+    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    batch_size: int = Field(default=32, ge=1, le=4096)
+    replay_capacity: int = Field(default=10_000, ge=1, le=1_000_000)
+    replay_start: int = Field(default=32, ge=1, le=1_000_000)
+    target_period: int = Field(default=100, ge=1, le=1_000_000)
+    discount: Fraction = 1.0
+    gradient_steps: int = Field(default=1, ge=1, le=1000)
+    values: Literal["standardised", "raw"] = "standardised"
+
+
+class KeyedStrategy(Definition):
+    """What the strategies on keys of hyper-states share."""
+
     hyper_state: HyperStateSetting = HyperStateSetting()
     encoder: EncoderSetting = EncoderSetting()
-    memory: MemorySetting = MemorySetting()
     exploration: ExplorationSetting = ExplorationSetting()
     learning_episode: LearningEpisodeSetting = LearningEpisodeSetting()
 
@@ -125,6 +152,30 @@ class EpgtStrategy(Definition):
             raise ValueError(
                 "expected encoder kind 'vae' or 'random' with a sketch, got 'plain': "
                 "a plain key of thousands of features is too large; use hyper_state 'statistics'"
+            )
+        return self
+
+
+class EpgtStrategy(KeyedStrategy):
+    """Episodic Policy Gradient Training, faithful to the paper."""
+
+    name: Literal["epgt"] = "epgt"
+    memory: MemorySetting = MemorySetting()
+
+
+class DqnStrategy(KeyedStrategy):
+    """The paper's parametric rival: a deep Q-network on the same keys and hyper-actions."""
+
+    name: Literal["dqn"] = "dqn"
+    q_learning: QLearningSetting = QLearningSetting()
+
+    @model_validator(mode="after")
+    def _check_replay(self) -> Self:
+        setting = self.q_learning
+        if setting.replay_start > setting.replay_capacity:
+            raise ValueError(
+                f"expected replay_start of at most replay_capacity ({setting.replay_capacity}), "
+                f"got {setting.replay_start}: it would never train"
             )
         return self
 
@@ -189,17 +240,23 @@ class BestConfigStrategy(Definition):
     roles: RoleSetting = RoleSetting()
 
 
+UntriedSetting = Literal["first", "zero"]
+
+
 class BanditStrategy(Definition):
     """ULTHO: a bandit per job, which plays one hyperparameter at a time.
 
     Attributes:
         window: how many of the newest rewards a hyperparameter or a value of it is judged by.
         coefficient: c of the upper confidence bound, in units of the return.
+        untried: options without a reward come `first`, or count as `zero` with one play, as in the
+            authors' code; that suits returns of a few units around 0.
     """
 
     name: Literal["bandit"] = "bandit"
     window: int = Field(default=10, ge=1, le=1000)
     coefficient: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    untried: UntriedSetting = "first"
 
 
 class KlAdaptiveStrategy(Definition):
@@ -239,6 +296,7 @@ class KlAdaptiveStrategy(Definition):
 
 Strategy = Annotated[
     EpgtStrategy
+    | DqnStrategy
     | RandomStrategy
     | FixedStrategy
     | AnchoredStrategy

@@ -13,7 +13,7 @@ from hyperoracle_protocol.inspection import (
     PredictionFigures,
 )
 from hyperoracle_server.hyper_agents.base import LeavesSharedRecords
-from hyperoracle_server.hyper_agents.episodic import EpisodicAgent
+from hyperoracle_server.hyper_agents.keyed import KeyedAgent
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.oracle import Oracle
 from hyperoracle_server.shareability import Estimate, SharedRecords, shareability
@@ -38,8 +38,8 @@ def diagnose(oracle: Oracle, study_name: str, neighbours: int) -> Diagnosis:
     """
     with oracle.study(study_name) as study:
         agent = study.agent
-        keeps_records = isinstance(agent, EpisodicAgent | LeavesSharedRecords)
-        memories = _memories(study) if isinstance(agent, EpisodicAgent) else []
+        keeps_records = isinstance(agent, KeyedAgent | LeavesSharedRecords)
+        memories = _memories(study) if isinstance(agent, KeyedAgent) else []
         records = agent.shared_records() if isinstance(agent, LeavesSharedRecords) else []
     records += [_with_returns(oracle, *memory) for memory in memories]
     keys = [_diagnosed(each, neighbours, study.seed) for each in records if len(each.jobs)]
@@ -56,7 +56,7 @@ def diagnose(oracle: Oracle, study_name: str, neighbours: int) -> Diagnosis:
 
 def _memories(study: StudyRuntime) -> list[tuple[SharedRecords, list[int]]]:
     """Each memory's live entries, with the numbers of the proposals that left them."""
-    assert isinstance(study.agent, EpisodicAgent)
+    assert isinstance(study.agent, KeyedAgent)
     found = []
     for signature, recollection in study.agent.recollections.items():
         entries = recollection.memory.entries()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import select
@@ -19,13 +19,12 @@ from hyperoracle_server.encoder.serving import ServedEncoder
 from hyperoracle_server.encoder.training import TrainingReport
 from hyperoracle_server.encoder.training_process import EncoderTrainingError, TrainingProcess
 from hyperoracle_server.errors import OracleError
-from hyperoracle_server.hyper_agents.episodic import EpisodicAgent, Recollection
+from hyperoracle_server.hyper_agents.keyed import EntryStore, KeyedAgent, Recollection
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.ledger.statements import Change
 
 if TYPE_CHECKING:
     from hyperoracle_server.encoder.state import EncoderState
-    from hyperoracle_server.memory.episodic import EpisodicMemory
     from hyperoracle_server.oracle import Oracle
     from hyperoracle_server.study import StudyRuntime
 
@@ -43,8 +42,8 @@ KEPT_VERSIONS = 2
 
 class _Due(NamedTuple):
     study: StudyRuntime
-    agent: EpisodicAgent
-    recollection: Recollection
+    agent: KeyedAgent[Any]
+    recollection: Recollection[Any]
     newest_sample: int
 
 
@@ -85,7 +84,7 @@ class EncoderRounds:
 
     def _due(self, study: StudyRuntime) -> list[_Due]:
         agent = study.agent
-        if not isinstance(agent, EpisodicAgent):
+        if not isinstance(agent, KeyedAgent):
             return []
         due = []
         setting = agent.strategy.encoder
@@ -146,7 +145,7 @@ class EncoderRounds:
         return np.frombuffer(b"".join(reversed(blobs)), layout.dtype).reshape(len(blobs), -1)
 
     def _encode(
-        self, encoder: ServedEncoder, recollection: Recollection, proposals: list[int]
+        self, encoder: ServedEncoder, recollection: Recollection[Any], proposals: list[int]
     ) -> np.ndarray:
         """Keys of the hyper-states of these proposals, shape (proposals, key_size)."""
         keys = np.empty((len(proposals), encoder.key_size), np.float32)
@@ -165,7 +164,7 @@ class EncoderRounds:
 
     def _publish(
         self, due: _Due, state: EncoderState, report: TrainingReport, encoder: ServedEncoder,
-        memory: EpisodicMemory,
+        memory: EntryStore,
     ) -> None:  # fmt: skip
         """Swap in encoder and memory, with what was written since, durably."""
         study, old = due.study, due.recollection
@@ -199,7 +198,7 @@ class EncoderRounds:
 
 
 def _version_row(
-    study_id: int, signature: str, fresh: Recollection, report: TrainingReport, oracle: Oracle
+    study_id: int, signature: str, fresh: Recollection[Any], report: TrainingReport, oracle: Oracle
 ) -> Change:
     return Change(
         "insert_encoder_version",

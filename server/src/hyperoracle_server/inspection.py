@@ -24,10 +24,10 @@ from hyperoracle_protocol.inspection import (
 )
 from hyperoracle_protocol.jobs import Job, JobList
 from hyperoracle_protocol.space import decode
-from hyperoracle_protocol.studies import EpgtStrategy, Study, StudyList
+from hyperoracle_protocol.studies import Study, StudyList
 from hyperoracle_server.clock import as_datetime
 from hyperoracle_server.errors import OracleError
-from hyperoracle_server.hyper_agents.episodic import EpisodicAgent
+from hyperoracle_server.hyper_agents.keyed import KeyedAgent
 from hyperoracle_server.job_state import JobState
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.oracle import Oracle
@@ -39,9 +39,8 @@ def describe_study(oracle: Oracle, study: StudyRuntime) -> Study:
     with study.lock:
         jobs = list(study.jobs.values())
         agent = study.agent
-        recollections = agent.recollections if isinstance(agent, EpisodicAgent) else {}
-        strategy = study.definition.strategy
-        capacity = strategy.memory.capacity if isinstance(strategy, EpgtStrategy) else None
+        recollections = agent.recollections if isinstance(agent, KeyedAgent) else {}
+        capacity = agent.capacity if isinstance(agent, KeyedAgent) else None
         read = sum(job.neighbours_read for job in jobs)
         other = sum(job.neighbours_other for job in jobs)
         return Study(
@@ -225,7 +224,7 @@ _WHY = {
     "the greatest",
     ("kl_adaptive", False): "the bin nearest to the rate that the KL divergence asked for",
 }
-"""Why a strategy without a memory of hyper-states chose, by its name and whether it explored."""
+"""Why a strategy without hyper-states chose, by its name and whether it explored."""
 
 
 def _why(row: Any, values: list[HyperActionValue]) -> str:
@@ -233,11 +232,14 @@ def _why(row: Any, values: list[HyperActionValue]) -> str:
         return "an earlier decision is still held"
     if row.role == "control":
         return "a control job stays on the defaults"
-    if row.strategy != "epgt":
+    if (row.strategy, bool(row.explored)) in _WHY:
         return _WHY[row.strategy, bool(row.explored)]
     known = sum(value.known for value in values)
     if row.explored:
         return f"explored: chance chose, at epsilon {row.epsilon:.2f}"
+    if row.strategy == "dqn":
+        trained = "" if known else ", which has not been trained yet"
+        return f"the greatest of {len(values)} values of the Q-network{trained}"
     if known == 0:
         return "the memory knew nothing here: ties are broken at random"
     return f"the greatest value among {len(values)} hyper-actions, {known} of them known"
@@ -288,7 +290,7 @@ def memory_map(oracle: Oracle, study_name: str, limit: int) -> MemoryMap:
     """The newest keys of the largest layout, in the plane of their two main axes (PCA)."""
     with oracle.study(study_name) as study:
         agent = study.agent
-        recollections = agent.recollections.values() if isinstance(agent, EpisodicAgent) else ()
+        recollections = agent.recollections.values() if isinstance(agent, KeyedAgent) else ()
         largest = max(recollections, key=lambda r: r.memory.size, default=None)
         if largest is None or largest.memory.size == 0:
             return MemoryMap(layout=None, points=[], explained_variance=[])

@@ -36,12 +36,17 @@ class Credit(NamedTuple):
         hyper_return: sum of the hyper-rewards from it to the end of its learning episode.
         last_in_phase: whether it was the last update of its update phase.
         position: how many creditable updates of its phase came before it.
+        hyper_reward: sum of the hyper-rewards from it to the next proposal of its learning
+            episode, or to the end where it is the last: 0 but for the last of a phase.
+        ends_episode: whether it was the last proposal of its learning episode.
     """
 
     sequence: int
     hyper_return: float
     last_in_phase: bool
     position: int
+    hyper_reward: float
+    ends_episode: bool
 
 
 @dataclass
@@ -88,6 +93,29 @@ def hyper_returns(phases: Sequence[tuple[Sequence[int], float | None]]) -> dict[
     for sequences, reward in reversed(phases):
         total = None if total is None or reward is None else total + reward
         result.update(dict.fromkeys(sequences, total))
+    return result
+
+
+def hyper_rewards(phases: Sequence[tuple[Sequence[int], float | None]]) -> dict[int, float | None]:
+    """The hyper-reward of each update of a learning episode.
+
+    Args:
+        phases: as for `hyper_returns`.
+
+    Returns:
+        Per sequence 0, but for the last update of each phase the phase's hyper-reward, with those
+        of the phases without an update that follow; None where one of them is unknown.
+
+    Source: Le et al., AAAI 2022, Eq. 1.
+    """
+    result: dict[int, float | None] = {}
+    pending: float | None = 0.0
+    for sequences, reward in reversed(phases):
+        pending = None if pending is None or reward is None else pending + reward
+        if sequences:
+            result.update(dict.fromkeys(sequences, 0.0))
+            result[sequences[-1]] = pending
+            pending = 0.0
     return result
 
 
@@ -200,14 +228,19 @@ class CreditBook:
 
     def _close_episode(self, settlement: Settlement) -> None:
         returns = hyper_returns(self._episode)
+        rewards = hyper_rewards(self._episode)
+        final = max(returns, default=None)
         for phase in self._episode:
             for position, sequence in enumerate(phase.sequences):
-                hyper_return = returns[sequence]
-                if hyper_return is None:
+                hyper_return, hyper_reward = returns[sequence], rewards[sequence]
+                if hyper_return is None or hyper_reward is None:
                     settlement.uncredited.append(sequence)
                 else:
                     last = position == len(phase.sequences) - 1
-                    settlement.credits.append(Credit(sequence, hyper_return, last, position))
+                    settlement.credits.append(
+                        Credit(sequence, hyper_return, last, position, hyper_reward,
+                               ends_episode=sequence == final)
+                    )  # fmt: skip
         self._episode.clear()
 
     def _return_of(self, report: Report | None) -> float | None:

@@ -30,7 +30,7 @@ from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server import recovery
 from hyperoracle_server.clock import Clock
 from hyperoracle_server.errors import OracleError
-from hyperoracle_server.hyper_agents.episodic import EpisodicAgent
+from hyperoracle_server.hyper_agents.keyed import KeyedAgent
 from hyperoracle_server.job_state import Answer, JobState
 from hyperoracle_server.learning_curve import LearningCurve
 from hyperoracle_server.ledger import schema as t
@@ -131,7 +131,8 @@ class Oracle:
                 )
                 for table in (t.proposals, t.reports):
                     connection.execute(delete(table).where(table.c.job_id.in_(job_ids)))
-                for table in (t.memory_entries, t.hyper_states, t.encoder_versions, t.jobs):
+                for table in (t.memory_entries, t.hyper_states, t.encoder_versions,
+                              t.hyper_agent_states, t.jobs):  # fmt: skip
                     connection.execute(delete(table).where(table.c.study_id == number))
                 connection.execute(delete(t.studies).where(t.studies.c.id == number))
 
@@ -205,7 +206,7 @@ class Oracle:
             lease_started=self.clock.monotonic(),
         )
         self._commit(study, [Change("insert_job", {**job.row(), "study_id": study.number})])
-        if isinstance(study.agent, EpisodicAgent):
+        if isinstance(study.agent, KeyedAgent):
             study.agent.open_layout(layout)
         study.jobs[job.public_id] = job
         self._study_of_job[job.public_id] = study.name

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from hyperoracle_server.ledger.statements import Change
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from jaxtyping import Float
 
@@ -147,6 +149,8 @@ def memory_changes(
             "job_id": job.id,
             "hyper_action": outcome.hyper_action,
             "value": outcome.hyper_return,
+            "hyper_reward": outcome.hyper_reward,
+            "ends_episode": outcome.ends_episode,
             "env_step": proposal.env_step,
             "created_at": now,
             "evicted": False,
@@ -166,6 +170,19 @@ def memory_changes(
             Change("evict_memory_entry", {"where_id": evicted_entry}),
             Change("delete_memory_keys", {"where_entry_id": evicted_entry}),
             _keep_hyper_state(evicted_proposal, in_memory=False),
+        ]
+    return changes
+
+
+def state_changes(study_id: int, states: Mapping[str, bytes]) -> list[Change]:
+    """The changes that make states of a hyper-agent durable; each takes its former's place."""
+    changes = []
+    for name, state in states.items():
+        where = {"where_study_id": study_id, "where_name": name}
+        row = {"study_id": study_id, "name": name, "state": state}
+        changes += [
+            Change("drop_hyper_agent_state", where),
+            Change("insert_hyper_agent_state", row),
         ]
     return changes
 

@@ -11,12 +11,13 @@ from sqlalchemy import Connection, Select, case, func, select
 
 from hyperoracle_protocol.hyper_state import HyperStateLayout
 from hyperoracle_protocol.jobs import Report
-from hyperoracle_protocol.studies import EpgtStrategy, StudyDefinition
+from hyperoracle_protocol.studies import KeyedStrategy, StudyDefinition
 from hyperoracle_server.encoder.state import EncoderState
-from hyperoracle_server.hyper_agents.episodic import EpisodicAgent, architecture_of
+from hyperoracle_server.hyper_agents.keyed import KeyedAgent, architecture_of
 from hyperoracle_server.job_state import Answer, Held, JobState, OpenProposal
 from hyperoracle_server.learning_curve import LearningCurve
 from hyperoracle_server.ledger import schema as t
+from hyperoracle_server.memory.base import Entries
 from hyperoracle_server.study import Services, StudyRuntime
 
 if TYPE_CHECKING:
@@ -69,8 +70,11 @@ def _load_study(connection: Connection, row: Any, services: Services) -> StudyRu
         study.jobs[state.public_id] = state
         if state.hyper_agent_notes is not None:
             study.agent.restore(state.id, state.hyper_agent_notes)
-    if isinstance(study.agent, EpisodicAgent):
+    if isinstance(study.agent, KeyedAgent):
         _load_memories(connection, study, study.agent)
+    s = t.hyper_agent_states.c
+    for learned in connection.execute(select(s.name, s.state).where(s.study_id == study.number)):
+        study.agent.restore_state(learned.name, learned.state)
     return study
 
 
@@ -159,7 +163,7 @@ def _load_open(connection: Connection, job: JobState) -> None:
         )
 
 
-def _load_memories(connection: Connection, study: StudyRuntime, agent: EpisodicAgent) -> None:
+def _load_memories(connection: Connection, study: StudyRuntime, agent: KeyedAgent[Any]) -> None:
     layouts = {job.signature: job.layout for job in study.jobs.values()}
     for signature, layout in layouts.items():
         version = _latest_version(connection, study.number, signature)
@@ -184,33 +188,44 @@ def _latest_version(connection: Connection, study_id: int, signature: str) -> An
 
 
 def _load_entries(
-    connection: Connection, study: StudyRuntime, signature: str, version: int, agent: EpisodicAgent
+    connection: Connection,
+    study: StudyRuntime,
+    signature: str,
+    version: int,
+    agent: KeyedAgent[Any],
 ) -> None:
     e, k = t.memory_entries, t.memory_keys
     query = (
-        select(e.c.id, e.c.job_id, e.c.proposal_id, e.c.hyper_action, e.c.value, k.c.key)
+        select(e.c.id, e.c.job_id, e.c.proposal_id, e.c.hyper_action, e.c.value,
+               e.c.hyper_reward, e.c.ends_episode, k.c.key)
         .join(k, (k.c.entry_id == e.c.id) & (k.c.encoder_version == version))
         .where(e.c.study_id == study.number, e.c.evicted.is_(False))
         .where(e.c.layout_signature == signature)
         .order_by(e.c.id)
-    )
+    )  # fmt: skip
     rows = connection.execute(query).all()
     if not rows:
         return
     study.entry_jobs.update((row.id, row.job_id) for row in rows)
     study.entry_proposals.update((row.id, row.proposal_id) for row in rows)
     keys = np.frombuffer(b"".join(row.key for row in rows), np.float32).reshape(len(rows), -1)
-    agent.recollections[signature].memory.load(
+    entries = Entries(
         np.array([row.id for row in rows], np.int64),
         keys,
         np.array([row.hyper_action for row in rows], np.int64),
         np.array([row.value for row in rows], np.float64),
     )
+    agent.load(
+        signature,
+        entries,
+        np.array([row.hyper_reward for row in rows], np.float64),
+        np.array([row.ends_episode for row in rows], np.bool_),
+    )
 
 
 def _load_samples(connection: Connection, study: StudyRuntime, signature: str) -> None:
     strategy = study.definition.strategy
-    assert isinstance(strategy, EpgtStrategy)
+    assert isinstance(strategy, KeyedStrategy)
     h = t.hyper_states.c
     newest = connection.execute(
         select(h.proposal_id)

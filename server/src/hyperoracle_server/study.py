@@ -25,7 +25,7 @@ from hyperoracle_protocol.jobs import (
     Role,
 )
 from hyperoracle_protocol.space import decode
-from hyperoracle_protocol.studies import EpgtStrategy, StudyDefinition
+from hyperoracle_protocol.studies import KeyedStrategy, StudyDefinition
 from hyperoracle_server import records
 from hyperoracle_server.chance import NumberedStreams
 from hyperoracle_server.errors import OracleError
@@ -92,8 +92,8 @@ class StudyRuntime:
         self._services = services
         self._chance = NumberedStreams(seed)
         strategy = definition.strategy
-        self._episode = strategy.learning_episode if isinstance(strategy, EpgtStrategy) else None
-        self._replay = strategy.encoder.replay if isinstance(strategy, EpgtStrategy) else 0
+        self._episode = strategy.learning_episode if isinstance(strategy, KeyedStrategy) else None
+        self._replay = strategy.encoder.replay if isinstance(strategy, KeyedStrategy) else 0
         self.sign = 1.0 if definition.returns.direction == "maximise" else -1.0
 
     def new_credit_book(self) -> CreditBook:
@@ -326,7 +326,7 @@ class StudyRuntime:
             )
         for credit in settlement.credits:
             changes += self._credit(job, credit)
-        return changes
+        return changes + records.state_changes(self.number, self.agent.changed_states())
 
     def _credit(self, job: JobState, credit: Credit) -> list[Change]:
         proposal = job.open.pop(credit.sequence)
@@ -342,6 +342,7 @@ class StudyRuntime:
         outcome = Outcome(
             entry_id, job.signature, proposal.hyper_action, self.sign * credit.hyper_return,
             proposal.features, proposal.key, proposal.encoder_version, job.id, credit.sequence,
+            self.sign * credit.hyper_reward, credit.ends_episode,
         )  # fmt: skip
         effect = self.agent.learn(outcome)
         if effect is not None:

@@ -44,6 +44,23 @@ def test_bounds_are_the_windows_mean_and_the_bonus():
     assert upper_confidence_bounds([[3.0]], [1], 5.0) == [3.0], "ln 1 is 0"
 
 
+def test_bounds_of_the_published_code_begin_at_one_play_worth_0():
+    got = upper_confidence_bounds([[1.0, 2.0], [4.0], []], [6, 2, 0], 1.0, "zero")
+    bonus = [math.sqrt(math.log(9) / n) for n in (7, 3, 1)]
+    np.testing.assert_allclose(got, [1.5 + bonus[0], 4 + bonus[1], bonus[2]], rtol=1e-12)
+    assert upper_confidence_bounds([[], []], [0, 0], 1.0, "zero") == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(("untried", "value", "tried"), [("zero", 200.0, 1), ("zero", -200.0, 3),
+                                                         ("first", 200.0, 3)])  # fmt: skip
+def test_values_that_count_as_0_are_tried_only_where_returns_are_below(untried, value, tried):
+    play = Play(bins=(3,), default=(0,), untried=untried)
+    for seed in range(12):
+        play.ask(seed)
+        play.reward(value)
+    assert sum(count > 0 for count in play.note.counts[0]) == tried
+
+
 def test_a_reward_goes_to_the_arm_that_was_played_before_it():
     play = Play()
     first = play.ask(seed=1)

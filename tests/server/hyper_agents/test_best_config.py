@@ -1,6 +1,5 @@
 """`best_config` against numbers worked out by hand."""
 
-
 import numpy as np
 import pytest
 

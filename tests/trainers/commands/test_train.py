@@ -95,7 +95,14 @@ def test_a_held_decision_is_asked_for_only_once(capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize(
     ("strategy", "decisions"),
-    [("best_config", 1), ("bandit", 4), ("kl_adaptive", 4), ("random", 4), ("fixed", 4)],
+    [
+        ("best_config", 1),
+        ("dqn", 4),
+        ("bandit", 4),
+        ("kl_adaptive", 4),
+        ("random", 4),
+        ("fixed", 4),
+    ],
 )
 def test_a_run_is_led_by_any_strategy(
     strategy: str, decisions: int, capsys: pytest.CaptureFixture[str]
@@ -233,6 +240,21 @@ def test_a_study_may_remember_otherwise_than_the_preset_says(
     assert strategy.learning_episode.write_every == 10, "the preset's"
 
 
+def test_the_paper_s_rival_gets_the_preset_but_for_the_memory(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    short = ["--total-env-steps", "60", "--set", "number_of_envs=2", "--evaluate", "0", "--json"]
+    study = ["--oracle", "embedded:oracle.db", "--study", "s", "--strategy", "dqn",
+             "--study-set", "q_learning.target_period=70"]  # fmt: skip
+    assert main(["train", "--preset", "bipedalwalker-a2c", "Pendulum-v1", *short, *study]) == 0
+    with opened_api(STORE) as api:
+        strategy = api.study("s").definition.strategy
+    assert strategy.name == "dqn"
+    assert strategy.q_learning.target_period == 70
+    assert strategy.learning_episode.write_every == 10, "the preset's"
+    assert strategy.hyper_state.kind == "sketch"
+
+
 def test_a_study_that_cannot_be_is_told_before_anything_starts(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -303,7 +325,7 @@ def test_the_presets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["ppo", "CartPole-v1", "--oracle", "http://o", "--study-set", "capacity=9"],
          "expected SECTION.NAME=VALUE"),
         (["ppo", "CartPole-v1", "--oracle", "http://o", "--study-set", "memory.capacity=9",
-          "--strategy", "random"], "expected the strategy epgt, got random"),
+          "--strategy", "random"], "expected the strategy epgt or dqn, got random"),
         (["ppo", "CartPole-v1", "--hold", "2"], "--hold: expected --oracle URL"),
         (["ppo", "CartPole-v1", "--prefetch"], "--prefetch: expected --oracle URL"),
         (["ppo", "CartPole-v1", "--oracle", "oracle:8080"], "expected http://"),

@@ -86,13 +86,17 @@ class PaperPreset:
         """Return the search space as `--space` takes it."""
         return [f"{name}={each.value}" for name, each in self.space.items()]
 
-    def strategy(self) -> dict[str, Any]:
-        """Return the definition of the strategy, for `hyperoracle_client.Oracle.start_job`."""
-        strategy: dict[str, Any] = {"name": "epgt"}
+    def strategy(self, name: str = "epgt") -> dict[str, Any]:
+        """Return the definition of the strategy, for `hyperoracle_client.Oracle.start_job`.
+
+        Args:
+            name: ``"epgt"``; or ``"dqn"``, which has all but the memory's settings.
+        """
+        strategy: dict[str, Any] = {"name": name}
         for path, each in self.study.items():
-            section, dot, name = path.partition(".")
-            if dot:
-                strategy.setdefault(section, {})[name] = each.value
+            section, dot, field = path.partition(".")
+            if dot and (name == "epgt" or section != "memory"):
+                strategy.setdefault(section, {})[field] = each.value
         return strategy
 
     def returns(self) -> str:

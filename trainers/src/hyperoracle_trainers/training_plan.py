@@ -257,14 +257,15 @@ def _oracle_plan(
 def _strategy(args: argparse.Namespace, preset: PaperPreset | None) -> str | Mapping[str, Any]:
     """Return the strategy's name, or its definition where something is said about it."""
     name: str = args.strategy or "epgt"
-    if name != "epgt" and args.study_set:
+    by_hyper_states = name in ("epgt", "dqn")
+    if not by_hyper_states and args.study_set:
         raise ArgumentError(
-            f"--study-set {args.study_set[0]}: expected the strategy epgt, got {name}; "
+            f"--study-set {args.study_set[0]}: expected the strategy epgt or dqn, got {name}; "
             "leave one of the two out"
         )
-    if name != "epgt" or (preset is None and not args.study_set):
+    if not by_hyper_states or (preset is None and not args.study_set):
         return name
-    definition: dict[str, Any] = preset.strategy() if preset else {"name": name}
+    definition: dict[str, Any] = preset.strategy(name) if preset else {"name": name}
     for assignment in args.study_set:
         found = re.fullmatch(r"(\w+)\.(\w+)=(.+)", assignment)
         if found is None:

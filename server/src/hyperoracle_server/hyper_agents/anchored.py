@@ -25,6 +25,7 @@ from hyperoracle_server.hyper_agents.base import (
 from hyperoracle_server.hyper_agents.holding import end_of_segment
 from hyperoracle_server.hyper_agents.notes import WithNotes
 from hyperoracle_server.hyper_agents.roles import drawn_role
+from hyperoracle_server.shareability import SharedRecords
 from hyperoracle_server.value_model import choice
 from hyperoracle_server.value_model.advantages import standardised
 from hyperoracle_server.value_model.bin_kernels import bin_kernel
@@ -247,6 +248,14 @@ class AnchoredAgent(WithNotes[Course]):
         if self._guard is not None:
             self._guard.job_ended(course)
         self._knowledge = self._known()
+
+    def shared_records(self) -> list[SharedRecords]:
+        """The decisions' contexts and advantages."""
+        records, jobs = self.knowledge.records, self.knowledge.jobs
+        what = "progress and return quantile at each held decision, and its advantage"
+        return [
+            SharedRecords(records.contexts.copy(), jobs.copy(), records.advantages.copy(), what)
+        ]
 
     def _forget(self) -> None:
         self._knowledge = self._guard = None

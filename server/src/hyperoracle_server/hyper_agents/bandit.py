@@ -1,8 +1,19 @@
 """A bandit with clustered arms: which hyperparameter to touch, and then which value of it.
 
 Source: Yuan et al., ULTHO: Ultra-Lightweight yet Efficient Hyperparameter Optimization in Deep
-Reinforcement Learning, ICCV 2025. Its published code credits a return to the arm that is played
-next; here it goes to the arm that was played before it.
+Reinforcement Learning, ICCV 2025, read beside its published code
+(https://github.com/yuanmingqi/ULTHO). As there: a count is of all plays, not of those in a window;
+the value of a cluster is the mean of a window of its own, whatever the arm, that of an arm the mean
+of the arm's; the bonus of an arm takes t from its cluster alone; the coefficient multiplies the
+bonus as it is. Otherwise than there:
+
+- A return goes to the arm that was played before it was collected; there to the arm that is chosen
+  after it.
+- An option without a reward comes first. There it has the value 0 and a count of 1, which suits
+  rewards clipped to a few units and value targets near 0; in the units of a return such as 200 the
+  first arm played would stay the best for ever. The setting `untried` gives it back ("zero").
+- Ties are broken by chance, there by order.
+- The reward is the study's return; there it is the mean of the rollout's value targets.
 """
 
 from __future__ import annotations
@@ -21,7 +32,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from hyperoracle_protocol.studies import BanditStrategy
+    from hyperoracle_protocol.studies import BanditStrategy, UntriedSetting
     from hyperoracle_server.hyper_actions import HyperActionGrid
 
 
@@ -49,7 +60,10 @@ class Plays:
 
 
 def upper_confidence_bounds(
-    windows: Sequence[Sequence[float]], counts: Sequence[int], coefficient: float
+    windows: Sequence[Sequence[float]],
+    counts: Sequence[int],
+    coefficient: float,
+    untried: UntriedSetting = "first",
 ) -> list[float]:
     """Sliding-window UCB: mean of the window + c √(ln t / n), infinite where n = 0.
 
@@ -57,8 +71,15 @@ def upper_confidence_bounds(
         windows: per option its newest rewards.
         counts: per option n, how many rewards it ever got; their sum is t.
         coefficient: c ≥ 0.
+        untried: with `zero` all n and t begin at 1, and the mean of an empty window is 0.
     """
     total = sum(counts)
+    if untried == "zero":
+        return [
+            math.fsum(window) / max(len(window), 1)
+            + coefficient * math.sqrt(math.log(total + 1) / (count + 1))
+            for window, count in zip(windows, counts, strict=True)
+        ]
     return [
         math.fsum(window) / len(window) + coefficient * math.sqrt(math.log(total) / count)
         if count
@@ -72,8 +93,9 @@ class BanditAgent(WithNotes[Plays]):
 
     The chosen hyperparameter takes the arm's value; the others keep what the job last had,
     at first the defaults. The reward is the return that followed the decision, as it is: the
-    coefficient is in units of the return. Options without a reward come first, those with the
-    fewest decisions under way before the others; ties are broken by chance.
+    coefficient is in units of the return. Options without a reward come first (unless `untried`
+    says otherwise), those with the fewest decisions under way before the others; ties are broken by
+    chance.
 
     Each job is a bandit of its own, as in the source: the returns of one learning curve are
     compared with each other only, and nothing passes from job to job. A `control` job gets the
@@ -126,11 +148,14 @@ class BanditAgent(WithNotes[Plays]):
 
     def _chances(self, plays: Plays) -> dict[tuple[int, int], float]:
         """The probability of each (cluster, arm) that may be played now."""
-        coefficient = self._strategy.coefficient
+        coefficient, untried = self._strategy.coefficient, self._strategy.untried
         under_way = Counter((cluster, arm) for _, cluster, arm in plays.open)
         clusters = _best(
             upper_confidence_bounds(
-                plays.cluster_rewards, [sum(counts) for counts in plays.counts], coefficient
+                plays.cluster_rewards,
+                [sum(counts) for counts in plays.counts],
+                coefficient,
+                untried,
             ),
             [
                 sum(under_way[cluster, arm] for arm in range(len(counts)))
@@ -141,7 +166,7 @@ class BanditAgent(WithNotes[Plays]):
         for cluster in clusters:
             counts = plays.counts[cluster]
             arms = _best(
-                upper_confidence_bounds(plays.rewards[cluster], counts, coefficient),
+                upper_confidence_bounds(plays.rewards[cluster], counts, coefficient, untried),
                 [under_way[cluster, arm] for arm in range(len(counts))],
             )
             chances.update({(cluster, arm): 1.0 / len(clusters) / len(arms) for arm in arms})

@@ -108,6 +108,9 @@ class Outcome(NamedTuple):
         encoder_version: of that key.
         job_id: the job's number in the ledger.
         sequence: of the decision.
+        hyper_reward: from the decision to the next credited one of its learning episode, Eq. 1.
+        ends_episode: whether it was the last decision of its learning episode; if it was not, the
+            job's next outcome is that of the next decision.
     """
 
     entry_id: int
@@ -119,6 +122,8 @@ class Outcome(NamedTuple):
     encoder_version: int | None
     job_id: int
     sequence: int
+    hyper_reward: float = 0.0
+    ends_episode: bool = True
 
 
 class CurvePoint(NamedTuple):
@@ -207,12 +212,20 @@ class HyperAgent(Protocol):
         """Take `notes` back after a restart; the jobs come in order of their numbers."""
         ...
 
+    def changed_states(self) -> dict[str, bytes]:
+        """What was learned beside memory and notes and changed since the last call, by name."""
+        ...
+
+    def restore_state(self, name: str, state: bytes) -> None:
+        """Take the newest of `changed_states` back after a restart, the memory being there."""
+        ...
+
 
 @runtime_checkable
 class LeavesSharedRecords(Protocol):
     """What a hyper-agent offers beside if its jobs leave records for each other.
 
-    (The memories of an `EpisodicAgent` are read by `diagnosis` itself: the study knows whose an
+    (The memories of a `KeyedAgent` are read by `diagnosis` itself: the study knows whose an
     entry is.)
     """
 

@@ -5,16 +5,10 @@ Source: Le et al., Episodic Policy Gradient Training, AAAI 2022, Algorithm 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperoracle_protocol.hyper_state import HyperStateLayout, TensorShape, sketch_layout
-from hyperoracle_server.encoder.architecture import Architecture
-from hyperoracle_server.encoder.serving import ServedEncoder
-from hyperoracle_server.encoder.state import EncoderState, initial_state
-from hyperoracle_server.exploration import epsilon_at, epsilon_greedy
 from hyperoracle_server.hyper_agents.base import (
     Decision,
     Evidence,
@@ -22,96 +16,25 @@ from hyperoracle_server.hyper_agents.base import (
     Moment,
     Outcome,
 )
-from hyperoracle_server.hyper_agents.notes import WithoutNotes
+from hyperoracle_server.hyper_agents.keyed import KeyedAgent
 from hyperoracle_server.memory.base import MemorySettings, Reading
 from hyperoracle_server.memory.episodic import EpisodicMemory
 
 if TYPE_CHECKING:
-    from hyperoracle_protocol.studies import EncoderSetting, EpgtStrategy
+    from jaxtyping import Bool, Float
+
+    from hyperoracle_protocol.studies import EpgtStrategy
     from hyperoracle_server.hyper_actions import HyperActionGrid
+    from hyperoracle_server.memory import Entries
 
 
-@dataclass
-class Recollection:
-    """Encoder and memory of all jobs whose hyper-states have one layout.
-
-    Attributes:
-        layout: the hyper-states' layout.
-        state: the encoder's training state at the published version.
-        encoder: the published encoder.
-        memory: keys of that encoder's version.
-        revision: how many writes the memory has seen since the server started.
-        samples_through: newest proposal that the published version was trained on.
-    """
-
-    layout: HyperStateLayout
-    state: EncoderState
-    encoder: ServedEncoder
-    memory: EpisodicMemory
-    revision: int = 0
-    samples_through: int = 0
-
-
-def architecture_of(layout: HyperStateLayout, setting: EncoderSetting) -> Architecture:
-    """The encoder for hyper-states of this layout."""
-    if layout.kind == "statistics":
-        return Architecture.of_statistics(
-            layout.feature_count, setting.kind, setting.hidden_size, setting.key_size
-        )
-    blocks = tuple(
-        (tensor.rows, layout.width)
-        for tensor in layout.tensors
-        for _order in range(layout.orders + 1)
-    )
-    width = min(setting.projected_width, layout.width)
-    kind: Literal["vae", "random"] = "random" if setting.kind == "random" else "vae"
-    return Architecture.of_sketch(blocks, kind, width, setting.hidden_size, setting.key_size)
-
-
-class EpisodicAgent(WithoutNotes):
-    """Reads the memory at phi(s) (Eq. 3), is epsilon-greedy on it, writes with Eq. 4.
-
-    Hyper-states of different layouts (jobs of different architectures) cannot be compared: each
-    layout has an encoder and a memory of its own (`recollections`, by layout signature).
-    """
+class EpisodicAgent(KeyedAgent[EpisodicMemory]):
+    """Reads the memory at phi(s) (Eq. 3), is epsilon-greedy on it, writes with Eq. 4."""
 
     def __init__(self, grid: HyperActionGrid, strategy: EpgtStrategy, seed: int) -> None:
-        self._grid = grid
-        self.strategy = strategy
-        self._seed = seed
-        self.recollections: dict[str, Recollection] = {}
-
-    def layout_for(self, tensors: list[TensorShape], seed: int) -> HyperStateLayout:
-        """The sketch layout of the job's last tensors, or the statistics."""
-        setting = self.strategy.hyper_state
-        if setting.kind == "statistics":
-            return HyperStateLayout(kind="statistics", dtype=setting.dtype)
-        return sketch_layout(
-            tensors,
-            seed=seed,
-            width=setting.width,
-            orders=setting.orders,
-            dtype=setting.dtype,
-            last_weights=setting.last_weights,
-            last_biases=setting.last_biases,
-        )
-
-    def open_layout(self, layout: HyperStateLayout, state: EncoderState | None = None) -> None:
-        """Make room for hyper-states of a layout, with a stored encoder state or a fresh one."""
-        if layout.signature in self.recollections:
-            return
-        architecture = architecture_of(layout, self.strategy.encoder)
-        if state is None:
-            state = initial_state(architecture, self._seed)
-        encoder = ServedEncoder(state)
-        self.recollections[layout.signature] = Recollection(
-            layout, state, encoder, self.empty_memory(encoder.key_size)
-        )
-
-    def empty_memory(self, key_size: int) -> EpisodicMemory:
-        """A memory with this study's settings."""
-        setting = self.strategy.memory
-        settings = MemorySettings(
+        super().__init__(grid, strategy, seed)
+        setting = strategy.memory
+        self._settings = MemorySettings(
             capacity=setting.capacity,
             neighbours_read=setting.neighbours_read,
             neighbours_write=setting.neighbours_write,
@@ -121,53 +44,55 @@ class EpisodicAgent(WithoutNotes):
             unknown=setting.unknown,
             index=setting.index,
         )
-        return EpisodicMemory(key_size, self._grid.joint_count, settings)
+
+    @property
+    def capacity(self) -> int:
+        """N_mem."""
+        return self._settings.capacity
+
+    def empty_memory(self, key_size: int) -> EpisodicMemory:
+        """A memory with this study's settings."""
+        return EpisodicMemory(key_size, self._grid.joint_count, self._settings)
+
+    def load(
+        self,
+        signature: str,
+        entries: Entries,
+        hyper_rewards: Float[np.ndarray, " entries"],
+        ends_episode: Bool[np.ndarray, " entries"],
+    ) -> None:
+        """Fill an empty memory; it knows hyper-returns only."""
+        del hyper_rewards, ends_episode
+        memory = self.recollections[signature].memory
+        memory.load(entries.ids, entries.keys, entries.actions, entries.values)
 
     def decide(self, moment: Moment, rng: np.random.Generator) -> Decision:
         """Read the memory at the hyper-state's key and choose epsilon-greedily."""
-        recollection = self.recollections[moment.layout_signature]
-        assert moment.features is not None, "an episodic layout has features"
-        key = recollection.encoder.encode(moment.features)
+        recollection, key = self._encoded(moment)
         reading = recollection.memory.read(key)
-        if moment.role == "control":
-            action, explored, epsilon, propensity = self._grid.default_joint_index, False, 0.0, 1.0
-        else:
-            epsilon = self._epsilon(moment)
-            action, explored, propensity = epsilon_greedy(reading.q_values, epsilon, rng)
+        choice, epsilon = self._choose(moment, reading.q_values, rng)
         return Decision(
-            hyper_action=action,
-            explored=explored,
+            hyper_action=choice.action,
+            explored=choice.explored,
             epsilon=epsilon,
-            propensity=propensity,
+            propensity=choice.propensity,
             encoder_version=recollection.state.version,
             memory_revision=recollection.revision,
             key=key,
-            evidence=_evidence(reading, action),
+            evidence=_evidence(reading, choice.action),
         )
-
-    def _epsilon(self, moment: Moment) -> float:
-        setting = self.strategy.exploration
-        if moment.role == "explore":
-            return setting.start
-        if moment.role == "exploit":
-            return setting.end
-        return epsilon_at(moment.progress, setting.start, setting.end, setting.fraction)
 
     def learn(self, outcome: Outcome) -> MemoryEffect | None:
         """Write the hyper-return under the key of the present encoder version (Eq. 4)."""
         recollection = self.recollections[outcome.layout_signature]
-        version = recollection.state.version
-        key = outcome.key
-        if key is None or outcome.encoder_version != version:
-            assert outcome.features is not None, "an episodic layout has features"
-            key = recollection.encoder.encode(outcome.features)
+        key = self._present_key(outcome)
         effect = recollection.memory.write(
             key, outcome.hyper_action, outcome.hyper_return, outcome.entry_id
         )
         recollection.revision += 1
         return MemoryEffect(
             inserted_key=key if effect.inserted else None,
-            encoder_version=version,
+            encoder_version=recollection.state.version,
             updated=list(
                 zip(effect.updated_ids.tolist(), effect.updated_values.tolist(), strict=True)
             ),

@@ -79,6 +79,13 @@ class Unconcerned:
         del job_id
         return False
 
+    def changed_states(self) -> dict[str, bytes]:
+        """All that is learned is in memory and notes."""
+        return {}
+
+    def restore_state(self, name: str, state: bytes) -> None:
+        """There was none."""
+
     def observe(self, job_id: int, curve: Sequence[CurvePoint]) -> None:
         """Nothing is learned from the curve."""
 

@@ -7,6 +7,7 @@ from hyperoracle_protocol.studies import (
     AnchoredStrategy,
     BanditStrategy,
     BestConfigStrategy,
+    DqnStrategy,
     EpgtStrategy,
     FixedStrategy,
     KlAdaptiveStrategy,
@@ -18,6 +19,7 @@ from hyperoracle_server.hyper_agents.anchored import AnchoredAgent
 from hyperoracle_server.hyper_agents.bandit import BanditAgent
 from hyperoracle_server.hyper_agents.base import HyperAgent
 from hyperoracle_server.hyper_agents.best_config import BestConfigAgent
+from hyperoracle_server.hyper_agents.dqn import DqnAgent
 from hyperoracle_server.hyper_agents.episodic import EpisodicAgent
 from hyperoracle_server.hyper_agents.kl_adaptive import KlAdaptiveAgent
 from hyperoracle_server.hyper_agents.simple import FixedAgent, RandomAgent
@@ -39,6 +41,8 @@ def make_hyper_agent(definition: StudyDefinition, seed: int) -> HyperAgent:
             return AnchoredAgent(grid, ordered, strategy)
         case EpgtStrategy():
             return EpisodicAgent(grid, strategy, seed)
+        case DqnStrategy():
+            return DqnAgent(grid, strategy, seed)
         case RandomStrategy():
             return RandomAgent(grid)
         case FixedStrategy():

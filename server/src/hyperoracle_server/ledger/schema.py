@@ -134,6 +134,8 @@ memory_entries = Table(
     Column("job_id", _Id, nullable=False),
     Column("hyper_action", Integer, nullable=False),
     Column("value", Float, nullable=False),
+    Column("hyper_reward", Float, nullable=True),  # null in entries of before revision 0004
+    Column("ends_episode", Boolean, nullable=True),  # of its learning episode; null likewise
     Column("env_step", BigInteger, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("evicted", Boolean, nullable=False),
@@ -159,4 +161,12 @@ encoder_versions = Table(
     Column("report", Text, nullable=False),  # JSON: losses of the training round
     Column("samples_through", _Id, nullable=False),  # newest proposal id that it was trained on
     Column("published_at", Float, nullable=False),
+)
+
+hyper_agent_states = Table(
+    "hyper_agent_states",
+    metadata,
+    Column("study_id", _Id, primary_key=True, autoincrement=False),
+    Column("name", String(128), primary_key=True),
+    Column("state", LargeBinary, nullable=False),  # HyperAgent.changed_states(): safetensors
 )

@@ -1,8 +1,8 @@
 """The changes that the oracle makes to the ledger, by name.
 
 A change is a name from `ORDER` and its parameters. Within one transaction changes are run in the
-order of this module: rows are inserted before they are updated, and deleted last; among changes
-of the same name the order of submission is kept.
+order of this module: rows are inserted before they are updated, and deleted last (but for rows
+that others take the place of); among changes of the same name the order of submission is kept.
 """
 
 from __future__ import annotations
@@ -44,6 +44,11 @@ STATEMENTS: dict[str, Executable] = {
     "insert_encoder_version": insert(t.encoder_versions),
     "insert_memory_entry": insert(t.memory_entries),
     "insert_memory_key": insert(t.memory_keys),
+    # Before the insertion: a state takes the place of the former one.
+    "drop_hyper_agent_state": delete(t.hyper_agent_states).where(
+        _by(t.hyper_agent_states.c.study_id), _by(t.hyper_agent_states.c.name)
+    ),
+    "insert_hyper_agent_state": insert(t.hyper_agent_states),
     "update_job": update(t.jobs)
     .where(_by(t.jobs.c.id))
     .values(
@@ -91,5 +96,5 @@ STATEMENTS: dict[str, Executable] = {
 
 ORDER = {name: position for position, name in enumerate(STATEMENTS)}
 
-LAST_WINS = {"update_job": "where_id"}
-"""Of these changes only the last per key in a transaction needs to be run."""
+LAST_WINS = {"update_job": ("where_id",), "insert_hyper_agent_state": ("study_id", "name")}
+"""Of these changes only the last per key in a transaction is run; the key's parameters."""

@@ -19,7 +19,7 @@ from hyperoracle_server.ledger.writer import Writer
 
 log = logging.getLogger(__name__)
 
-HEAD = "0003"
+HEAD = "0004"
 """The schema revision that this program reads and writes."""
 
 _MIGRATIONS = Path(__file__).with_name("migrations")

@@ -168,5 +168,6 @@ def run_changes(connection: Connection, changes: Iterable[Change]) -> None:
     for name in sorted(by_name, key=ORDER.__getitem__):
         rows = by_name[name]
         if name in LAST_WINS:
-            rows = list({row[LAST_WINS[name]]: row for row in rows}.values())
+            key = LAST_WINS[name]
+            rows = list({tuple(row[part] for part in key): row for row in rows}.values())
         connection.execute(STATEMENTS[name], rows)

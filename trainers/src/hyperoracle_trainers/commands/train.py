@@ -13,7 +13,7 @@ from hyperoracle_trainers.commands.numbers import at_least_one, at_least_zero
 
 EXIT_INTERRUPTED = 130
 
-_STRATEGIES = ("epgt", "best_config", "bandit", "kl_adaptive", "random", "fixed")
+_STRATEGIES = ("epgt", "dqn", "best_config", "bandit", "kl_adaptive", "random", "fixed")
 
 
 def register(subparsers: Any) -> None:
@@ -45,7 +45,7 @@ def register(subparsers: Any) -> None:
         metavar="SECTION.NAME=VALUE",
         action="append",
         default=[],
-        help="how epgt remembers in a study that is not there yet: memory.capacity=5000",
+        help="a setting of epgt or dqn in a study that is not there yet: memory.capacity=5000",
     )
     oracle.add_argument("--role", choices=("auto", "explore", "exploit", "control"))
     oracle.add_argument(

@@ -1,0 +1,226 @@
+"""What the hyper-agents that decide by keys of hyper-states share: encoders, and what is kept.
+
+Hyper-states of different layouts (jobs of different architectures) cannot be compared: each layout
+has an encoder and a store of entries of its own, a `Recollection`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+
+import numpy as np
+
+from hyperoracle_protocol.hyper_state import HyperStateLayout, TensorShape, sketch_layout
+from hyperoracle_server.encoder.architecture import Architecture
+from hyperoracle_server.encoder.serving import ServedEncoder
+from hyperoracle_server.encoder.state import EncoderState, initial_state
+from hyperoracle_server.exploration import Choice, epsilon_at, epsilon_greedy
+from hyperoracle_server.hyper_agents.base import Decision, MemoryEffect, Moment, Outcome
+from hyperoracle_server.hyper_agents.notes import WithoutNotes
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from jaxtyping import Bool, Float
+
+    from hyperoracle_protocol.studies import EncoderSetting, KeyedStrategy
+    from hyperoracle_server.hyper_actions import HyperActionGrid
+    from hyperoracle_server.memory import Entries
+
+
+class EntryStore(Protocol):
+    """Entries under keys, as recovery, encoder rounds and inspection know them.
+
+    Every call must be the only one at its time, but for `rekeyed` and `build_index` of what that
+    gave: they work on copies.
+    """
+
+    @property
+    def size(self) -> int:
+        """How many entries are stored."""
+        ...
+
+    @property
+    def newest_id(self) -> int:
+        """The id of the entry added last, −1 if there is none."""
+        ...
+
+    def entries(self) -> Entries:
+        """Copies of all entries, the earliest added first."""
+        ...
+
+    def entries_after(self, entry_id: int) -> Entries:
+        """Copies of the entries with a greater id, the earliest added first."""
+        ...
+
+    def rekeyed(self, entries: Any) -> EntryStore:
+        """A new store of the same settings with these entries of this one, under other keys."""
+        ...
+
+    def build_index(self) -> None:
+        """Build what searching needs, if anything."""
+        ...
+
+    def take_over(self, live: Any, late_keys: npt.ArrayLike) -> None:
+        """Bring this store, made by `live.rekeyed`, up to what `live` holds now.
+
+        Args:
+            live: the store that went on being written.
+            late_keys: new keys of `live.entries_after(self.newest_id)`.
+        """
+        ...
+
+
+Store = TypeVar("Store", bound=EntryStore)
+
+
+@dataclass
+class Recollection(Generic[Store]):
+    """Encoder and entries of all jobs whose hyper-states have one layout.
+
+    Attributes:
+        layout: the hyper-states' layout.
+        state: the encoder's training state at the published version.
+        encoder: the published encoder.
+        memory: entries under keys of that encoder's version.
+        revision: how many outcomes were learned from since the server started.
+        samples_through: newest proposal that the published version was trained on.
+    """
+
+    layout: HyperStateLayout
+    state: EncoderState
+    encoder: ServedEncoder
+    memory: Store
+    revision: int = 0
+    samples_through: int = 0
+
+
+def architecture_of(layout: HyperStateLayout, setting: EncoderSetting) -> Architecture:
+    """The encoder for hyper-states of this layout."""
+    if layout.kind == "statistics":
+        return Architecture.of_statistics(
+            layout.feature_count, setting.kind, setting.hidden_size, setting.key_size
+        )
+    blocks = tuple(
+        (tensor.rows, layout.width)
+        for tensor in layout.tensors
+        for _order in range(layout.orders + 1)
+    )
+    width = min(setting.projected_width, layout.width)
+    kind: Literal["vae", "random"] = "random" if setting.kind == "random" else "vae"
+    return Architecture.of_sketch(blocks, kind, width, setting.hidden_size, setting.key_size)
+
+
+class KeyedAgent(WithoutNotes, ABC, Generic[Store]):
+    """The half of a hyper-agent that makes keys of hyper-states and is epsilon-greedy.
+
+    A subclass says what is kept (`empty_memory`, `load`), what hyper-actions are worth at a key
+    (`decide`) and what is learned (`learn`).
+
+    Args:
+        grid: the joint hyper-actions.
+        strategy: the settings.
+        seed: the study's.
+
+    Attributes:
+        recollections: by layout signature.
+    """
+
+    def __init__(self, grid: HyperActionGrid, strategy: KeyedStrategy, seed: int) -> None:
+        self._grid = grid
+        self.strategy = strategy
+        self._seed = seed
+        self.recollections: dict[str, Recollection[Store]] = {}
+
+    def layout_for(self, tensors: list[TensorShape], seed: int) -> HyperStateLayout:
+        """The sketch layout of the job's last tensors, or the statistics."""
+        setting = self.strategy.hyper_state
+        if setting.kind == "statistics":
+            return HyperStateLayout(kind="statistics", dtype=setting.dtype)
+        return sketch_layout(
+            tensors,
+            seed=seed,
+            width=setting.width,
+            orders=setting.orders,
+            dtype=setting.dtype,
+            last_weights=setting.last_weights,
+            last_biases=setting.last_biases,
+        )
+
+    def open_layout(self, layout: HyperStateLayout, state: EncoderState | None = None) -> None:
+        """Make room for hyper-states of a layout, with a stored encoder state or a fresh one."""
+        if layout.signature in self.recollections:
+            return
+        architecture = architecture_of(layout, self.strategy.encoder)
+        if state is None:
+            state = initial_state(architecture, self._seed)
+        encoder = ServedEncoder(state)
+        self.recollections[layout.signature] = Recollection(
+            layout, state, encoder, self.empty_memory(encoder.key_size)
+        )
+
+    @property
+    @abstractmethod
+    def capacity(self) -> int:
+        """The most entries that are kept per layout."""
+
+    @abstractmethod
+    def empty_memory(self, key_size: int) -> Store:
+        """Room for entries with keys of this size, with this study's settings."""
+
+    @abstractmethod
+    def load(
+        self,
+        signature: str,
+        entries: Entries,
+        hyper_rewards: Float[np.ndarray, " entries"],
+        ends_episode: Bool[np.ndarray, " entries"],
+    ) -> None:
+        """Fill the empty memory of a layout with entries of the ledger, the earliest first.
+
+        Args:
+            signature: of the layout.
+            entries: with keys of the present encoder version.
+            hyper_rewards: of the outcomes that they come from.
+            ends_episode: of the same.
+        """
+
+    @abstractmethod
+    def decide(self, moment: Moment, rng: np.random.Generator) -> Decision:
+        """Choose a hyper-action."""
+
+    @abstractmethod
+    def learn(self, outcome: Outcome) -> MemoryEffect | None:
+        """Take in an outcome."""
+
+    def _encoded(self, moment: Moment) -> tuple[Recollection[Store], Float[np.ndarray, " key"]]:
+        """What is recalled for the asking job's layout, and the key of its hyper-state."""
+        recollection = self.recollections[moment.layout_signature]
+        assert moment.features is not None, "a layout of this hyper-agent has features"
+        return recollection, recollection.encoder.encode(moment.features)
+
+    def _present_key(self, outcome: Outcome) -> Float[np.ndarray, " key"]:
+        """The key of an outcome's hyper-state by the present encoder version."""
+        recollection = self.recollections[outcome.layout_signature]
+        if outcome.key is not None and outcome.encoder_version == recollection.state.version:
+            return outcome.key
+        assert outcome.features is not None, "a layout of this hyper-agent has features"
+        return recollection.encoder.encode(outcome.features)
+
+    def _choose(
+        self, moment: Moment, q_values: Float[np.ndarray, " actions"], rng: np.random.Generator
+    ) -> tuple[Choice, float]:
+        """A hyper-action, epsilon-greedily; and epsilon. A control job gets the default."""
+        if moment.role == "control":
+            return Choice(self._grid.default_joint_index, explored=False, propensity=1.0), 0.0
+        epsilon = self._epsilon(moment)
+        return epsilon_greedy(q_values, epsilon, rng), epsilon
+
+    def _epsilon(self, moment: Moment) -> float:
+        setting = self.strategy.exploration
+        if moment.role == "explore":
+            return setting.start
+        if moment.role == "exploit":
+            return setting.end
+        return epsilon_at(moment.progress, setting.start, setting.end, setting.fraction)
