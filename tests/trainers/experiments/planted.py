@@ -29,7 +29,7 @@ learning_rate = "scale:0.5,1,2"
 [tasks.brief]
 env = "BriefCartPole-v0"
 
-[strategies.random]
+[strategies.best_config]
 """
 
 

@@ -19,13 +19,13 @@ def test_a_definition_says_everything_about_a_task(tmp_path: Path) -> None:
     assert (task.algorithm, task.settings.env_id) == ("ppo", "BriefCartPole-v0")
     assert task.settings.hidden_sizes == (4,)
     assert list(task.space) == ["learning_rate"]
-    assert experiment.strategies == ("default", "random")
-    assert experiment.strategy_definition("random") == {"name": "random"}
+    assert experiment.strategies == ("default", "best_config")
+    assert experiment.strategy_definition("best_config") == {"name": "best_config"}
 
 
 def test_a_strategy_is_any_word_with_settings(tmp_path: Path) -> None:
     said = '[strategies.wide]\ndefinition = { name = "bandit", window = 10 }\nhold = 4'
-    experiment = tiny(tmp_path, ("[strategies.random]", said))
+    experiment = tiny(tmp_path, ("[strategies.best_config]", said))
     assert experiment.strategy_definition("wide") == {"name": "bandit", "window": 10}
     assert experiment.tables.strategies["wide"].hold == 4
 
@@ -43,8 +43,28 @@ def test_a_strategy_is_any_word_with_settings(tmp_path: Path) -> None:
         ("epochs = 1", "epoks = 1", "epoks: expected settings of PPOSettings"),
         ("epochs = 1", "seed = 1", "expected no seed, which the runner chooses"),
         ("learning_rate =", "momentum =", "expected a hyperparameter among"),
-        ("strategies.random", "strategies.random_policy", "expected none called random_policy"),
-        ("[strategies.random]", "[strategies.default]\nhold = 2", "expected an empty table"),
+        (
+            "strategies.best_config",
+            "strategies.random_policy",
+            "expected none called random_policy",
+        ),
+        ("[strategies.best_config]", "[strategies.default]\nhold = 2", "expected an empty table"),
+        (
+            "[strategies.best_config]",
+            "[strategies.random]\nmemories = 3",
+            "at most the experiment's 2",
+        ),
+        (
+            "[strategies.best_config]",
+            "[strategies.random]\nmemory_sizes = [1]",
+            "some of the exper",
+        ),
+        ("[strategies.best_config]", "[strategies.random]\nmemory_sizes = [2, 0]", "in order"),
+        (
+            '"BriefCartPole-v0"',
+            '"BriefCartPole-v0"\nmemories = 3',
+            "memories of brief: expected at",
+        ),
         ("tasks.brief", 'tasks."a--b"', "expected names of letters"),
     ],
 )

@@ -40,7 +40,7 @@ def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
 def make(
     experiment: Experiment, folder: Path, may_go_on: Callable[[float], bool] = lambda _: True
 ) -> tuple[Chain, list[str]]:
-    chain = next(chain for chain in chains_of(experiment) if "--random--" in chain.name)
+    chain = next(chain for chain in chains_of(experiment) if "--best_config--" in chain.name)
     made: list[str] = []
     make_chain(
         experiment, chain, folder, command="test", may_go_on=may_go_on,
@@ -77,7 +77,7 @@ def test_a_kill_at_any_step_repeats_no_result_and_loses_none(
         return real(*arguments, **options)
 
     experiment = tiny(tmp_path)
-    chain = next(chain for chain in chains_of(experiment) if "--random--" in chain.name)
+    chain = next(chain for chain in chains_of(experiment) if "--best_config--" in chain.name)
     with monkeypatch.context() as patch:
         patch.setattr(holder, step, deadly)
         try:

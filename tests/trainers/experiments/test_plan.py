@@ -11,15 +11,19 @@ def test_a_chain_has_every_earlier_run_and_the_default_only_what_is_compared(
     tmp_path: Path,
 ) -> None:
     chains = {chain.name: list(chain.cells) for chain in chains_of(tiny(tmp_path))}
-    assert [cell.earlier_runs for cell in chains["brief--random--memory001"]] == [0, 1, 2]
-    assert [cell.is_measured for cell in chains["brief--random--memory001"]] == [True, False, True]
+    assert [cell.earlier_runs for cell in chains["brief--best_config--memory001"]] == [0, 1, 2]
+    assert [cell.is_measured for cell in chains["brief--best_config--memory001"]] == [
+        True,
+        False,
+        True,
+    ]
     assert [cell.earlier_runs for cell in chains["brief--default--memory001"]] == [0, 2]
     assert len(chains["brief--random_policy"]) == 1
 
 
 def test_concurrent_jobs_know_the_same_earlier_runs(tmp_path: Path) -> None:
     experiment = tiny(tmp_path, ("memories = 2", "memories = 2\nconcurrent_jobs = 2"))
-    chain = next(chain for chain in chains_of(experiment) if "--random--" in chain.name)
+    chain = next(chain for chain in chains_of(experiment) if "--best_config--" in chain.name)
     earlier = [[cell.earlier_runs for cell in each] for each in chain.generations]
     assert earlier == [[0, 0], [2, 2]]
     assert [cell.job for cell in chain.cells] == [0, 1, 2, 3]
@@ -55,5 +59,40 @@ def test_a_fingerprint_changes_with_what_the_run_depends_on_and_nothing_else(
     assert not set(longer.values()) & set(before.values())
     wider = fingerprints(("scale:0.5,1,2", "scale:0.25,1,4"))
     assert {name for name in before if wider[name] != before[name]} == {
-        name for name in before if "--random--" in name
+        name for name in before if "--best_config--" in name
     }
+
+
+FEWER = ("[strategies.best_config]", "[strategies.best_config]\nmemories = 2")
+BESIDE = (
+    'env = "BriefCartPole-v0"',
+    'env = "BriefCartPole-v0"\n[tasks.costly]\nenv = "BriefCartPole-v0"\nmemories = 1',
+)
+
+
+def test_costly_strategies_and_tasks_have_fewer_memories_in_the_same_order(tmp_path: Path) -> None:
+    more = ("memories = 2", "memories = 3")
+    names = [chain.name for chain in chains_of(tiny(tmp_path, more, FEWER, BESIDE))]
+    assert names == [
+        "brief--random_policy",
+        "costly--random_policy",
+        "brief--default--memory000",
+        "brief--best_config--memory000",
+        "costly--default--memory000",
+        "costly--best_config--memory000",
+        "brief--default--memory001",
+        "brief--best_config--memory001",
+        "brief--default--memory002",
+    ]
+
+
+def test_without_a_memory_only_what_is_compared_is_run(tmp_path: Path) -> None:
+    said = "[strategies.random]\n[strategies.once]\n"
+    said += 'definition = { name = "kl_adaptive" }\nmemory_sizes = [0]'
+    experiment = tiny(tmp_path, ("[strategies.best_config]", said))
+    earlier: dict[str, list[int]] = {}
+    for cell in cells_of(experiment):
+        if cell.memory == 1:
+            assert cell.is_measured
+            earlier.setdefault(cell.strategy, []).append(cell.earlier_runs)
+    assert earlier == {"default": [0, 2], "random": [0, 2], "once": [0]}

@@ -10,7 +10,7 @@ from hyperoracle_trainers.experiments.report import write_report
 from hyperoracle_trainers.experiments.results import ResultsError
 from hyperoracle_trainers.experiments.scores import curve_of, task_scores
 
-RETURNS = {"random_policy": 20.0, "default": 100.0, "random": 140.0}
+RETURNS = {"random_policy": 20.0, "default": 100.0, "best_config": 140.0}
 
 
 def test_the_report_has_the_planted_scores(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_the_report_has_the_planted_scores(tmp_path: Path) -> None:
     text = report.page.read_text(encoding="utf-8")
     # Of the default 100 and 102, mean 101, less 20: a score of 1 is 81 above the random policy.
     assert "Area: random policy 20, default 101" in text
-    assert "| random | 2 | 2 | 1.494 [1.481, 1.506] | +0.494 [+0.494, +0.494] " in text
+    assert "| best_config | 2 | 2 | 1.494 [1.481, 1.506] | +0.494 [+0.494, +0.494] " in text
     assert "| +0.494 | 1.000 [1.000, 1.000] | 0 |" in text
     assert "9 of 9" not in text
     assert f"{len(cells_of(experiment))} of {len(cells_of(experiment))} runs are made" in text
@@ -39,10 +39,22 @@ def test_safety_and_help_are_shown_by_enough_memories(tmp_path: Path) -> None:
     report = write_report(experiment, tmp_path)
     assert [claim.ok for claim in report.claims] == [True, True, True]
     for cell in cells_of(experiment):
-        if cell.is_measured and cell.strategy == "random":
+        if cell.is_measured and cell.strategy == "best_config":
             plant(tmp_path, cell, 80.0 + cell.memory % 5)
     report = write_report(experiment, tmp_path)
     assert [claim.ok for claim in report.claims] == [False, False, False]
+
+
+def test_what_has_no_memory_is_compared_once_for_any_size(tmp_path: Path) -> None:
+    said = "[strategies.best_config]\n[strategies.random]\nmemory_sizes = [0]"
+    experiment = tiny(tmp_path, ("[strategies.best_config]", said))
+    for cell in cells_of(experiment):
+        plant(tmp_path, cell, {**RETURNS, "random": 60.0}[cell.strategy])
+    report = write_report(experiment, tmp_path)
+    text = report.page.read_text(encoding="utf-8")
+    # Half of what the default gains over the random policy.
+    assert "| random | any | 2 | 0.500 [0.500, 0.500] | -0.500 [-0.500, -0.500] " in text
+    assert "brief, random: lower bound of gain" in [claim.what for claim in report.claims]
 
 
 def test_few_memories_show_nothing(tmp_path: Path) -> None:
@@ -73,10 +85,10 @@ def test_a_run_in_which_no_episode_ended_scores_as_the_random_policy(tmp_path: P
     for cell in cells_of(tiny(tmp_path)):
         if cell.is_measured:
             phases = {"env_step": [64], "mean_return": [RETURNS[cell.strategy]]}
-            if cell.strategy == "random":
+            if cell.strategy == "best_config":
                 phases["mean_return"] = [None]  # type: ignore[list-item] # as a phase without an episode has it
             records.append({**vars(cell), "status": "completed", "phases": phases})
     scores = task_scores(records, 64)
     assert scores is not None
-    assert np.array_equal(scores.groups["random", 2].scores, [0.0, 0.0])
+    assert np.array_equal(scores.groups["best_config", 2].scores, [0.0, 0.0])
     assert np.array_equal(scores.groups["default", 0].scores, [1.0, 1.0])

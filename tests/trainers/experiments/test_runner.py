@@ -51,7 +51,7 @@ def test_a_killed_experiment_goes_on_without_repeating_or_losing_a_run(tmp_path:
     without_control_runs(experiment, folder)
     script = tmp_path / "runner.py"
     script.write_text(RUNNER)
-    chain = [cell for cell in cells_of(experiment) if cell.strategy == "random"]
+    chain = [cell for cell in cells_of(experiment) if cell.strategy == "best_config"]
     command = [sys.executable, str(script), str(tmp_path / "tiny.toml"), str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -72,7 +72,9 @@ def test_a_killed_experiment_goes_on_without_repeating_or_losing_a_run(tmp_path:
 
 
 def test_what_a_strategy_is_refused_for_is_told_with_the_chain(tmp_path: Path) -> None:
-    experiment = tiny(tmp_path, CART_POLE, ONE_MEMORY, ("strategies.random", "strategies.nobody"))
+    experiment = tiny(
+        tmp_path, CART_POLE, ONE_MEMORY, ("strategies.best_config", "strategies.nobody")
+    )
     without_control_runs(experiment, tmp_path)
     with pytest.raises(RunnerError, match="brief--nobody--memory000: expected runs, got") as caught:
         run_experiment(experiment, tmp_path, command="test", processes=1)

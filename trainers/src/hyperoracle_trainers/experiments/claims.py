@@ -57,11 +57,12 @@ def claims_of(comparisons: Sequence[Comparison]) -> list[Claim]:
     for each in comparisons:
         if each.gain is None or each.improvement is None:
             continue
-        where = f"{each.task or 'all tasks'}, {each.strategy} after {each.earlier_runs} runs"
+        after = "" if each.earlier_runs is None else f" after {each.earlier_runs} runs"
+        where = f"{each.task or 'all tasks'}, {each.strategy}{after}"
         bound = float(each.gain.lower_bound)
         is_safe = bound > _MARGIN if each.memories >= _MEMORIES_FOR_SAFETY else None
         claims.append(Claim(f"{where}: lower bound of gain", bound, "score", _MARGIN, is_safe))
-        if each.earlier_runs >= _WARM_RUNS:
+        if each.earlier_runs is not None and each.earlier_runs >= _WARM_RUNS:
             for what, value, least in (
                 ("probability of improvement", each.improvement.value, _IMPROVEMENT),
                 ("lower bound of it", each.improvement.lower_bound, _CHANCE),

@@ -28,7 +28,8 @@ class Comparison:
     Attributes:
         task: name; None is over all tasks.
         strategy: name.
-        earlier_runs: the memory size.
+        earlier_runs: the memory size; None is any, of a strategy without memory that is measured at
+            one of them.
         memories: independent studies behind the numbers, over all tasks the fewest of any.
         diverged: runs that diverged.
         score: interquartile mean of the normalised scores, stratified by task.
@@ -40,7 +41,7 @@ class Comparison:
 
     task: str | None
     strategy: str
-    earlier_runs: int
+    earlier_runs: int | None
     memories: int
     diverged: int
     score: Estimate
@@ -70,21 +71,23 @@ def compare(experiment: Experiment, scores: dict[str, TaskScores]) -> list[Compa
         for size in experiment.tables.memory_sizes
     ]
     found = [
-        _compared(name, {name: its}, key)
+        _compared(experiment, name, {name: its}, key)
         for name, its in scores.items()
         for key in keys
         if key in its.groups
     ]
     if len(experiment.tasks) > 1 and len(scores) == len(experiment.tasks):
         found += [
-            _compared(None, scores, key)
+            _compared(experiment, None, scores, key)
             for key in keys
             if all(key in its.groups for its in scores.values())
         ]
     return found
 
 
-def _compared(task: str | None, scores: dict[str, TaskScores], key: tuple[str, int]) -> Comparison:
+def _compared(
+    experiment: Experiment, task: str | None, scores: dict[str, TaskScores], key: tuple[str, int]
+) -> Comparison:
     generator = np.random.default_rng(_SEED)
     groups = [its.groups[key] for its in scores.values()]
     strategy, size = key
@@ -104,7 +107,7 @@ def _compared(task: str | None, scores: dict[str, TaskScores], key: tuple[str, i
     return Comparison(
         task=task,
         strategy=strategy,
-        earlier_runs=size,
+        earlier_runs=None if _is_any_size(experiment, strategy) else size,
         memories=min(len(each) for each in differences)
         if is_compared
         else min(len(group.memories) for group in groups),
@@ -113,6 +116,11 @@ def _compared(task: str | None, scores: dict[str, TaskScores], key: tuple[str, i
         gain=gain,
         improvement=improvement,
     )
+
+
+def _is_any_size(experiment: Experiment, strategy: str) -> bool:
+    is_measured_once = len(experiment.memory_sizes_of(strategy)) == 1
+    return strategy != DEFAULT and is_measured_once and not experiment.has_memory(strategy)
 
 
 def _paired_differences(group: Group, reference: Group) -> Array:

@@ -26,6 +26,8 @@ SHIPPED = Path(__file__).parent / "definitions"
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._]*(?:-[A-Za-z0-9._]+)*"  # no "--", which parts a file's name
 _Role = Literal["auto", "explore", "exploit", "control"]
+_WITHOUT_MEMORY = frozenset({"random", "fixed", "bandit", "kl_adaptive"})
+"""Strategies of the server that carry nothing from job to job."""
 
 
 class DefinitionError(ValueError):
@@ -42,10 +44,14 @@ class StrategyTable(_Table):
     Attributes:
         definition: the study's strategy, ``name`` and settings; empty is the table's own name.
         hold: the study's hold setting, updates or a table; None leaves it to the client.
+        memories: independent studies, fewer than the experiment's; None is as many.
+        memory_sizes: some of the experiment's; None is all of them.
     """
 
     definition: Mapping[str, Any] = {}
     hold: int | Mapping[str, Any] | None = None
+    memories: int | None = Field(default=None, ge=1)
+    memory_sizes: Sequence[int] | None = Field(default=None, min_length=1)
 
 
 class TaskTable(_Table):
@@ -55,11 +61,13 @@ class TaskTable(_Table):
         env: a Gymnasium environment's id.
         algorithm: None takes the experiment's.
         settings: of the trainer, over the experiment's.
+        memories: independent studies, fewer than the experiment's; None is as many.
     """
 
     env: str
     algorithm: str | None = None
     settings: Mapping[str, Any] = {}
+    memories: int | None = Field(default=None, ge=1)
 
 
 class ExperimentTables(_Table):
@@ -139,6 +147,25 @@ class Experiment:
         """Return what the study's definition says of a strategy."""
         return {"name": strategy, **self.tables.strategies[strategy].definition}
 
+    def has_memory(self, strategy: str) -> bool:
+        """Whether a strategy carries anything from job to job, so that earlier runs matter."""
+        if strategy in (DEFAULT, RANDOM_POLICY):
+            return False
+        return self.strategy_definition(strategy)["name"] not in _WITHOUT_MEMORY
+
+    def memories_of(self, task: str, strategy: str) -> int:
+        """Return how many independent studies a strategy has on a task."""
+        tables = (self.tables, self.tables.tasks[task], self._strategy_table(strategy))
+        return min(each.memories for each in tables if each.memories is not None)
+
+    def memory_sizes_of(self, strategy: str) -> Sequence[int]:
+        """Return after how many earlier runs a strategy's jobs are looked at."""
+        sizes = self._strategy_table(strategy).memory_sizes
+        return self.tables.memory_sizes if sizes is None else sizes
+
+    def _strategy_table(self, strategy: str) -> StrategyTable:
+        return self.tables.strategies.get(strategy, StrategyTable())
+
 
 def find_definition(name: str) -> Path:
     """Return the file of a definition.
@@ -201,6 +228,21 @@ def _check(tables: ExperimentTables) -> None:
             f"memory_sizes: expected multiples of concurrent_jobs = {tables.concurrent_jobs}, "
             f"got {sizes}; change either"
         )
+    memories = [(name, task.memories) for name, task in tables.tasks.items()]
+    memories += [(name, strategy.memories) for name, strategy in tables.strategies.items()]
+    for name, number in memories:
+        if number is not None and number > tables.memories:
+            raise DefinitionError(
+                f"memories of {name}: expected at most the experiment's {tables.memories}, got "
+                f"{number}; lower it"
+            )
+    for name, strategy in tables.strategies.items():
+        its = strategy.memory_sizes
+        if its is not None and list(its) != [size for size in sizes if size in its]:
+            raise DefinitionError(
+                f"memory_sizes of {name}: expected some of the experiment's {sizes}, in order, got "
+                f"{list(its)}; correct them"
+            )
     if RANDOM_POLICY in tables.strategies:
         raise DefinitionError(
             f"strategies: expected none called {RANDOM_POLICY}, which is always measured; remove it"

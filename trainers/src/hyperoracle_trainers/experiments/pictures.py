@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hyperoracle_trainers.experiments.comparison import Comparison
-from hyperoracle_trainers.experiments.definition import DEFAULT, Experiment
+from hyperoracle_trainers.experiments.definition import Experiment
 from hyperoracle_trainers.experiments.scores import GRID_POINTS, TaskScores
 from hyperoracle_trainers.experiments.statistics import (
     bootstrap,
@@ -58,7 +58,8 @@ def _learning_curves(experiment: Experiment, scores: dict[str, TaskScores]) -> F
                 continue
             group = its.groups[strategy, max(sizes)]
             curve = bootstrap(interquartile_mean, [group.curves], np.random.default_rng(0), 500)
-            label = strategy if strategy == DEFAULT else f"{strategy}, {max(sizes)} earlier runs"
+            has_memory = experiment.has_memory(strategy)
+            label = f"{strategy}, {max(sizes)} earlier runs" if has_memory else strategy
             panel.plot(steps, curve.value, color=color, label=f"{label} (n={len(group.memories)})")
             panel.fill_between(steps, curve.low, curve.high, color=color, alpha=_SHADE, lw=0)
         panel.set(title=name, xlabel="env steps", ylabel="mean return")
@@ -79,6 +80,11 @@ def _gains(
                 if (each.task, each.strategy) == (name, strategy) and each.gain is not None
             ]
             if not its:
+                continue
+            if its[0][0] is None:  # the same at any memory size
+                (gain,) = [gain for _, gain in its]
+                panel.axhline(float(gain.value), ls="--", color=color, label=strategy)
+                panel.axhspan(float(gain.low), float(gain.high), color=color, alpha=_SHADE, lw=0)
                 continue
             sizes = [size for size, _ in its]
             panel.plot(sizes, [gain.value for _, gain in its], "o-", color=color, label=strategy)

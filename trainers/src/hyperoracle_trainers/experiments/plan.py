@@ -26,7 +26,7 @@ class Cell:
         memory: number of the independent study, from 0 on.
         job: number of the run in that study, from 0 on.
         earlier_runs: runs of the study that had ended when this one began.
-        is_measured: whether ``earlier_runs`` is among the experiment's memory sizes; the random
+        is_measured: whether ``earlier_runs`` is among the strategy's memory sizes; the random
             policy always is.
         role: of the oracle's job.
         seed: of the trainer; of one task, memory and job the same for every strategy.
@@ -77,7 +77,8 @@ class Chain:
 def chains_of(experiment: Experiment) -> list[Chain]:
     """Return all chains, the first memory of everything before the second of anything.
 
-    So an experiment that is stopped early has compared all strategies with equally many memories.
+    So an experiment that is stopped early has compared all strategies with equally many memories,
+    as long as they were to have more.
     """
     chains = [_random_policy_chain(experiment, task) for task in experiment.tasks]
     chains += [
@@ -85,6 +86,7 @@ def chains_of(experiment: Experiment) -> list[Chain]:
         for memory in range(experiment.tables.memories)
         for task in experiment.tasks
         for strategy in experiment.strategies
+        if memory < experiment.memories_of(task.name, strategy)
     ]
     return chains
 
@@ -105,9 +107,9 @@ def seed_of(purpose: str, *what: str | int) -> int:
 def _chain(experiment: Experiment, task: Task, strategy: str, memory: int) -> Chain:
     tables = experiment.tables
     at_once = tables.concurrent_jobs
-    last = tables.memory_sizes[-1]
+    sizes = experiment.memory_sizes_of(strategy)
     # Runs without a memory do not depend on earlier ones: only those that are compared are made.
-    starts = tables.memory_sizes if strategy == DEFAULT else range(0, last + 1, at_once)
+    starts = range(0, sizes[-1] + 1, at_once) if experiment.has_memory(strategy) else sizes
     generations = tuple(
         tuple(
             _cell(experiment, task, strategy, memory, job=first + place, earlier_runs=first)
@@ -131,7 +133,8 @@ def _cell(
     experiment: Experiment, task: Task, strategy: str, memory: int, job: int, earlier_runs: int
 ) -> Cell:
     tables = experiment.tables
-    is_measured = earlier_runs in tables.memory_sizes or strategy == RANDOM_POLICY
+    sizes = experiment.memory_sizes_of(strategy)
+    is_measured = earlier_runs in sizes or strategy == RANDOM_POLICY
     role = tables.measured_role if is_measured else tables.warm_up_role
     seed = seed_of(tables.purpose, "trainer", task.name, memory, job)
     said: dict[str, Any] = {

@@ -126,8 +126,9 @@ def _table(comparisons: Sequence[Comparison]) -> list[str]:
     ]
     for each in comparisons:
         bound = "" if each.gain is None else f"{float(each.gain.lower_bound):+.3f}"
+        size = "any" if each.earlier_runs is None else each.earlier_runs
         rows.append(
-            f"| {each.strategy} | {each.earlier_runs} | {each.memories} | {_shown(each.score)} "
+            f"| {each.strategy} | {size} | {each.memories} | {_shown(each.score)} "
             f"| {_shown(each.gain, '+.3f')} | {bound} | {_shown(each.improvement)} "
             f"| {each.diverged} |"
         )
