@@ -65,6 +65,7 @@ def test_a_strategy_is_any_word_with_settings(tmp_path: Path) -> None:
             '"BriefCartPole-v0"\nmemories = 3',
             "memories of brief: expected at",
         ),
+        ("memories = 2", 'memories = 2\nmeasured_role = { cold = "auto" }', "Field required"),
         ("tasks.brief", 'tasks."a--b"', "expected names of letters"),
     ],
 )

@@ -63,6 +63,14 @@ def test_a_fingerprint_changes_with_what_the_run_depends_on_and_nothing_else(
     }
 
 
+def test_what_a_job_could_remember_may_decide_its_role(tmp_path: Path) -> None:
+    roles = 'memories = 2\nwarm_up_role = "explore"\n'
+    roles += 'measured_role = { cold = "auto", warm = "exploit" }'
+    experiment = tiny(tmp_path, ("memories = 2", roles))
+    chain = next(chain for chain in chains_of(experiment) if "--best_config--" in chain.name)
+    assert [cell.role for cell in chain.cells] == ["auto", "explore", "exploit"]
+
+
 FEWER = ("[strategies.best_config]", "[strategies.best_config]\nmemories = 2")
 BESIDE = (
     'env = "BriefCartPole-v0"',

@@ -70,6 +70,18 @@ class TaskTable(_Table):
     memories: int | None = Field(default=None, ge=1)
 
 
+class MeasuredRole(_Table):
+    """Roles of jobs that are looked at, by what they could remember.
+
+    Attributes:
+        cold: of those without an earlier run; ``"auto"`` explores as a study's first job does.
+        warm: of the others; ``"exploit"`` is what a deployed job gets.
+    """
+
+    cold: _Role
+    warm: _Role
+
+
 class ExperimentTables(_Table):
     """A definition's file.
 
@@ -83,7 +95,7 @@ class ExperimentTables(_Table):
         memory_sizes: numbers of earlier runs after which a job is looked at.
         concurrent_jobs: jobs of a study that run at once and share what they learn.
         warm_up_role: of jobs that are not looked at.
-        measured_role: of jobs that are.
+        measured_role: of jobs that are, one for all or by what they could remember.
         tasks: by name.
         strategies: by name; ``default`` asks no oracle and is always there.
     """
@@ -97,7 +109,7 @@ class ExperimentTables(_Table):
     memory_sizes: Sequence[int] = Field(min_length=1)
     concurrent_jobs: int = Field(default=1, ge=1, le=64)
     warm_up_role: _Role = "auto"
-    measured_role: _Role = "auto"
+    measured_role: _Role | MeasuredRole = "auto"
     tasks: Mapping[str, TaskTable] = Field(min_length=1)
     strategies: Mapping[str, StrategyTable] = {}
 
@@ -152,6 +164,13 @@ class Experiment:
         if strategy in (DEFAULT, RANDOM_POLICY):
             return False
         return self.strategy_definition(strategy)["name"] not in _WITHOUT_MEMORY
+
+    def role_of(self, earlier_runs: int, *, is_measured: bool) -> str:
+        """Return the role of a job."""
+        role = self.tables.measured_role if is_measured else self.tables.warm_up_role
+        if isinstance(role, MeasuredRole):
+            return role.warm if earlier_runs else role.cold
+        return role
 
     def memories_of(self, task: str, strategy: str) -> int:
         """Return how many independent studies a strategy has on a task."""

@@ -135,7 +135,7 @@ def _cell(
     tables = experiment.tables
     sizes = experiment.memory_sizes_of(strategy)
     is_measured = earlier_runs in sizes or strategy == RANDOM_POLICY
-    role = tables.measured_role if is_measured else tables.warm_up_role
+    role = experiment.role_of(earlier_runs, is_measured=is_measured)
     seed = seed_of(tables.purpose, "trainer", task.name, memory, job)
     said: dict[str, Any] = {
         "algorithm": task.algorithm,
