@@ -71,6 +71,17 @@ def test_a_killed_experiment_goes_on_without_repeating_or_losing_a_run(tmp_path:
     assert {record["command"] for record in records} == {"killed", "gone on"}
 
 
+def test_a_run_does_not_depend_on_what_its_process_made_before(tmp_path: Path) -> None:
+    experiment = tiny(tmp_path, CART_POLE, ONE_MEMORY, ("best_config", "random"))
+    together, apart = tmp_path / "together", tmp_path / "apart"
+    run_experiment(experiment, together, command="test", processes=1)
+    run_experiment(experiment, apart, command="test", processes=1, shard=(3, 3))  # one chain
+    cells = [cell for cell in cells_of(experiment) if cell.strategy == "random"]
+    assert len(cells) == 2
+    pairs = zip(read_results(together, cells), read_results(apart, cells), strict=True)
+    assert all(one["phases"] == other["phases"] for one, other in pairs)
+
+
 def test_what_a_strategy_is_refused_for_is_told_with_the_chain(tmp_path: Path) -> None:
     experiment = tiny(
         tmp_path, CART_POLE, ONE_MEMORY, ("strategies.best_config", "strategies.nobody")

@@ -66,7 +66,7 @@ def run_experiment(
         experiment: the definition.
         folder: of the results; made if missing.
         command: for the record.
-        processes: chains that are made at once, each by a process of its own.
+        processes: that make chains, each one chain after the other: to start one takes seconds.
         max_minutes: no run begins that would not end within this time, if it takes what the
             chain's last one took, and what still runs then is stopped; None takes what it takes.
         shard: ``(i, n)`` makes every n-th chain from the i-th on, i from 1: one for each of n
@@ -86,20 +86,24 @@ def run_experiment(
         for chain in chains_of(experiment)[first - 1 :: machines]
         if not all(is_made(folder, cell) for cell in chain.cells)
     )
-    running: dict[Connection, _Worker] = {}
+    working: dict[Connection, _Worker] = {}
     try:
-        while (waiting or running) and not _is_over(deadline):
-            while waiting and len(running) < processes:
-                worker = _Worker(experiment, waiting.popleft(), folder, command, deadline)
-                running[worker.messages] = worker
+        for _ in range(min(processes, len(waiting))):
+            worker = _Worker(waiting.popleft(), experiment, folder, command, deadline)
+            working[worker.messages] = worker
+        while working and not _is_over(deadline):
             seconds = None if deadline is None else max(0.0, deadline - time())
-            for ready in wait(list(running), seconds):
-                worker = running[ready]  # type: ignore[index] # only connections were waited for
-                if not worker.tell(made):
-                    del running[worker.messages]
-                    worker.check()
+            for ready in wait(list(working), seconds):
+                worker = working[ready]  # type: ignore[index] # only connections were waited for
+                if worker.listen(made):
+                    continue
+                if waiting:
+                    worker.give(waiting.popleft())
+                else:
+                    worker.kill()
+                    del working[worker.messages]
     finally:
-        for worker in running.values():
+        for worker in working.values():
             worker.kill()
 
 
@@ -108,52 +112,51 @@ def _is_over(deadline: float | None) -> bool:
 
 
 class _Worker:
-    """A process that makes one chain.
+    """A process that makes chains.
+
+    Args:
+        chain: the first.
+        *arguments: of :func:`_work`.
 
     Attributes:
-        messages: what it says, until its end.
+        messages: what it says.
     """
 
-    def __init__(self, experiment: Experiment, chain: Chain, *arguments: Any) -> None:
+    def __init__(self, chain: Chain, *arguments: Any) -> None:
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-        self.messages, saying = context.Pipe(duplex=False)
-        self._chain = chain
-        self._failure: str | None = None
-        self._process: BaseProcess = context.Process(
-            target=_work, args=(saying, experiment, chain, *arguments)
-        )
+        self.messages, theirs = context.Pipe()
+        self._process: BaseProcess = context.Process(target=_work, args=(theirs, *arguments))
         self._process.start()
-        saying.close()
+        theirs.close()
+        self.give(chain)
 
-    def tell(self, made: Made) -> bool:
-        """Pass on what it says; False if it has ended."""
-        try:
-            kind, text = self.messages.recv()
-        except EOFError:
-            return False
-        if kind == "made":
-            made(text)
-        else:
-            self._failure = text
-        return True
+    def give(self, chain: Chain) -> None:
+        """Let it make a chain; only when it makes none."""
+        self._chain = chain
+        self.messages.send(chain)
 
-    def check(self) -> None:
-        """Wait for its end.
+    def listen(self, made: Made) -> bool:
+        """Take one message; False if it is that the chain is made.
 
         Raises:
-            RunnerError: it did not end well.
+            RunnerError: it failed, or died.
         """
-        self._process.join()
-        if self._failure is not None:
-            raise RunnerError(
-                f"{self._chain.name}: expected runs, got {self._failure}; "
-                "correct that and run again to go on"
-            )
-        if self._process.exitcode:
+        try:
+            kind, text = self.messages.recv()
+        except (EOFError, ConnectionResetError):
+            self._process.join()
             raise RunnerError(
                 f"{self._chain.name}: expected its process to live, got exit code "
                 f"{self._process.exitcode} (a kill, or no memory left); run again to go on"
+            ) from None
+        if kind == "failed":
+            raise RunnerError(
+                f"{self._chain.name}: expected runs, got {text}; "
+                "correct that and run again to go on"
             )
+        if kind == "made":
+            made(text)
+        return bool(kind == "made")
 
     def kill(self) -> None:
         """End it at once: what it has not finished counts for nothing."""
@@ -163,28 +166,32 @@ class _Worker:
 
 
 def _work(
-    saying: Connection,
+    parent: Connection,
     experiment: Experiment,
-    chain: Chain,
     folder: Path,
     command: str,
     deadline: float | None,
 ) -> None:
+    """Make the chains that the parent sends, until it ends this process."""
     from hyperoracle_trainers.experiments.memory_chain import make_chain
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        make_chain(
-            experiment,
-            chain,
-            folder,
-            command=command,
-            may_go_on=lambda seconds: deadline is None or time() + seconds < deadline,
-            made=lambda cell: saying.send(("made", cell.name)),
-        )
-    except Exception as error:  # whatever it is, the parent reports it
-        saying.send(("failed", f"{type(error).__name__}: {error}"))
+    while True:
+        chain = parent.recv()
+        try:
+            make_chain(
+                experiment,
+                chain,
+                folder,
+                command=command,
+                may_go_on=lambda seconds: deadline is None or time() + seconds < deadline,
+                made=lambda cell: parent.send(("made", cell.name)),
+            )
+        except Exception as error:  # whatever it is, the parent reports it
+            parent.send(("failed", f"{type(error).__name__}: {error}"))
+        else:
+            parent.send(("done", chain.name))
 
 
 def _end_with_parent() -> None:
