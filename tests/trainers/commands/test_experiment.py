@@ -60,7 +60,7 @@ def test_a_report_comes_as_a_page_and_as_rows(
     figures = json.loads(capsys.readouterr().out)
     assert figures["name"] == "tiny"
     assert figures["rows"][0].keys() == {
-        "what", "value", "unit", "floor", "ratio", "budget", "ok"
+        "what", "value", "unit", "floor", "ratio", "budget", "ok", "memories"
     }  # fmt: skip
     assert figures["rows"][0]["value"] == pytest.approx(0.5)
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from trainers.experiments.planted import cells_of, plant, tiny
 
+from hyperoracle_trainers.experiments.comparison import compare, scores_by_task
+from hyperoracle_trainers.experiments.definition import Experiment, read_definition
 from hyperoracle_trainers.experiments.report import write_report
-from hyperoracle_trainers.experiments.results import ResultsError
+from hyperoracle_trainers.experiments.results import ResultsError, read_results
 from hyperoracle_trainers.experiments.scores import curve_of, task_scores
 
 RETURNS = {"random_policy": 20.0, "default": 100.0, "best_config": 140.0}
@@ -22,7 +24,7 @@ def test_the_report_has_the_planted_scores(tmp_path: Path) -> None:
     # Of the default 100 and 102, mean 101, less 20: a score of 1 is 81 above the random policy.
     assert "Area: random policy 20, default 101" in text
     assert "| best_config | 2 | 2 | 1.494 [1.481, 1.506] | +0.494 [+0.494, +0.494] " in text
-    assert "| +0.494 | 1.000 [1.000, 1.000] | 0 |" in text
+    assert "| +0.494 | 1.000 [1.000, 1.000] | +0.494 [+0.494, +0.494] | 0 |" in text
     assert "9 of 9" not in text
     assert f"{len(cells_of(experiment))} of {len(cells_of(experiment))} runs are made" in text
     for name in ("learning_curves.png", "gain.png", "profiles.png"):
@@ -57,6 +59,108 @@ def test_what_has_no_memory_is_compared_once_for_any_size(tmp_path: Path) -> Non
     assert "brief, random: lower bound of gain" in [claim.what for claim in report.claims]
 
 
+def two_tasks(folder: Path, memories: int = 10) -> Experiment:
+    """Return a definition of a task with a default that is off and one with a tuned one."""
+    env = 'env = "BriefCartPole-v0"\n'
+    return tiny(
+        folder,
+        ("memories = 2", f'memories = {memories}\nreferences = ["best_config"]'),
+        (env, f'{env}default_is = "off"\n[tasks.tuned]\n{env}default_is = "tuned"\n'),
+        ("[strategies.best_config]", "[strategies.best_config]\n[strategies.epgt]"),
+    )
+
+
+def plant_contest(folder: Path, experiment: Experiment, epgt_tuned: float) -> None:
+    """Plant flat curves: of a return r the score is (r - 20) / 80."""
+    returns = {
+        ("brief", "best_config"): 120.0,
+        ("tuned", "best_config"): 100.0,
+        ("brief", "epgt"): 140.0,
+        ("tuned", "epgt"): epgt_tuned,
+    }
+    for cell in cells_of(experiment):
+        is_exploring = cell.strategy == "epgt" and not cell.is_measured
+        known = returns.get((cell.task, cell.strategy), RETURNS.get(cell.strategy, 0.0))
+        plant(folder, cell, 60.0 if is_exploring else known)
+
+
+def test_a_reference_is_beaten_where_the_planted_scores_say_so(tmp_path: Path) -> None:
+    experiment = two_tasks(tmp_path)
+    plant_contest(tmp_path, experiment, epgt_tuned=98.4)
+    report = write_report(experiment, tmp_path)
+    text = report.page.read_text(encoding="utf-8")
+    # Gains of 20 / 80 and -1.6 / 80; better on the one task, worse on the other.
+    assert "| brief | epgt | 2 | best_config | 10 | +0.250 [+0.250, +0.250] | 1.000" in text
+    assert "| tuned | epgt | 2 | best_config | 10 | -0.020 [-0.020, -0.020] | 0.000" in text
+    assert "| all tasks | epgt | 2 | best_config | 10 | +0.115 [+0.115, +0.115] | 0.500" in text
+    assert "| 0.500 | tuned | -0.020 |" in text
+    over = [claim for claim in report.claims if " over best_config: " in claim.what]
+    assert [claim.what.partition(": ")[2] for claim in over] == [
+        "lower bound of probability of improvement",
+        "worst task's gain (tuned)",
+    ]
+    assert [claim.ok for claim in over] == [False, True]
+    plant_contest(tmp_path, experiment, epgt_tuned=101.0)
+    assert [c.ok for c in write_report(experiment, tmp_path).claims if " over " in c.what] == [
+        True,
+        True,
+    ]
+    plant_contest(tmp_path, experiment, epgt_tuned=97.0)
+    assert [c.ok for c in write_report(experiment, tmp_path).claims if " over " in c.what] == [
+        False,
+        False,
+    ]
+
+
+def test_learning_has_its_price(tmp_path: Path) -> None:
+    experiment = two_tasks(tmp_path, memories=3)
+    plant_contest(tmp_path, experiment, epgt_tuned=100.0)
+    comparisons = compare(
+        experiment, scores_by_task(experiment, read_results(tmp_path, cells_of(experiment)))
+    )
+    so_far = {
+        (each.scope.name, each.strategy, each.earlier_runs): float(each.gain_so_far.value)
+        for each in comparisons
+        if each.gain_so_far is not None
+    }
+    assert {strategy for _, strategy, _ in so_far} == {"best_config", "epgt"}
+    # Scores of the three runs: 1.5, 0.5 while exploring, 1.5.
+    assert so_far["brief", "epgt", 0] == pytest.approx(0.5)
+    assert so_far["brief", "epgt", 2] == pytest.approx((0.5 - 0.5 + 0.5) / 3)
+    assert so_far["tuned", "epgt", 2] == pytest.approx(-0.5 / 3)
+    assert so_far["all tasks", "epgt", 2] == pytest.approx(0.0)
+
+
+def test_help_is_claimed_only_where_the_default_is_off(tmp_path: Path) -> None:
+    experiment = two_tasks(tmp_path)
+    text = (tmp_path / "tiny.toml").read_text().replace("[0, 2]", "[0, 16]")
+    (tmp_path / "warm.toml").write_text(text)
+    experiment = read_definition(tmp_path / "warm.toml")
+    plant_contest(tmp_path, experiment, epgt_tuned=100.0)
+    claims = write_report(experiment, tmp_path).claims
+    helps = [
+        claim for claim in claims if claim.unit == "probability" and " over " not in claim.what
+    ]
+    assert {claim.what for claim in helps} == {
+        f"brief, {strategy} after 16 runs: {what}"
+        for strategy in ("best_config", "epgt")
+        for what in ("probability of improvement", "lower bound of it")
+    }
+    assert all(claim.ok for claim in helps)
+    assert {claim.ok for claim in claims if "lower bound of gain" in claim.what} == {None}
+
+
+def test_a_partial_experiment_is_reported_with_what_there_is(tmp_path: Path) -> None:
+    experiment = two_tasks(tmp_path)
+    cells = cells_of(experiment)
+    for cell in cells[: len(cells) * 2 // 3]:
+        plant(tmp_path, cell, RETURNS.get(cell.strategy, 110.0) + cell.memory % 3)
+    report = write_report(experiment, tmp_path)
+    claims = {claim.what: claim.memories for claim in report.claims}
+    assert claims["brief, epgt after 2 runs: lower bound of gain"] == 7
+    assert claims["tuned, epgt after 2 runs: lower bound of gain"] == 6
+
+
 def test_few_memories_show_nothing(tmp_path: Path) -> None:
     experiment = tiny(tmp_path, ("[0, 2]", "[16]"))
     for cell in cells_of(experiment):
@@ -64,7 +168,7 @@ def test_few_memories_show_nothing(tmp_path: Path) -> None:
             plant(tmp_path, cell, RETURNS[cell.strategy])
     report = write_report(experiment, tmp_path)
     assert [claim.ok for claim in report.claims] == [None, None, None]
-    assert report.page.read_text(encoding="utf-8").count("not shown: too few memories") == 3
+    assert report.page.read_text(encoding="utf-8").count("not shown: n=2") == 3
 
 
 def test_without_the_default_there_is_no_report(tmp_path: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from hyperoracle_trainers.experiments.comparison import Comparison
+from hyperoracle_trainers.experiments.contests import Contest
 
 _MARGIN = -0.10  # of a default's score
 _MEMORIES_FOR_SAFETY = 50
@@ -13,6 +14,7 @@ _MEMORIES_FOR_HELP = 10
 _WARM_RUNS = 16
 _IMPROVEMENT = 0.8
 _CHANCE = 0.5
+_WORST = -0.03
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,12 @@ class Claim:
     """A number beside what it must exceed.
 
     Attributes:
-        what: task, strategy, memory size and statistic.
+        what: tasks, strategy, memory size and statistic.
         value: what was measured.
         unit: ``"score"`` or ``"probability"``.
         budget: what must be exceeded.
         ok: whether it is; None if too few memories were measured to say.
+        memories: how many were.
     """
 
     what: str
@@ -32,6 +35,7 @@ class Claim:
     unit: str
     budget: float
     ok: bool | None
+    memories: int
 
     def row(self) -> dict[str, str | float | bool | None]:
         """Return the claim as a row of a benchmark."""
@@ -43,6 +47,7 @@ class Claim:
             "ratio": None,
             "budget": self.budget,
             "ok": self.ok,
+            "memories": self.memories,
         }
 
 
@@ -50,24 +55,58 @@ def claims_of(comparisons: Sequence[Comparison]) -> list[Claim]:
     """Return what the comparisons with the default say of safety and, when warm, of help.
 
     Safety: the one-sided 95 % lower bound of the mean gain is above −0.10, at 50 or more memories.
-    Help, after 16 or more earlier runs: the probability of improvement is above 0.8, and its
-    one-sided lower bound above 0.5, at 10 or more memories.
+    Help, after 16 or more earlier runs and where no default is tuned: the probability of
+    improvement is above 0.8, and its one-sided lower bound above 0.5, at 10 or more memories.
     """
     claims = []
     for each in comparisons:
         if each.gain is None or each.improvement is None:
             continue
-        after = "" if each.earlier_runs is None else f" after {each.earlier_runs} runs"
-        where = f"{each.task or 'all tasks'}, {each.strategy}{after}"
+        where = _where(each.scope.name, each.strategy, each.earlier_runs)
+        n = each.memories
         bound = float(each.gain.lower_bound)
-        is_safe = bound > _MARGIN if each.memories >= _MEMORIES_FOR_SAFETY else None
-        claims.append(Claim(f"{where}: lower bound of gain", bound, "score", _MARGIN, is_safe))
-        if each.earlier_runs is not None and each.earlier_runs >= _WARM_RUNS:
+        is_safe = bound > _MARGIN if n >= _MEMORIES_FOR_SAFETY else None
+        claims.append(Claim(f"{where}: lower bound of gain", bound, "score", _MARGIN, is_safe, n))
+        if (each.earlier_runs or 0) >= _WARM_RUNS and each.scope.may_help:
             for what, value, least in (
                 ("probability of improvement", each.improvement.value, _IMPROVEMENT),
                 ("lower bound of it", each.improvement.lower_bound, _CHANCE),
             ):
                 number = float(value)
-                helps = number > least if each.memories >= _MEMORIES_FOR_HELP else None
-                claims.append(Claim(f"{where}: {what}", number, "probability", least, helps))
+                helps = number > least if n >= _MEMORIES_FOR_HELP else None
+                claims.append(Claim(f"{where}: {what}", number, "probability", least, helps, n))
     return claims
+
+
+def claims_over_references(
+    contests: Sequence[Contest], whole: str, with_memory: Collection[str]
+) -> list[Claim]:
+    """Return what the contests say of strategies with memory, over all tasks.
+
+    Better: the one-sided 95 % lower bound of the probability of improvement is above 0.5; harmless:
+    the worst task's mean gain is above −0.03. Both at 10 or more memories.
+
+    Args:
+        contests: of any scope.
+        whole: name of the scope of all tasks.
+        with_memory: names of strategies with memory.
+    """
+    claims = []
+    for each in contests:
+        if each.scope.name != whole or each.strategy not in with_memory:
+            continue
+        where = f"{_where(whole, each.strategy, each.earlier_runs)} over {each.reference}"
+        bound, n = float(each.improvement.lower_bound), each.memories
+        is_enough = n >= _MEMORIES_FOR_HELP
+        for what, value, unit, least in (
+            ("lower bound of probability of improvement", bound, "probability", _CHANCE),
+            (f"worst task's gain ({each.worst_task})", each.worst_gain, "score", _WORST),
+        ):
+            ok = value > least if is_enough else None
+            claims.append(Claim(f"{where}: {what}", value, unit, least, ok, n))
+    return claims
+
+
+def _where(scope: str, strategy: str, earlier_runs: int | None) -> str:
+    after = "" if earlier_runs is None else f" after {earlier_runs} runs"
+    return f"{scope}, {strategy}{after}"

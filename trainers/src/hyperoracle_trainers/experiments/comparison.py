@@ -1,4 +1,4 @@
-"""How strategies compare with the default, task by task and over all tasks."""
+"""How strategies compare with the default, task by task and over several tasks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from hyperoracle_trainers.experiments.definition import DEFAULT, Experiment
 from hyperoracle_trainers.experiments.results import Record
+from hyperoracle_trainers.experiments.scopes import Scope, scopes_of
 from hyperoracle_trainers.experiments.scores import Array, Group, TaskScores, task_scores
 from hyperoracle_trainers.experiments.statistics import (
     Estimate,
@@ -23,23 +24,25 @@ _SEED = 0  # of the resampling, so that a report can be written again
 
 @dataclass(frozen=True)
 class Comparison:
-    """One strategy at one memory size, on one task or over all.
+    """One strategy at one memory size, on one task or over several.
 
     Attributes:
-        task: name; None is over all tasks.
+        scope: the tasks.
         strategy: name.
         earlier_runs: the memory size; None is any, of a strategy without memory that is measured at
             one of them.
-        memories: independent studies behind the numbers, over all tasks the fewest of any.
+        memories: independent studies behind the numbers, over several tasks the fewest of any.
         diverged: runs that diverged.
         score: interquartile mean of the normalised scores, stratified by task.
         gain: mean difference of scores to the default's with the same memory number and seeds;
             None of the default itself.
-        improvement: probability of improvement over the default; over all tasks the mean of
+        improvement: probability of improvement over the default; over several tasks the mean of
             theirs; None of the default itself.
+        gain_so_far: mean difference of all the study's runs up to this size, exploration included,
+            to the default's runs: the price of learning; None of strategies without memory.
     """
 
-    task: str | None
+    scope: Scope
     strategy: str
     earlier_runs: int | None
     memories: int
@@ -47,6 +50,7 @@ class Comparison:
     score: Estimate
     gain: Estimate | None
     improvement: Estimate | None
+    gain_so_far: Estimate | None
 
 
 def scores_by_task(experiment: Experiment, records: Sequence[Record]) -> dict[str, TaskScores]:
@@ -61,72 +65,110 @@ def scores_by_task(experiment: Experiment, records: Sequence[Record]) -> dict[st
 
 
 def compare(experiment: Experiment, scores: dict[str, TaskScores]) -> list[Comparison]:
-    """Return the comparisons by task, strategy and memory size, those over all tasks last.
+    """Return the comparisons by scope, strategy and memory size.
 
-    Over all tasks there is one only where every task of the experiment has runs.
+    Over several tasks there is one only where each of them has runs.
     """
-    keys = [
-        (strategy, size)
+    return [
+        _compared(experiment, scope, [scores[task] for task in scope.tasks], strategy, size)
+        for scope in scopes_of(experiment)
+        if all(task in scores for task in scope.tasks)
         for strategy in experiment.strategies
         for size in experiment.tables.memory_sizes
+        if all((strategy, size) in scores[task].groups for task in scope.tasks)
     ]
-    found = [
-        _compared(experiment, name, {name: its}, key)
-        for name, its in scores.items()
-        for key in keys
-        if key in its.groups
+
+
+def is_any_size(experiment: Experiment, strategy: str) -> bool:
+    """Whether a strategy's one memory size stands for every one, as earlier runs mean nothing."""
+    is_measured_once = len(experiment.memory_sizes_of(strategy)) == 1
+    return strategy != DEFAULT and is_measured_once and not experiment.has_memory(strategy)
+
+
+def gain_over(pairs: Sequence[tuple[Group, Group]]) -> tuple[Estimate, int] | None:
+    """Return the mean difference of first to second, over tasks the mean of theirs.
+
+    Args:
+        pairs: one of each task; differences are of equal memory numbers.
+
+    Returns:
+        And how many memories are behind it, of the task with the fewest; None if that is none.
+    """
+    differences = [
+        paired_differences(_by_memory(first), _by_memory(second)) for first, second in pairs
     ]
-    if len(experiment.tasks) > 1 and len(scores) == len(experiment.tasks):
-        found += [
-            _compared(experiment, None, scores, key)
-            for key in keys
-            if all(key in its.groups for its in scores.values())
-        ]
-    return found
+    return mean_difference(differences)
+
+
+def improvement_over(pairs: Sequence[tuple[Group, Group]]) -> Estimate:
+    """Return the probability that first exceeds second, over tasks the mean of theirs."""
+    samples = [group.scores for pair in pairs for group in pair]
+    return bootstrap(_mean_improvement, samples, np.random.default_rng(_SEED))
+
+
+def paired_differences(ours: dict[int, float], theirs: dict[int, float]) -> Array:
+    """Return ours minus theirs of each memory that both have."""
+    return np.array([score - theirs[memory] for memory, score in ours.items() if memory in theirs])
+
+
+def mean_difference(differences: Sequence[Array]) -> tuple[Estimate, int] | None:
+    """Return the mean over tasks of mean differences, and the fewest memories; None without any."""
+    memories = min(map(len, differences))
+    if memories == 0:
+        return None
+    return bootstrap(_mean_of_means, differences, np.random.default_rng(_SEED)), memories
 
 
 def _compared(
-    experiment: Experiment, task: str | None, scores: dict[str, TaskScores], key: tuple[str, int]
+    experiment: Experiment, scope: Scope, tasks: Sequence[TaskScores], strategy: str, size: int
 ) -> Comparison:
-    generator = np.random.default_rng(_SEED)
-    groups = [its.groups[key] for its in scores.values()]
-    strategy, size = key
-    references = [its.groups.get((DEFAULT, size)) for its in scores.values()]
+    groups = [its.groups[strategy, size] for its in tasks]
+    references = [its.groups.get((DEFAULT, size)) for its in tasks]
     pairs = [
         (group, reference)
         for group, reference in zip(groups, references, strict=True)
         if reference is not None
     ]
-    differences = [_paired_differences(group, reference) for group, reference in pairs]
-    is_compared = strategy != DEFAULT and len(pairs) == len(groups) and all(map(len, differences))
-    gain = improvement = None
-    if is_compared:
-        gain = bootstrap(_mean_of_means, differences, generator)
-        samples = [each.scores for pair in pairs for each in pair]
-        improvement = bootstrap(_mean_improvement, samples, generator)
+    is_compared = strategy != DEFAULT and len(pairs) == len(groups)
+    gain = gain_over(pairs) if is_compared else None
+    learning = so_far(tasks, strategy, size) if experiment.has_memory(strategy) else None
+    generator = np.random.default_rng(_SEED)
     return Comparison(
-        task=task,
+        scope=scope,
         strategy=strategy,
-        earlier_runs=None if _is_any_size(experiment, strategy) else size,
-        memories=min(len(each) for each in differences)
-        if is_compared
-        else min(len(group.memories) for group in groups),
+        earlier_runs=None if is_any_size(experiment, strategy) else size,
+        memories=gain[1] if gain else min(len(group.memories) for group in groups),
         diverged=sum(group.diverged for group in groups),
         score=bootstrap(interquartile_mean, [group.scores for group in groups], generator),
-        gain=gain,
-        improvement=improvement,
+        gain=gain[0] if gain else None,
+        improvement=improvement_over(pairs) if gain else None,
+        gain_so_far=learning[0] if learning else None,
     )
 
 
-def _is_any_size(experiment: Experiment, strategy: str) -> bool:
-    is_measured_once = len(experiment.memory_sizes_of(strategy)) == 1
-    return strategy != DEFAULT and is_measured_once and not experiment.has_memory(strategy)
+def so_far(tasks: Sequence[TaskScores], strategy: str, size: int) -> tuple[Estimate, int] | None:
+    """Return by how much all runs of studies up to a size differ from the default's.
+
+    A study's value is the mean over its runs, those that are not looked at included. Studies that
+    have not come so far yet are left out.
+    """
+    differences = []
+    for its in tasks:
+        default = {memory: _mean_score(runs) for memory, runs in its.runs[DEFAULT].items()}
+        ours = {
+            memory: _mean_score(its.runs[strategy][memory], size)
+            for memory in its.groups[strategy, size].memories
+        }
+        differences.append(paired_differences(ours, default))
+    return mean_difference(differences)
 
 
-def _paired_differences(group: Group, reference: Group) -> Array:
-    theirs = dict(zip(reference.memories, reference.scores, strict=True))
-    ours = zip(group.memories, group.scores, strict=True)
-    return np.array([score - theirs[memory] for memory, score in ours if memory in theirs])
+def _mean_score(runs: Sequence[tuple[int, float]], size: float = np.inf) -> float:
+    return float(np.mean([score for earlier_runs, score in runs if earlier_runs <= size]))
+
+
+def _by_memory(group: Group) -> dict[int, float]:
+    return dict(zip(group.memories, map(float, group.scores), strict=True))
 
 
 def _mean_of_means(*samples: Array) -> Array:

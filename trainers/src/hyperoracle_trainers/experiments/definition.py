@@ -62,12 +62,15 @@ class TaskTable(_Table):
         algorithm: None takes the experiment's.
         settings: of the trainer, over the experiment's.
         memories: independent studies, fewer than the experiment's; None is as many.
+        default_is: ``"tuned"`` where no help is to be expected, ``"off"`` where it is; None, not
+            said, is as ``"off"``.
     """
 
     env: str
     algorithm: str | None = None
     settings: Mapping[str, Any] = {}
     memories: int | None = Field(default=None, ge=1)
+    default_is: Literal["off", "tuned"] | None = None
 
 
 class MeasuredRole(_Table):
@@ -96,6 +99,7 @@ class ExperimentTables(_Table):
         concurrent_jobs: jobs of a study that run at once and share what they learn.
         warm_up_role: of jobs that are not looked at.
         measured_role: of jobs that are, one for all or by what they could remember.
+        references: strategies that the others are compared with, beside the default.
         tasks: by name.
         strategies: by name; ``default`` asks no oracle and is always there.
     """
@@ -110,6 +114,7 @@ class ExperimentTables(_Table):
     concurrent_jobs: int = Field(default=1, ge=1, le=64)
     warm_up_role: _Role = "auto"
     measured_role: _Role | MeasuredRole = "auto"
+    references: Sequence[str] = ()
     tasks: Mapping[str, TaskTable] = Field(min_length=1)
     strategies: Mapping[str, StrategyTable] = {}
 
@@ -262,6 +267,12 @@ def _check(tables: ExperimentTables) -> None:
                 f"memory_sizes of {name}: expected some of the experiment's {sizes}, in order, got "
                 f"{list(its)}; correct them"
             )
+    unknown = [name for name in tables.references if name not in tables.strategies]
+    if unknown:
+        raise DefinitionError(
+            f"references: expected strategies of the definition, got {', '.join(unknown)}; add "
+            "them or correct their names"
+        )
     if RANDOM_POLICY in tables.strategies:
         raise DefinitionError(
             f"strategies: expected none called {RANDOM_POLICY}, which is always measured; remove it"

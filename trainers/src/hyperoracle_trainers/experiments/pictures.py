@@ -77,7 +77,7 @@ def _gains(
             its = [
                 (each.earlier_runs, each.gain)
                 for each in comparisons
-                if (each.task, each.strategy) == (name, strategy) and each.gain is not None
+                if (each.scope.name, each.strategy) == (name, strategy) and each.gain is not None
             ]
             if not its:
                 continue

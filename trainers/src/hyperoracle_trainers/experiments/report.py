@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hyperoracle_trainers.experiments.claims import Claim, claims_of
+from hyperoracle_trainers.experiments.claims import (
+    Claim,
+    claims_of,
+    claims_over_references,
+)
 from hyperoracle_trainers.experiments.comparison import Comparison, compare, scores_by_task
+from hyperoracle_trainers.experiments.contests import Contest, contests_of
 from hyperoracle_trainers.experiments.definition import Experiment
 from hyperoracle_trainers.experiments.pictures import draw_pictures
 from hyperoracle_trainers.experiments.plan import chains_of
@@ -18,6 +23,8 @@ from hyperoracle_trainers.experiments.results import (
     provenance,
     read_results,
 )
+from hyperoracle_trainers.experiments.scopes import scopes_of
+from hyperoracle_trainers.experiments.scores import TaskScores
 from hyperoracle_trainers.experiments.statistics import Estimate
 
 _PURPOSES = {
@@ -30,7 +37,8 @@ _EXPLAINED = (
     "of its runs; intervals are 95 % percentile intervals of a bootstrap over memories, within "
     "tasks. IQM: interquartile mean of scores. Gain: mean difference to the default with the same "
     "seeds, and its one-sided 95 % lower bound. P(better): probability that a memory's score "
-    "exceeds a default's, ties half."
+    "exceeds a default's, ties half. All so far: the gain of all runs of a memory up to there, "
+    "also of those that explored: the price of learning."
 )
 
 
@@ -64,7 +72,11 @@ def write_report(experiment: Experiment, folder: Path) -> Report:
             f"{len(records)} runs; make them with: hyperoracle experiment run {experiment.name}"
         )
     comparisons = compare(experiment, scores)
+    contests = contests_of(experiment, scores)
+    scopes = scopes_of(experiment)
+    with_memory = [name for name in experiment.strategies if experiment.has_memory(name)]
     claims = claims_of(comparisons)
+    claims += claims_over_references(contests, scopes[-1].name, with_memory)
     pictures = draw_pictures(experiment, scores, comparisons, folder)
     lines = [
         f"# {experiment.tables.title}",
@@ -77,17 +89,15 @@ def write_report(experiment: Experiment, folder: Path) -> Report:
         "",
         *[f"![{path.stem.replace('_', ' ')}]({path.name})" for path in pictures],
     ]
-    for name, its in scores.items():
-        lines += [
-            "",
-            f"## {name}",
-            "",
-            f"Area: random policy {its.random_area:.4g}, default {its.default_area:.4g}.",
-            "",
-            *_table([each for each in comparisons if each.task == name]),
-        ]
-    if over_all := [each for each in comparisons if each.task is None]:
-        lines += ["", "## All tasks", "", *_table(over_all)]
+    for scope in scopes:
+        its = [each for each in comparisons if each.scope == scope]
+        if its:
+            name = scope.name
+            title = name if name in scores else f"{name.capitalize()}: {', '.join(scope.tasks)}"
+            areas = _areas(scores[name]) if name in scores else []
+            lines += ["", f"## {title}", "", *areas, *_table(its)]
+    if contests:
+        lines += ["", *_contests_table(contests)]
     lines += ["", "## What is shown", "", *_claims_table(claims), ""]
     page = folder / "README.md"
     page.write_text("\n".join(lines), encoding="utf-8")
@@ -119,10 +129,15 @@ def _made_with(records: Sequence[Record]) -> list[str]:
     return [f"- {what}: {', '.join(found)}" for what, found in said.items()]
 
 
+def _areas(scores: TaskScores) -> list[str]:
+    areas = f"random policy {scores.random_area:.4g}, default {scores.default_area:.4g}"
+    return [f"Area: {areas}.", ""]
+
+
 def _table(comparisons: Sequence[Comparison]) -> list[str]:
     rows = [
-        "| strategy | earlier runs | n | IQM | gain | its lower bound | P(better) | diverged |",
-        "|---|---|---|---|---|---|---|---|",
+        "| strategy | earlier runs | n | IQM | gain | bound | P(better) | all so far | diverged |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for each in comparisons:
         bound = "" if each.gain is None else f"{float(each.gain.lower_bound):+.3f}"
@@ -130,7 +145,27 @@ def _table(comparisons: Sequence[Comparison]) -> list[str]:
         rows.append(
             f"| {each.strategy} | {size} | {each.memories} | {_shown(each.score)} "
             f"| {_shown(each.gain, '+.3f')} | {bound} | {_shown(each.improvement)} "
-            f"| {each.diverged} |"
+            f"| {_shown(each.gain_so_far, '+.3f')} | {each.diverged} |"
+        )
+    return rows
+
+
+def _contests_table(contests: Sequence[Contest]) -> list[str]:
+    rows = [
+        "## Against references",
+        "",
+        "Each at the greatest memory size that both have, differences of the same memory number.",
+        "",
+        "| tasks | strategy | earlier runs | over | n | gain | P(better) | bound | worst | gain |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for each in contests:
+        size = "any" if each.earlier_runs is None else each.earlier_runs
+        rows.append(
+            f"| {each.scope.name} | {each.strategy} | {size} | {each.reference} | {each.memories} "
+            f"| {_shown(each.gain, '+.3f')} | {_shown(each.improvement)} "
+            f"| {float(each.improvement.lower_bound):.3f} "
+            f"| {each.worst_task} | {each.worst_gain:+.3f} |"
         )
     return rows
 
@@ -143,10 +178,11 @@ def _shown(estimate: Estimate | None, form: str = ".3f") -> str:
 
 
 def _claims_table(claims: Sequence[Claim]) -> list[str]:
-    words = {True: "shown", False: "not shown", None: "not shown: too few memories"}
-    rows = ["| claim | measured | must exceed | |", "|---|---|---|---|"]
-    rows += [
-        f"| {claim.what} | {claim.value:.3f} | {claim.budget:g} | {words[claim.ok]} |"
-        for claim in claims
-    ]
+    rows = ["| claim | n | measured | must exceed | |", "|---|---|---|---|---|"]
+    for claim in claims:
+        words = {True: "shown", False: "not shown", None: f"not shown: n={claim.memories}"}
+        rows.append(
+            f"| {claim.what} | {claim.memories} | {claim.value:.3f} | {claim.budget:g} "
+            f"| {words[claim.ok]} |"
+        )
     return rows

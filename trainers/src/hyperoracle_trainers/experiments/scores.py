@@ -42,11 +42,14 @@ class TaskScores:
         random_area: the random policy's mean return, a score of 0.
         default_area: the default's mean area over all its runs, a score of 1.
         groups: by strategy and memory size; without runs there is no group.
+        runs: by strategy and memory number, earlier runs and score of every run, those that are not
+            looked at included.
     """
 
     random_area: float
     default_area: float
     groups: dict[tuple[str, int], Group]
+    runs: dict[str, dict[int, list[tuple[int, float]]]]
 
 
 def curve_of(record: Record, total_env_steps: int) -> Array:
@@ -75,7 +78,7 @@ def curve_of(record: Record, total_env_steps: int) -> Array:
 
 
 def task_scores(records: Sequence[Record], total_env_steps: int) -> TaskScores | None:
-    """Return the scores of a task's measured runs.
+    """Return the scores of a task's runs.
 
     A score is (area − random policy's) / (default's area − random policy's), the area under the
     curve as the mean of the curve's points.
@@ -89,36 +92,42 @@ def task_scores(records: Sequence[Record], total_env_steps: int) -> TaskScores |
     """
     by_strategy: dict[str, list[Record]] = {}
     for record in records:
-        if record["is_measured"]:
-            by_strategy.setdefault(record["strategy"], []).append(record)
+        by_strategy.setdefault(record["strategy"], []).append(record)
     if DEFAULT not in by_strategy or RANDOM_POLICY not in by_strategy:
         return None
     random_area = float(by_strategy.pop(RANDOM_POLICY)[0]["phases"]["mean_return"][0])
-    default_area = float(
-        np.mean([curve_of(each, total_env_steps).mean() for each in by_strategy[DEFAULT]])
-    )
-    groups = {}
+    curves = {
+        strategy: [_whole_curve(record, total_env_steps, random_area) for record in its]
+        for strategy, its in by_strategy.items()
+    }
+    default_area = float(np.mean(curves[DEFAULT]))
+
+    def score(curve: Array) -> float:
+        return float((curve.mean() - random_area) / (default_area - random_area))
+
+    groups: dict[tuple[str, int], Group] = {}
+    runs: dict[str, dict[int, list[tuple[int, float]]]] = {}
     for strategy, its in by_strategy.items():
-        for size in sorted({record["earlier_runs"] for record in its}):
-            at_size = [record for record in its if record["earlier_runs"] == size]
-            groups[strategy, size] = _group(at_size, total_env_steps, random_area, default_area)
-    return TaskScores(random_area, default_area, groups)
-
-
-def _group(
-    records: Sequence[Record], total_env_steps: int, random_area: float, default_area: float
-) -> Group:
-    memories = tuple(sorted({record["memory"] for record in records}))
-    curves = np.stack(
-        [
-            np.mean(
-                [curve_of(each, total_env_steps) for each in records if each["memory"] == memory],
-                axis=0,
+        both = list(zip(its, curves[strategy], strict=True))
+        of_memory = runs.setdefault(strategy, {})
+        for record, curve in both:
+            its_runs = of_memory.setdefault(record["memory"], [])
+            its_runs.append((record["earlier_runs"], score(curve)))
+        for size in sorted({record["earlier_runs"] for record in its if record["is_measured"]}):
+            of_size = [each for each in both if each[0]["earlier_runs"] == size]
+            memories = tuple(sorted({record["memory"] for record, _ in of_size}))
+            means = np.stack(
+                [
+                    np.mean([curve for record, curve in of_size if record["memory"] == number], 0)
+                    for number in memories
+                ]
             )
-            for memory in memories
-        ]
-    )
-    curves = np.where(np.isnan(curves), random_area, curves)  # a run in which no episode ended
-    scores = (curves.mean(axis=1) - random_area) / (default_area - random_area)
-    diverged = sum(record["status"] == "diverged" for record in records)
-    return Group(memories, scores, curves, diverged)
+            diverged = sum(record["status"] == "diverged" for record, _ in of_size)
+            scores = np.array([score(curve) for curve in means])
+            groups[strategy, size] = Group(memories, scores, means, diverged)
+    return TaskScores(random_area, default_area, groups, runs)
+
+
+def _whole_curve(record: Record, total_env_steps: int, random_area: float) -> Array:
+    curve = curve_of(record, total_env_steps)
+    return np.where(np.isnan(curve), random_area, curve)  # a run in which no episode ended
