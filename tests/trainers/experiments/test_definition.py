@@ -66,6 +66,12 @@ def test_a_strategy_is_any_word_with_settings(tmp_path: Path) -> None:
             "memories of brief: expected at",
         ),
         ("memories = 2", 'memories = 2\nmeasured_role = { cold = "auto" }', "Field required"),
+        (
+            '[space]\nlearning_rate = "scale:0.5,1,2"',
+            "",
+            "expected hyperparameters that strategies",
+        ),
+        ("memories = 2", 'memories = 2\nreferences = ["epgt"]', "strategies of the definition"),
         ("tasks.brief", 'tasks."a--b"', "expected names of letters"),
     ],
 )
@@ -79,11 +85,16 @@ def test_what_has_no_meaning_is_told_in_one_line(
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(DefinitionError, match="small-tasks, smoke"):
+    with pytest.raises(DefinitionError, match="mujoco-short, small-tasks, smoke, tune-small-tasks"):
         find_definition("nothing")
 
 
 def test_every_shipped_definition_is_read() -> None:
-    assert {path.stem for path in shipped_definitions()} >= {"smoke", "small-tasks"}
+    assert {path.stem for path in shipped_definitions()} == {
+        "mujoco-short",
+        "small-tasks",
+        "smoke",
+        "tune-small-tasks",
+    }
     for path in shipped_definitions():
         assert read_definition(path).tasks

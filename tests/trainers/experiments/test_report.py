@@ -161,6 +161,29 @@ def test_a_partial_experiment_is_reported_with_what_there_is(tmp_path: Path) -> 
     assert claims["tuned, epgt after 2 runs: lower bound of gain"] == 6
 
 
+def test_the_default_alone_is_reported_by_its_areas(tmp_path: Path) -> None:
+    env = 'env = "BriefCartPole-v0"\n'
+    experiment = tiny(
+        tmp_path,
+        ("[0, 2]", "[0]"),
+        ('[space]\nlearning_rate = "scale:0.5,1,2"', ""),
+        ("[strategies.best_config]", ""),
+        (env, f"{env}[tasks.fast]\n{env}settings = {{ learning_rate = 0.01 }}\n"),
+    )
+    returns = {("brief", 0): 100.0, ("brief", 1): 110.0, ("fast", 0): 60.0, ("fast", 1): 60.0}
+    for cell in cells_of(experiment):
+        is_random = cell.strategy == "random_policy"
+        plant(tmp_path, cell, 20.0 if is_random else returns[cell.task, cell.memory])
+    report = write_report(experiment, tmp_path)
+    text = report.page.read_text(encoding="utf-8")
+    assert "| brief | BriefCartPole-v0 | 2 | 105 [100, 110] | 20 | 0 |" in text
+    assert "| fast | BriefCartPole-v0 | 2 | 60 [60, 60] | 20 | 0 |" in text
+    assert report.claims == []
+    for name in ("learning_curves.png", "areas.png"):
+        assert f"]({name})" in text
+        assert (tmp_path / name).stat().st_size > 1000
+
+
 def test_few_memories_show_nothing(tmp_path: Path) -> None:
     experiment = tiny(tmp_path, ("[0, 2]", "[16]"))
     for cell in cells_of(experiment):

@@ -93,7 +93,8 @@ class ExperimentTables(_Table):
         purpose: tuning and reporting experiments never share a seed.
         algorithm: ``"ppo"``, ``"a2c"`` or ``"acktr"``.
         settings: of every task's trainer, over the preset's.
-        space: what may be chosen, such as ``learning_rate = "scale:0.5,1,2"``.
+        space: what may be chosen, such as ``learning_rate = "scale:0.5,1,2"``; may be empty where
+            there is nothing but the default.
         memories: independent studies of every task and strategy: the unit of replication.
         memory_sizes: numbers of earlier runs after which a job is looked at.
         concurrent_jobs: jobs of a study that run at once and share what they learn.
@@ -108,7 +109,7 @@ class ExperimentTables(_Table):
     purpose: Literal["tuning", "reporting"]
     algorithm: str = "ppo"
     settings: Mapping[str, Any] = {}
-    space: Mapping[str, str] = Field(min_length=1)
+    space: Mapping[str, str] = {}
     memories: int = Field(ge=1, le=1000)
     memory_sizes: Sequence[int] = Field(min_length=1)
     concurrent_jobs: int = Field(default=1, ge=1, le=64)
@@ -267,6 +268,10 @@ def _check(tables: ExperimentTables) -> None:
                 f"memory_sizes of {name}: expected some of the experiment's {sizes}, in order, got "
                 f"{list(its)}; correct them"
             )
+    if not tables.space and set(tables.strategies) - {DEFAULT}:
+        raise DefinitionError(
+            "space: expected hyperparameters that strategies may choose, got none; name some"
+        )
     unknown = [name for name in tables.references if name not in tables.strategies]
     if unknown:
         raise DefinitionError(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from hyperoracle_trainers.experiments.areas import Area
 from hyperoracle_trainers.experiments.comparison import Comparison
 from hyperoracle_trainers.experiments.definition import Experiment
 from hyperoracle_trainers.experiments.scores import GRID_POINTS, TaskScores
@@ -33,11 +34,42 @@ def draw_pictures(
     Returns:
         Their files, ``learning_curves.png``, ``gain.png`` and ``profiles.png``.
     """
-    figures = {
-        "learning_curves.png": _learning_curves(experiment, scores),
-        "gain.png": _gains(experiment, scores, comparisons),
-        "profiles.png": _profiles(experiment, scores),
-    }
+    return _saved(
+        folder,
+        {
+            "learning_curves.png": _learning_curves(experiment, scores),
+            "gain.png": _gains(experiment, scores, comparisons),
+            "profiles.png": _profiles(experiment, scores),
+        },
+    )
+
+
+def draw_areas(
+    experiment: Experiment, scores: dict[str, TaskScores], areas: Sequence[Area], folder: Path
+) -> list[Path]:
+    """Draw what there is to see of the default alone.
+
+    Returns:
+        Files ``areas.png``, area against task for each environment, and ``learning_curves.png``.
+    """
+    environments = list(dict.fromkeys(each.env_id for each in areas))
+    figure, panels = _panels(environments)
+    for panel, env_id in zip(panels, environments, strict=True):
+        its = [each for each in areas if each.env_id == env_id]
+        values = np.array([each.area.value for each in its])
+        low = values - np.array([each.area.low for each in its])
+        high = np.array([each.area.high for each in its]) - values
+        places = np.arange(len(its))
+        panel.errorbar(places, values, yerr=np.stack([low, high]), fmt="o", capsize=3)
+        panel.axhline(its[0].random_area, color="grey", lw=1)  # of the environment's random policy
+        names = [each.task for each in its]
+        panel.set_xticks(places, names, rotation=30, ha="right", fontsize="x-small")
+        panel.set(title=env_id, ylabel="area")
+    curves = _learning_curves(experiment, scores)
+    return _saved(folder, {"areas.png": figure, "learning_curves.png": curves})
+
+
+def _saved(folder: Path, figures: dict[str, Figure]) -> list[Path]:
     paths = []
     for name, figure in figures.items():
         path = folder / name
@@ -113,7 +145,7 @@ def _profiles(experiment: Experiment, scores: dict[str, TaskScores]) -> Figure:
     return figure
 
 
-def _panels(scores: dict[str, TaskScores]) -> tuple[Figure, list[Any]]:
+def _panels(scores: Collection[str]) -> tuple[Figure, list[Any]]:
     columns = min(3, len(scores))
     rows = -(-len(scores) // columns)
     figure = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows), layout="constrained")

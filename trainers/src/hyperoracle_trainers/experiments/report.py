@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hyperoracle_trainers.experiments.areas import Area, areas_of
 from hyperoracle_trainers.experiments.claims import (
     Claim,
     claims_of,
@@ -14,8 +15,8 @@ from hyperoracle_trainers.experiments.claims import (
 )
 from hyperoracle_trainers.experiments.comparison import Comparison, compare, scores_by_task
 from hyperoracle_trainers.experiments.contests import Contest, contests_of
-from hyperoracle_trainers.experiments.definition import Experiment
-from hyperoracle_trainers.experiments.pictures import draw_pictures
+from hyperoracle_trainers.experiments.definition import DEFAULT, Experiment
+from hyperoracle_trainers.experiments.pictures import draw_areas, draw_pictures
 from hyperoracle_trainers.experiments.plan import chains_of
 from hyperoracle_trainers.experiments.results import (
     Record,
@@ -39,6 +40,12 @@ _EXPLAINED = (
     "seeds, and its one-sided 95 % lower bound. P(better): probability that a memory's score "
     "exceeds a default's, ties half. All so far: the gain of all runs of a memory up to there, "
     "also of those that explored: the price of learning."
+)
+
+
+_AREAS_EXPLAINED = (
+    "A run's area is the mean of its learning curve over env steps. n counts seeds; intervals are "
+    "95 % percentile intervals of a bootstrap over them."
 )
 
 
@@ -71,13 +78,11 @@ def write_report(experiment: Experiment, folder: Path) -> Report:
             f"{folder}: expected runs of the default and the random policy on some task, got "
             f"{len(records)} runs; make them with: hyperoracle experiment run {experiment.name}"
         )
-    comparisons = compare(experiment, scores)
-    contests = contests_of(experiment, scores)
-    scopes = scopes_of(experiment)
-    with_memory = [name for name in experiment.strategies if experiment.has_memory(name)]
-    claims = claims_of(comparisons)
-    claims += claims_over_references(contests, scopes[-1].name, with_memory)
-    pictures = draw_pictures(experiment, scores, comparisons, folder)
+    claims: list[Claim] = []
+    if experiment.strategies == (DEFAULT,):
+        said = _areas_said(experiment, scores, folder)
+    else:
+        said, claims = _comparisons_said(experiment, scores, folder)
     lines = [
         f"# {experiment.tables.title}",
         "",
@@ -85,20 +90,9 @@ def write_report(experiment: Experiment, folder: Path) -> Report:
         "",
         *_made_with(records),
         "",
-        _EXPLAINED,
+        *said,
         "",
-        *[f"![{path.stem.replace('_', ' ')}]({path.name})" for path in pictures],
     ]
-    for scope in scopes:
-        its = [each for each in comparisons if each.scope == scope]
-        if its:
-            name = scope.name
-            title = name if name in scores else f"{name.capitalize()}: {', '.join(scope.tasks)}"
-            areas = _areas(scores[name]) if name in scores else []
-            lines += ["", f"## {title}", "", *areas, *_table(its)]
-    if contests:
-        lines += ["", *_contests_table(contests)]
-    lines += ["", "## What is shown", "", *_claims_table(claims), ""]
     page = folder / "README.md"
     page.write_text("\n".join(lines), encoding="utf-8")
     made_with = provenance()
@@ -111,6 +105,42 @@ def write_report(experiment: Experiment, folder: Path) -> Report:
         "rows": [claim.row() for claim in claims],
     }
     return Report(page, claims, figures)
+
+
+def _areas_said(experiment: Experiment, scores: dict[str, TaskScores], folder: Path) -> list[str]:
+    """Return what is to be said of the default alone, and draw it."""
+    areas = areas_of(experiment, scores)
+    pictures = draw_areas(experiment, scores, areas, folder)
+    return [_AREAS_EXPLAINED, "", *_shown_pictures(pictures), "", *_areas_table(areas)]
+
+
+def _comparisons_said(
+    experiment: Experiment, scores: dict[str, TaskScores], folder: Path
+) -> tuple[list[str], list[Claim]]:
+    """Return what is to be said of strategies, and draw it."""
+    comparisons = compare(experiment, scores)
+    contests = contests_of(experiment, scores)
+    scopes = scopes_of(experiment)
+    with_memory = [name for name in experiment.strategies if experiment.has_memory(name)]
+    claims = claims_of(comparisons)
+    claims += claims_over_references(contests, scopes[-1].name, with_memory)
+    pictures = draw_pictures(experiment, scores, comparisons, folder)
+    lines = [_EXPLAINED, "", *_shown_pictures(pictures)]
+    for scope in scopes:
+        its = [each for each in comparisons if each.scope == scope]
+        if its:
+            name = scope.name
+            title = name if name in scores else f"{name.capitalize()}: {', '.join(scope.tasks)}"
+            areas = _task_areas(scores[name]) if name in scores else []
+            lines += ["", f"## {title}", "", *areas, *_table(its)]
+    if contests:
+        lines += ["", *_contests_table(contests)]
+    lines += ["", "## What is shown", "", *_claims_table(claims)]
+    return lines, claims
+
+
+def _shown_pictures(paths: Sequence[Path]) -> list[str]:
+    return [f"![{path.stem.replace('_', ' ')}]({path.name})" for path in paths]
 
 
 def _made_with(records: Sequence[Record]) -> list[str]:
@@ -129,9 +159,22 @@ def _made_with(records: Sequence[Record]) -> list[str]:
     return [f"- {what}: {', '.join(found)}" for what, found in said.items()]
 
 
-def _areas(scores: TaskScores) -> list[str]:
+def _task_areas(scores: TaskScores) -> list[str]:
     areas = f"random policy {scores.random_area:.4g}, default {scores.default_area:.4g}"
     return [f"Area: {areas}.", ""]
+
+
+def _areas_table(areas: Sequence[Area]) -> list[str]:
+    rows = [
+        "| task | environment | n | area | random policy | diverged |",
+        "|---|---|---|---|---|---|",
+    ]
+    rows += [
+        f"| {each.task} | {each.env_id} | {each.memories} | {_shown(each.area, '.4g')} "
+        f"| {each.random_area:.4g} | {each.diverged} |"
+        for each in areas
+    ]
+    return rows
 
 
 def _table(comparisons: Sequence[Comparison]) -> list[str]:
