@@ -8,13 +8,15 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from time import monotonic
+from typing import Any, Self
 
 from hyperoracle_client.commands.options import add_options
 from hyperoracle_trainers.commands.numbers import at_least_one
 
 _RESULTS = Path("benchmarks/results/experiments")
 _EXIT_INTERRUPTED = 130
+_SECONDS_BETWEEN_LINES = 60.0
 
 
 def register(subparsers: Any) -> None:
@@ -86,17 +88,10 @@ def _experiment_and_results(args: argparse.Namespace) -> tuple[Any, Path]:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
-
-    from hyperoracle_trainers.experiments.runner import progress_of, run_experiment
+    from hyperoracle_trainers.experiments.runner import run_experiment
 
     experiment, folder = _experiment_and_results(args)
-    before = progress_of(experiment, folder)
-    console = Console(stderr=True)
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(experiment.name, total=before.planned, completed=before.made)
+    with _Display(experiment.name) as display:
         run_experiment(
             experiment,
             folder,
@@ -104,15 +99,66 @@ def _run(args: argparse.Namespace) -> None:
             processes=args.processes or os.cpu_count() or 1,
             max_minutes=args.max_minutes,
             shard=args.shard,
-            made=lambda _: progress.advance(task),
+            watch=display.show,
         )
-    after = progress_of(experiment, folder)
+    before, after = display.first, display.last
+    made_now = after.made - before.made
     if args.json:
         figures = {"name": experiment.name, "runs": after.made, "planned_runs": after.planned}
-        print(json.dumps(figures | {"made_now": after.made - before.made, "results": str(folder)}))
+        figures |= {"made_now": made_now, "seconds_left": after.seconds_left}
+        print(json.dumps(figures | {"results": str(folder)}))
     else:
-        print(f"{after.made} of {after.planned} runs, {after.made - before.made} of them now")
+        rest = "" if after.made == after.planned else f", {_left(after)}"
+        print(f"{after.made} of {after.planned} runs, {made_now} of them now{rest}")
         print(f"Results: {folder}")
+
+
+class _Display:
+    """Says how far an experiment is: a bar on a terminal, else a line a minute.
+
+    Attributes:
+        first: what it was told first.
+        last: what it was told last.
+    """
+
+    def __init__(self, name: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeElapsedColumn as Elapsed
+
+        console = Console(stderr=True)
+        left = TextColumn("{task.fields[left]}")
+        columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), Elapsed(), left)
+        self._is_terminal = console.is_terminal
+        self._bar = Progress(*columns, console=console, disable=not self._is_terminal)
+        self._task = self._bar.add_task(name, left="")
+        self._next_line = 0.0
+        self.first: Any = None
+        self.last: Any = None
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, progress: Any) -> None:
+        """Say it."""
+        self.first, self.last = self.first or progress, progress
+        left = _left(progress)
+        self._bar.update(self._task, total=progress.planned, completed=progress.made, left=left)
+        if not self._is_terminal and monotonic() >= self._next_line:
+            self._next_line = monotonic() + _SECONDS_BETWEEN_LINES
+            print(f"{progress.made} of {progress.planned} runs, {left}", file=sys.stderr)
+
+
+def _left(progress: Any) -> str:
+    if progress.seconds_left is None:
+        return "time left unknown"
+    minutes = round(progress.seconds_left / 60)
+    hours = f"{minutes // 60} h " if minutes >= 60 else ""
+    return f"about {hours}{minutes % 60} min left"
 
 
 def _report(args: argparse.Namespace) -> None:

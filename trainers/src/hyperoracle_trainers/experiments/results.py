@@ -20,7 +20,8 @@ from hyperoracle_trainers.run_log import package_versions
 Record = dict[str, Any]
 """A run's cell, outcome, and what it was made with."""
 
-_ENDING = ".json.gz"
+ENDING = ".json.gz"
+"""Of a result's file name."""
 _ORACLE_PACKAGES = ("hyperoracle-client", "hyperoracle-protocol", "hyperoracle-server")
 
 
@@ -30,7 +31,7 @@ class ResultsError(ValueError):
 
 def result_file(folder: Path, cell: Cell) -> Path:
     """Return where a run's result is, or will be."""
-    return folder / f"{cell.name}{_ENDING}"
+    return folder / f"{cell.name}{ENDING}"
 
 
 def write_record(path: Path, record: Record) -> None:
@@ -64,16 +65,26 @@ def is_made(folder: Path, cell: Cell) -> bool:
     Raises:
         ResultsError: there is one, but of another definition.
     """
+    return read_made(folder, cell) is not None
+
+
+def read_made(folder: Path, cell: Cell) -> Record | None:
+    """Return a run's result, None as long as there is none.
+
+    Raises:
+        ResultsError: the file is damaged, or of another definition.
+    """
     path = result_file(folder, cell)
     if not path.exists():
-        return False
-    got = read_record(path)["fingerprint"]
+        return None
+    record = read_record(path)
+    got = record["fingerprint"]
     if got != cell.fingerprint:
         raise ResultsError(
             f"{path}: expected a result of this definition ({cell.fingerprint}), got one of "
             f"another ({got}); give the changed experiment another name or --results folder"
         )
-    return True
+    return record
 
 
 def read_results(folder: Path, cells: Iterable[Cell]) -> list[Record]:
@@ -82,7 +93,8 @@ def read_results(folder: Path, cells: Iterable[Cell]) -> list[Record]:
     Raises:
         ResultsError: a file is damaged, or of another definition.
     """
-    return [read_record(result_file(folder, cell)) for cell in cells if is_made(folder, cell)]
+    found = (read_made(folder, cell) for cell in cells)
+    return [record for record in found if record is not None]
 
 
 def merge_results(sources: Iterable[Path], target: Path) -> tuple[int, int]:
@@ -104,7 +116,7 @@ def merge_results(sources: Iterable[Path], target: Path) -> tuple[int, int]:
     for source in sources:
         if not source.is_dir():
             raise ResultsError(f"{source}: expected a folder of results, got none; correct it")
-        for path in sorted(source.glob(f"*{_ENDING}")):
+        for path in sorted(source.glob(f"*{ENDING}")):
             before = target / path.name
             if not before.exists():
                 before = wanted.setdefault(path.name, path)

@@ -16,11 +16,14 @@ from time import time
 from typing import Any
 
 from hyperoracle_trainers.experiments.definition import Experiment
+from hyperoracle_trainers.experiments.pace import Pace
 from hyperoracle_trainers.experiments.plan import Chain, chains_of
-from hyperoracle_trainers.experiments.results import is_made
+from hyperoracle_trainers.experiments.results import ENDING, is_made, read_made, read_record
 
 Made = Callable[[str], None]
 """Told the name of a run as soon as its result is there."""
+Watch = Callable[["Progress"], None]
+"""Told how far the experiment is, at first and after each run."""
 
 
 class RunnerError(RuntimeError):
@@ -34,10 +37,12 @@ class Progress:
     Attributes:
         made: runs with a result.
         planned: all runs.
+        seconds_left: until all runs of this machine are made, as far as they can be foreseen.
     """
 
     made: int
     planned: int
+    seconds_left: float | None = None
 
 
 def progress_of(experiment: Experiment, folder: Path) -> Progress:
@@ -59,6 +64,7 @@ def run_experiment(
     max_minutes: float | None = None,
     shard: tuple[int, int] = (1, 1),
     made: Made = lambda _: None,
+    watch: Watch = lambda _: None,
 ) -> None:
     """Make the runs that are missing; call it again to go on after whatever stopped it.
 
@@ -72,20 +78,24 @@ def run_experiment(
         shard: ``(i, n)`` makes every n-th chain from the i-th on, i from 1: one for each of n
             machines, whose results are merged afterwards.
         made: told of each run.
+        watch: told how far it is.
 
     Raises:
         RunnerError: a run failed, or its process died.
         ResultsError: the folder holds results of another definition.
     """
+    deadline = None if max_minutes is None else time() + 60 * max_minutes
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process of each core uses that core
-    deadline = None if max_minutes is None else time() + 60 * max_minutes
-    first, machines = shard
-    waiting = deque(
-        chain
-        for chain in chains_of(experiment)[first - 1 :: machines]
-        if not all(is_made(folder, cell) for cell in chain.cells)
-    )
+    work = _Work(experiment, folder, shard, processes)
+    waiting = deque(work.chains)
+
+    def note(name: str) -> None:
+        work.note(name)
+        made(name)
+        watch(work.progress())
+
+    watch(work.progress())
     working: dict[Connection, _Worker] = {}
     try:
         for _ in range(min(processes, len(waiting))):
@@ -95,7 +105,7 @@ def run_experiment(
             seconds = None if deadline is None else max(0.0, deadline - time())
             for ready in wait(list(working), seconds):
                 worker = working[ready]  # type: ignore[index] # only connections were waited for
-                if worker.listen(made):
+                if worker.listen(note):
                     continue
                 if waiting:
                     worker.give(waiting.popleft())
@@ -109,6 +119,50 @@ def run_experiment(
 
 def _is_over(deadline: float | None) -> bool:
     return deadline is not None and time() >= deadline
+
+
+class _Work:
+    """What an experiment still needs of this machine.
+
+    Attributes:
+        chains: that are not complete.
+    """
+
+    def __init__(
+        self, experiment: Experiment, folder: Path, shard: tuple[int, int], processes: int
+    ) -> None:
+        self._folder, self._processes = folder, processes
+        first, machines = shard
+        every = chains_of(experiment)
+        cells = [cell for chain in every for cell in chain.cells]
+        found = ((cell, read_made(folder, cell)) for cell in cells)
+        known = {cell.name: record for cell, record in found if record is not None}
+        self._made, self._planned = len(known), len(cells)
+        self.chains = [
+            chain
+            for chain in every[first - 1 :: machines]
+            if any(cell.name not in known for cell in chain.cells)
+        ]
+        self._pace = Pace(
+            (cell.task, cell.strategy)
+            for chain in self.chains
+            for cell in chain.cells
+            if cell.name not in known
+        )
+        for record in known.values():
+            self._pace.know((record["task"], record["strategy"]), record["wall_seconds"])
+        self._began = time()
+
+    def note(self, name: str) -> None:
+        """Count a run that was made now."""
+        record = read_record(self._folder / f"{name}{ENDING}")
+        self._pace.make((record["task"], record["strategy"]), record["wall_seconds"])
+        self._made += 1
+
+    def progress(self) -> Progress:
+        """Return how far the experiment is."""
+        left = self._pace.seconds_left(time() - self._began, self._processes)
+        return Progress(self._made, self._planned, left)
 
 
 class _Worker:
