@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hyperoracle_trainers.experiments.definition import DEFAULT, Experiment
-from hyperoracle_trainers.experiments.scores import TaskScores
+from hyperoracle_trainers.experiments.scores import Array, TaskScores
 from hyperoracle_trainers.experiments.statistics import Estimate, bootstrap, mean
 
 
@@ -40,9 +40,10 @@ def areas_of(experiment: Experiment, scores: dict[str, TaskScores]) -> list[Area
             continue
         its = scores[task.name]
         score = np.array(
-            [np.mean([each for _, each in runs]) for runs in its.runs[DEFAULT].values()]
+            [np.mean([each for _, each in runs]) for runs in its.runs[DEFAULT].values()],
+            dtype=np.float64,
         )
-        areas = its.random_area + score * (its.default_area - its.random_area)
+        areas: Array = its.random_area + score * (its.default_area - its.random_area)
         groups = [group for (strategy, _), group in its.groups.items() if strategy == DEFAULT]
         found.append(
             Area(
