@@ -7,11 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hyperoracle_trainers.experiments.definition import DEFAULT, Experiment
-<<<<<<< HEAD
-from hyperoracle_trainers.experiments.scores import TaskScores
-=======
 from hyperoracle_trainers.experiments.scores import Array, TaskScores
->>>>>>> exper
 from hyperoracle_trainers.experiments.statistics import Estimate, bootstrap, mean
 
 
@@ -44,16 +40,10 @@ def areas_of(experiment: Experiment, scores: dict[str, TaskScores]) -> list[Area
             continue
         its = scores[task.name]
         score = np.array(
-<<<<<<< HEAD
-            [np.mean([each for _, each in runs]) for runs in its.runs[DEFAULT].values()]
-        )
-        areas = its.random_area + score * (its.default_area - its.random_area)
-=======
             [np.mean([each for _, each in runs]) for runs in its.runs[DEFAULT].values()],
             dtype=np.float64,
         )
         areas: Array = its.random_area + score * (its.default_area - its.random_area)
->>>>>>> exper
         groups = [group for (strategy, _), group in its.groups.items() if strategy == DEFAULT]
         found.append(
             Area(
