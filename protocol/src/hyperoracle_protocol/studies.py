@@ -196,12 +196,16 @@ class RoleSetting(Definition):
     """Which roles the study gives to jobs that ask for none.
 
     Attributes:
-        control_every: one of every so many jobs stays on the defaults, for comparison; 0: none.
+        controls_first: so many jobs, the study's first, stay on the defaults: nothing is tried
+            before it is known what is usual there.
+        control_every: after them one of every so many jobs stays on the defaults, for comparison;
+            0: none.
         exploration_jobs: another job explores with the probability 1 − ended jobs /
             `exploration_jobs`,
         least_exploration: and at least with this one; else it exploits.
     """
 
+    controls_first: int = Field(default=2, ge=0, le=1000)
     control_every: int = Field(default=5, ge=0, le=1000)
     exploration_jobs: int = Field(default=16, ge=1, le=100_000)
     least_exploration: Fraction = 0.1

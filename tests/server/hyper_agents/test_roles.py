@@ -18,18 +18,24 @@ def roles_of(setting: RoleSetting, count: int, ended: int = 10**6, seed: int = 0
 
 @pytest.mark.parametrize("every", [1, 2, 5, 7])
 def test_one_of_every_so_many_jobs_is_a_control(every):
-    roles = roles_of(RoleSetting(control_every=every), 20 * every)
+    roles = roles_of(RoleSetting(control_every=every), 2 + 20 * every)[2:]
     for first in range(0, len(roles), every):
         assert roles[first : first + every].count("control") == 1
 
 
 def test_the_control_of_a_block_has_no_fixed_place():
-    places = {roles_of(RoleSetting(), 5, seed=seed).index("control") for seed in range(60)}
+    setting = RoleSetting(controls_first=0)
+    places = {roles_of(setting, 5, seed=seed).index("control") for seed in range(60)}
     assert places == {0, 1, 2, 3, 4}
 
 
 def test_there_are_no_controls_where_none_are_wanted():
-    assert "control" not in roles_of(RoleSetting(control_every=0), 100)
+    assert "control" not in roles_of(RoleSetting(control_every=0, controls_first=0), 100)
+
+
+def test_the_first_jobs_show_what_is_usual():
+    for seed in range(20):
+        assert roles_of(RoleSetting(controls_first=3), 3, 0, seed) == ["control"] * 3
 
 
 @pytest.mark.parametrize(("ended", "expected"), [(0, 1.0), (4, 0.75), (14, 0.125), (99, 0.1)])

@@ -24,7 +24,7 @@ def course_of(total: int = 400) -> Course:
 def test_an_advantage_is_half_the_rise_at_once_and_half_the_rise_to_the_end():
     course = course_of()
     course.outcome = "whole"
-    first, second = course.judged()
+    first, second = course.judged(0.0)
     # After 100: 20 at once, (20 + 40 + 60) / 3 = 40 to the end; before: 10.
     assert first == (0.25, 10.0, 3, 0.5 * 10 + 0.5 * 30)
     # After 200: 50 both; before: 20.
@@ -38,8 +38,8 @@ def test_returns_weigh_as_many_env_steps_as_passed():
     course.observe(10, 100.0)
     course.observe(100, 0.0)
     course.outcome = "whole"
-    # Nothing was known before: the first return stands for it.
-    assert course.judged() == [(0.0, 100.0, 2, -90.0)]
+    # Nothing was known before: 30 stands for it. Mean return after: 10.
+    assert course.judged(30.0) == [(0.0, 30.0, 2, -20.0)]
 
 
 def test_a_report_that_comes_after_the_next_decision_counts_for_its_own():
@@ -52,13 +52,13 @@ def test_a_report_that_comes_after_the_next_decision_counts_for_its_own():
     late.outcome = "whole"
     expected = course_of()
     expected.outcome = "whole"
-    assert late.judged() == expected.judged()
+    assert late.judged(0.0) == expected.judged(0.0)
 
 
 def test_a_job_that_was_interrupted_counts_up_to_where_it_came():
     course = course_of(total=800)
     course.outcome = "interrupted"
-    assert course.judged()[1].advantage == 30.0
+    assert course.judged(0.0)[1].advantage == 30.0
     assert course.score is None
 
 
@@ -67,8 +67,8 @@ def test_a_job_that_failed_counts_to_its_planned_end_with_its_least_return():
     course.observe(400, 5.0)
     course.outcome = "failed"
     # 400 env steps at 5 are missing; they belong to the last decision.
-    assert course.judged()[1].advantage == pytest.approx((40 + 60 + 4 * 5) / 6 - 20)
-    assert course.judged()[0].advantage == pytest.approx(
+    assert course.judged(0.0)[1].advantage == pytest.approx((40 + 60 + 4 * 5) / 6 - 20)
+    assert course.judged(0.0)[0].advantage == pytest.approx(
         0.5 * 10 + 0.5 * ((20 + 40 + 60 + 20) / 7 - 10)
     )
     assert course.score == pytest.approx((10 + 20 + 40 + 60 + 20) / 8)
@@ -78,15 +78,15 @@ def test_a_decision_without_a_return_after_it_is_not_judged():
     course = course_of(total=800)
     course.decide(9, 400, 1)
     course.outcome = "interrupted"
-    assert [each.hyper_action for each in course.judged()] == [3, 5]
-    assert Course().judged() == []
+    assert [each.hyper_action for each in course.judged(0.0)] == [3, 5]
+    assert Course().judged(0.0) == []
 
 
 def test_what_the_job_used_instead_takes_the_place_of_what_was_decided():
     course = course_of()
     course.replace([4, 77], 2)
     course.outcome = "whole"
-    assert [each.hyper_action for each in course.judged()] == [3, 2]
+    assert [each.hyper_action for each in course.judged(0.0)] == [3, 2]
 
 
 def test_levels_are_the_returns_at_sixteenths_of_the_job():

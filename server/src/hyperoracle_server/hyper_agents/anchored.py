@@ -286,7 +286,8 @@ class AnchoredAgent(WithNotes[Course]):
     def _known(self) -> Knowledge:
         ended = self._ended()
         levels = pooled_levels(ended)
-        judged = [(course.ended, each) for course in ended for each in course.judged()]
+        start = float(np.median([c.first for c in ended if c.first is not None] or [0.0]))
+        judged = [(course.ended, each) for course in ended for each in course.judged(start)]
         judged = judged[-MAX_RECORDS:]
         records = Records(
             np.array(

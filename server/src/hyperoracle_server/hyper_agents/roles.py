@@ -21,7 +21,7 @@ def drawn_role(
 ) -> Role:
     """The role of a job that asked for none.
 
-    Of every `control_every` jobs one is a control, at a place that chance chooses, so that
+    The first `controls_first` jobs are controls. Of every `control_every` jobs after them one is, at a place that chance chooses, so that
     controls come early and no habit of the user's falls in with them. The others explore with
     probability max(`least_exploration`, 1 − ended / `exploration_jobs`), else they exploit.
 
@@ -33,8 +33,10 @@ def drawn_role(
         rng: the chance of this job.
     """
     explores = rng.random() < max(setting.least_exploration, 1.0 - ended / setting.exploration_jobs)
+    if number < setting.controls_first:
+        return "control"
     if setting.control_every:
-        block, place = divmod(number, setting.control_every)
+        block, place = divmod(number - setting.controls_first, setting.control_every)
         if place == int(block_stream(block).integers(setting.control_every)):
             return "control"
     return "explore" if explores else "exploit"

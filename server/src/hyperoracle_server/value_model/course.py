@@ -145,8 +145,12 @@ class Course:
         ):
             self.levels.append(value)
 
-    def judged(self) -> list[JudgedDecision]:
+    def judged(self, start: float) -> list[JudgedDecision]:
         """The decisions that returns are known for.
+
+        Args:
+            start: stands for the return before the first decision where none was known: a typical
+                one. The job's own first return would not do, as the decision has moved it already.
 
         A job that was interrupted counts up to where it came. One that failed counts to its
         planned end, with its least return as what is missing.
@@ -161,8 +165,8 @@ class Course:
         ):
             weight += own_weight
             total += own_total
-            before = self.first if decision.before is None else decision.before
-            if own_weight and before is not None:
+            before = start if decision.before is None else decision.before
+            if own_weight:
                 found.append(
                     JudgedDecision(
                         progress_of(decision.env_step, self.total_env_steps),
