@@ -200,8 +200,8 @@ class RoleSetting(Definition):
             before it is known what is usual there.
         control_every: after them one of every so many jobs stays on the defaults, for comparison;
             0: none.
-        exploration_jobs: another job explores with the probability 1 − ended jobs /
-            `exploration_jobs`,
+        exploration_jobs: another job explores with the probability 1 − exploring jobs that
+            ended / `exploration_jobs`,
         least_exploration: and at least with this one; else it exploits.
     """
 

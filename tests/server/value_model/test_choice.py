@@ -6,10 +6,10 @@ import pytest
 from hyperoracle_server.value_model.bin_kernels import bin_kernel
 from hyperoracle_server.value_model.choice import (
     cautious_bin,
+    explored_bins,
     frontier,
     jobs_in_direction,
-    propensities,
-    sampled_bin,
+    sampled,
 )
 from hyperoracle_server.value_model.gaussian_process import Effects
 
@@ -44,37 +44,36 @@ def test_caution_takes_the_greatest_lower_value_above_the_default():
 
 
 def test_nothing_known_means_the_default_for_caution_and_chance_for_exploration():
-    kernel = bin_kernel(5, 2, ordered=True)
-    prior = Effects(np.zeros(5), kernel)
+    prior = Effects(np.zeros(5), bin_kernel(5, 2, ordered=True))
     assert cautious_bin(prior, 2, ALL, 0.0) == 2
-    rng = np.random.default_rng(0)
-    chosen = {sampled_bin(prior, 2, ALL, rng.standard_normal(5)) for _ in range(200)}
-    assert chosen == {0, 1, 2, 3, 4}
+    normal = np.random.default_rng(0).standard_normal((200, 5))
+    chosen = explored_bins([sampled(prior, normal)], [2], [ALL])
+    assert set(chosen[:, 0].tolist()) == {0, 1, 3, 4}
 
 
 def test_samples_have_the_effects_mean_and_covariance():
-    """The default is chosen where all else is worse; two opposite effects are level."""
-    effects = Effects(np.array([0.0, 0.0, 0.0]), np.diag([1.0, 0.0, 1.0]))
-    rng = np.random.default_rng(1)
-    normal = rng.standard_normal((4000, 3))
-    chosen = np.bincount(
-        [sampled_bin(effects, 1, np.ones(3, bool), row) for row in normal], minlength=3
-    )
-    # Both negative: a quarter. 4000 draws have a standard deviation below 0.008.
-    assert chosen / 4000 == pytest.approx([0.375, 0.25, 0.375], abs=0.03)
-    shares = propensities(effects, 1, np.ones(3, bool), rng, draws=4000)
-    assert shares == pytest.approx([0.375, 0.25, 0.375], abs=0.03)
+    kernel = bin_kernel(4, 1, ordered=True)
+    effects = Effects(np.array([1.0, 0.0, -2.0, 5.0]), kernel)
+    samples = sampled(effects, np.random.default_rng(1).standard_normal((20_000, 4)))
+    # The standard error of a mean is below 0.008, of a covariance below 0.01.
+    assert samples.mean(axis=0) == pytest.approx(effects.means, abs=0.03)
+    assert np.cov(samples.T) == pytest.approx(kernel, abs=0.04)
+    assert samples[:, 1] == pytest.approx(0.0, abs=1e-6), "the default is sure"
 
 
-def test_forbidden_bins_are_never_chosen_and_have_no_propensity():
-    effects = effects_of([9.0, 1.0, 0.0, 0.5, 9.0], [1.0, 0.1, 0.0, 0.1, 1.0])
-    allowed = np.array([False, True, True, True, False])
-    rng = np.random.default_rng(2)
-    assert {sampled_bin(effects, 2, allowed, rng.standard_normal(5)) for _ in range(50)} <= {1, 3}
-    shares = propensities(effects, 2, allowed, rng)
-    assert shares[[0, 4]].tolist() == [0.0, 0.0]
-    assert (shares[[1, 2, 3]] > 0.0).all()
-    assert shares.sum() == pytest.approx(1.0)
+def test_the_best_allowed_bin_other_than_the_default_of_everything_is_explored():
+    one = np.array([[-1.0, 0.0, -3.0], [2.0, 0.0, 9.0], [-5.0, 0.0, 4.0]])
+    all_, no_last = np.ones(3, bool), np.array([True, True, False])
+    assert explored_bins([one], [1], [all_])[:, 0].tolist() == [0, 2, 2]
+    assert explored_bins([one], [1], [no_last])[:, 0].tolist() == [0, 0, 0]
+    # Of two hyperparameters one suffices: the one that loses least.
+    two = np.array([[0.0, -0.5], [0.0, -0.5], [0.0, 1.0]])
+    both = explored_bins([one, two], [1, 0], [all_, np.ones(2, bool)])
+    assert both.tolist() == [[1, 1], [2, 0], [2, 1]]
+
+
+def test_where_there_is_nothing_but_the_default_it_is_explored():
+    assert explored_bins([np.zeros((2, 1))], [0], [np.ones(1, bool)]).tolist() == [[0], [0]]
 
 
 def test_jobs_behind_a_direction_are_counted_once_each():

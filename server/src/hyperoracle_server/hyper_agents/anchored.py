@@ -54,6 +54,9 @@ MAX_RECORDS = 600
 SCALING_RECORDS = 240
 """The newest so many of them choose the model's scales."""
 
+_DRAWS = 256
+"""Samples by which the probability of a choice is estimated."""
+
 _OUTCOMES: dict[FinishReason, str] = {
     "completed": "whole", "failed": "failed", "interrupted": "interrupted",
 }  # fmt: skip
@@ -78,8 +81,8 @@ class Knowledge(NamedTuple):
 class AnchoredAgent(WithNotes[Course]):
     """Chooses each hyperparameter's bin by its effect over the default.
 
-    - *Explore*: the best bin of one sample of the effects, drawn once for the whole job, among the
-      bins within one step of the default or of a bin that looks good.
+    - *Explore*: the best bins of one sample of the effects, drawn once for the whole job, among the
+      bins within one step of the default or of a bin that looks good; never the default alone.
     - *Exploit*: the bin with the greatest mean less `caution` standard deviations, if that is above
       0 and at least `jobs_needed` distinct jobs left the default in that direction; else the
       default.
@@ -121,7 +124,8 @@ class AnchoredAgent(WithNotes[Course]):
         rng: np.random.Generator,
     ) -> Role:
         """Control, explore or exploit."""
-        return drawn_role(self._strategy.roles, number, len(self._ended()), block_stream, rng)
+        explored = sum(course.role == "explore" for course in self._ended())
+        return drawn_role(self._strategy.roles, number, explored, block_stream, rng)
 
     # -- deciding ------------------------------------------------------------------------------
 
@@ -164,15 +168,18 @@ class AnchoredAgent(WithNotes[Course]):
     def _sampled(
         self, effects: Sequence[Effects], course: Course, rng: np.random.Generator
     ) -> tuple[list[int], float]:
-        bins, propensity = [], 1.0
-        for position, default in enumerate(self._grid.default_bins):
-            allowed = self._frontier(position, effects[position])
-            chance = np.array(course.chance[position])
-            chosen = choice.sampled_bin(effects[position], default, allowed, chance)
-            shares = choice.propensities(effects[position], default, allowed, rng)
-            bins.append(chosen)
-            propensity *= float(shares[chosen])
-        return bins, propensity
+        """One sample's bins, and an estimate of how probable they were."""
+        defaults = self._grid.default_bins
+        allowed = [self._frontier(position, each) for position, each in enumerate(effects)]
+
+        def bins_of(normal: Sequence[np.ndarray]) -> Int[np.ndarray, "draws hyperparameters"]:
+            samples = [choice.sampled(each, z) for each, z in zip(effects, normal, strict=True)]
+            return choice.explored_bins(samples, defaults, allowed)
+
+        chosen = bins_of([np.array([z]) for z in course.chance])[0]
+        others = bins_of([rng.standard_normal((_DRAWS, len(each.means))) for each in effects])
+        same = int((others == chosen).all(axis=1).sum())
+        return chosen.tolist(), (1 + same) / (1 + _DRAWS)
 
     def _cautious(self, effects: Sequence[Effects]) -> list[int]:
         bins, caution = [], self._strategy.caution * (1 + self.guard.trips)

@@ -112,8 +112,8 @@ class BestConfigAgent(WithNotes[Run]):
         rng: np.random.Generator,
     ) -> Role:
         """Control, explore or exploit."""
-        scored = sum(run.score is not None for run in self._jobs)
-        return drawn_role(self._strategy.roles, number, scored, block_stream, rng)
+        explored = sum(run.explored and run.score is not None for run in self._jobs)
+        return drawn_role(self._strategy.roles, number, explored, block_stream, rng)
 
     def _choose(self, run: Run, moment: Moment, rng: np.random.Generator) -> None:
         if moment.role == "explore":

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def drawn_role(
     setting: RoleSetting,
     number: int,
-    ended: int,
+    explored: int,
     block_stream: Callable[[int], np.random.Generator],
     rng: np.random.Generator,
 ) -> Role:
@@ -23,16 +23,18 @@ def drawn_role(
 
     The first `controls_first` jobs are controls. Of every `control_every` jobs after them one is, at a place that chance chooses, so that
     controls come early and no habit of the user's falls in with them. The others explore with
-    probability max(`least_exploration`, 1 − ended / `exploration_jobs`), else they exploit.
+    probability max(`least_exploration`, 1 − explored / `exploration_jobs`), else they exploit.
 
     Args:
         setting: the study's.
         number: how many jobs the study had before.
-        ended: how many of them ended with something to learn from.
+        explored: how many exploring jobs ended with something to learn from.
         block_stream: the chance of a block of `control_every` jobs, by its number.
         rng: the chance of this job.
     """
-    explores = rng.random() < max(setting.least_exploration, 1.0 - ended / setting.exploration_jobs)
+    explores = rng.random() < max(
+        setting.least_exploration, 1.0 - explored / setting.exploration_jobs
+    )
     if number < setting.controls_first:
         return "control"
     if setting.control_every:

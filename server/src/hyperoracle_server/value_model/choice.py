@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,48 +38,53 @@ def frontier(
     return near
 
 
-def sampled_bin(
-    effects: Effects,
-    default: int,
-    allowed: Bool[np.ndarray, " bins"],
-    normal: Float[np.ndarray, " bins"],
-) -> int:
-    """The best allowed bin of one sample of the effects (Thompson sampling).
+def sampled(
+    effects: Effects, normal: Float[np.ndarray, "draws bins"]
+) -> Float[np.ndarray, "draws bins"]:
+    """Samples of one hyperparameter's effects in one context.
 
     Args:
-        effects: of one hyperparameter, in one context.
-        default: the default's bin.
-        allowed: see `frontier`.
-        normal: independent standard normal numbers: the sample's chance. The same numbers in
+        effects: their mean and covariance.
+        normal: independent standard normal numbers: the samples' chance. The same numbers in
             another context give the same function's values there.
+    """
+    return effects.means + normal @ _root(effects.covariance)
+
+
+def explored_bins(
+    samples: Sequence[Float[np.ndarray, "draws _"]],
+    defaults: Sequence[int],
+    allowed: Sequence[Bool[np.ndarray, " _"]],
+) -> Int[np.ndarray, "draws hyperparameters"]:
+    """The best allowed bins of each sample, other than the default of everything.
+
+    Controls look after the default; a job that explores would be wasted on it. Where the default
+    is best for every hyperparameter, the one with the best other bin takes that.
+
+    Args:
+        samples: per hyperparameter, see `sampled`; the default's effect is 0.
+        defaults: per hyperparameter its default's bin.
+        allowed: per hyperparameter which bins may be tried, see `frontier`.
 
     Source: Thompson, "On the likelihood that one unknown probability exceeds another in view of
     the evidence of two samples", Biometrika 1933.
     """
-    return _best(effects.means + _root(effects.covariance) @ normal, default, allowed)
-
-
-def propensities(
-    effects: Effects,
-    default: int,
-    allowed: Bool[np.ndarray, " bins"],
-    rng: np.random.Generator,
-    draws: int = 256,
-) -> Float[np.ndarray, " bins"]:
-    """Estimates of how probable `sampled_bin` makes each bin, by counting; allowed ones above 0.
-
-    Args:
-        effects: as there.
-        default: as there.
-        allowed: as there.
-        rng: of the counting.
-        draws: how many are counted.
-    """
-    samples = effects.means + rng.standard_normal((draws, len(allowed))) @ _root(effects.covariance)
-    chosen = np.array([_best(sample, default, allowed) for sample in samples])
-    counts = np.bincount(chosen, minlength=len(allowed)) + allowed
-    shares: Float[np.ndarray, " bins"] = counts / counts.sum()
-    return shares
+    best, others, other_values = [], [], []
+    for values, default, may in zip(samples, defaults, allowed, strict=True):
+        reachable = np.where(may, values, -np.inf)
+        reachable[:, default] = -np.inf
+        other = reachable.argmax(axis=1)
+        value = reachable.max(axis=1)
+        best.append(np.where(value > 0.0, other, default))
+        others.append(other)
+        other_values.append(value)
+    chosen = np.stack(best, axis=1)
+    rows = np.flatnonzero((chosen == np.array(defaults)).all(axis=1))
+    leaving = np.stack(other_values, axis=1)[rows].argmax(axis=1)
+    there_is_one = np.isfinite(np.stack(other_values, axis=1)[rows, leaving])
+    rows, leaving = rows[there_is_one], leaving[there_is_one]
+    chosen[rows, leaving] = np.stack(others, axis=1)[rows, leaving]
+    return chosen
 
 
 def cautious_bin(
@@ -96,7 +102,10 @@ def cautious_bin(
         caution: c ≥ 0.
     """
     deviations = np.sqrt(np.maximum(np.diagonal(effects.covariance), 0.0))
-    return _best(effects.means - caution * deviations, default, allowed)
+    lower = np.where(allowed, effects.means - caution * deviations, -np.inf)
+    lower[default] = 0.0
+    best = int(np.argmax(lower))
+    return best if lower[best] > 0.0 else default
 
 
 def jobs_in_direction(
@@ -120,16 +129,6 @@ def jobs_in_direction(
         same = np.sign(bins - default) == np.sign(number - default) if ordered else bins == number
         found[number] = len(np.unique(jobs[same]))
     return found
-
-
-def _best(
-    values: Float[np.ndarray, " bins"], default: int, allowed: Bool[np.ndarray, " bins"]
-) -> int:
-    """The allowed bin of the greatest value, the default's being 0; level ones do not beat it."""
-    reachable = np.where(allowed, values, -np.inf)
-    reachable[default] = 0.0
-    best = int(np.argmax(reachable))
-    return best if reachable[best] > 0.0 else default
 
 
 def _root(covariance: Float[np.ndarray, "bins bins"]) -> Float[np.ndarray, "bins bins"]:
