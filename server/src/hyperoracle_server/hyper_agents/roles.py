@@ -21,9 +21,10 @@ def drawn_role(
 ) -> Role:
     """The role of a job that asked for none.
 
-    The first `controls_first` jobs are controls. Of every `control_every` jobs after them one is, at a place that chance chooses, so that
-    controls come early and no habit of the user's falls in with them. The others explore with
-    probability max(`least_exploration`, 1 − explored / `exploration_jobs`), else they exploit.
+    The first `controls_first` jobs are controls, and one of every `control_every` jobs after them,
+    at a place that chance chooses, so that controls come early and no habit of the user's falls in
+    with them. The others explore with probability
+    max(`least_exploration`, 1 − explored / `exploration_jobs`), else they exploit.
 
     Args:
         setting: the study's.
