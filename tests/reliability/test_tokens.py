@@ -353,7 +353,7 @@ def test_no_log_of_server_or_client_holds_a_token(guarded_alone, tmp_path, caplo
             run_job(guarded_alone, wrong, MINE)
         with pytest.raises(Exception, match="forbidden"):
             run_job(guarded_alone, token, OTHER)
-    for text in (wrong + "\n\ud800", "a b"):
+    for text in (wrong + "\n\ud800", "ho_\u00fc"):
         with pytest.raises(ValueError, match="printable") as misconfigured:
             Oracle(guarded_alone.process.url, text)
         assert text.strip() not in str(misconfigured.value)

@@ -86,9 +86,11 @@ class ClientSettings(BaseModel):
     def _check_token(cls, token: str | None) -> str | None:
         """A token as it can be sent: a line break would end its header."""
         token = None if token is None else token.strip()
-        if token and not (token.isascii() and token.isprintable() and " " not in token):
-            raise ValueError(f"expected a token of printable ASCII, got {len(token)} characters "
-                             "with others among them")  # fmt: skip
+        if token and not (token.isascii() and token.isprintable()):
+            raise ValueError(
+                f"expected a token of printable ASCII, got {len(token)} characters with others "
+                "among them"
+            )
         return token or None
 
     @property
