@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from fastapi.security import HTTPBearer
 from starlette.middleware import Middleware
 
 from hyperoracle_server.ledger.store import Ledger
@@ -69,6 +70,8 @@ def create_app(settings: ServerSettings, *, is_embedded: bool = False) -> FastAP
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        # For the OpenAPI document only: the guard is who asks.
+        dependencies=[Depends(HTTPBearer(auto_error=False))],
         middleware=[
             Middleware(Gate, body_limit_bytes=settings.body_limit_bytes, metrics=metrics),
             Middleware(
