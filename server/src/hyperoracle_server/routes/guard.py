@@ -64,7 +64,9 @@ class Guard:
         needed = requirement(method, scope["path"], self._study_of_job)
         caller = ANYBODY
         if needed is not None and self._doorkeeper is not None:
-            caller = self._doorkeeper.admit(_authorization(scope))
+            caller = self._doorkeeper.admit(_header(scope, b"authorization"))
+            if caller.token is None:
+                _check_origin(scope)
             try:
                 caller.check(needed)
             except OracleError:
@@ -115,12 +117,25 @@ class Guard:
         )
 
 
-def _authorization(scope: Scope) -> bytes | None:
+def _header(scope: Scope, wanted: bytes) -> bytes | None:
     for name, value in scope["headers"]:
-        if name == b"authorization":
+        if name == wanted:
             found: bytes = value
             return found
     return None
+
+
+def _check_origin(scope: Scope) -> None:
+    """Refuse changes that some page in the browser of an open oracle's user tries to make.
+
+    Raises:
+        OracleError: `forbidden`.
+    """
+    if scope["method"] != "GET" and _header(scope, b"sec-fetch-site") == b"cross-site":
+        raise OracleError(
+            ErrorCode.FORBIDDEN,
+            "a page of another site may not change anything here; give programs a token",
+        )
 
 
 def _is_administrative(method: str, needed: Requirement) -> bool:
