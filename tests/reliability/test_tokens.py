@@ -62,6 +62,8 @@ CALLS = [
     Call("GET", "/v1/studies/{study}/memory", "read"),
     Call("GET", "/v1/studies/{study}/memory/map", "read"),
     Call("GET", "/v1/studies/{study}/schedule", "read"),
+    Call("GET", "/v1/studies/{study}/gain", "read"),
+    Call("GET", "/v1/studies/{study}/diagnosis", "read"),
     Call("POST", "/v1/jobs/{job}/propose", "train", body=PROPOSE),
     Call("POST", "/v1/jobs/{job}/report", "train", body=REPORT),
     Call("GET", "/v1/jobs/{job}", "read"),
