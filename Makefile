@@ -1,7 +1,7 @@
 # make demo         two real training runs that share one oracle; leaves ./hyperoracle-demo/
 # make test         all tests but the long ones
 # make test-long    learning tests and other tests of many minutes
-# make check        format, lint, types, imports
+# make check        format, lint, types, imports, known vulnerabilities of dependencies
 # make format       let ruff put the code in order
 #
 # Each target sets up what it needs: a Python 3.11 or newer, make and a C++ compiler suffice.
@@ -31,6 +31,7 @@ check: $(VENV)/.installed-tools
 	$(BIN)/mypy $(PACKAGES:%=-p hyperoracle_%)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/python .ci/audit.py
 
 format: $(VENV)/.installed-tools
 	$(BIN)/ruff format

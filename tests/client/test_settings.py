@@ -46,6 +46,8 @@ def test_the_spool_lies_in_the_users_state_directory(tmp_path: Path) -> None:
         ({"on_error": "ignore"}, "on_error"),
         ({"propose_deadline_seconds": 0}, "propose_deadline_seconds"),
         ({"colour": "red"}, "colour"),
+        ({"token": "two\nlines"}, "token of printable ASCII"),
+        ({"token": "ho_ü"}, "token of printable ASCII"),
     ],
 )
 def test_a_wrong_setting_is_told_in_one_line_with_its_source(arguments: dict, told: str) -> None:
@@ -53,6 +55,13 @@ def test_a_wrong_setting_is_told_in_one_line_with_its_source(arguments: dict, to
         load_settings(arguments)
     assert "\n" not in str(caught.value)
     assert "the call" in str(caught.value)
+
+
+def test_a_token_is_trimmed_and_shown_nowhere() -> None:
+    settings = load_settings({"token": "  ho_secret\n"})
+    assert settings.token == "ho_secret"
+    assert "secret" not in repr(settings)
+    assert load_settings({"token": ""}).token is None
 
 
 def test_a_wrong_value_in_the_environment_is_blamed_on_it(

@@ -310,6 +310,7 @@ def test_a_store_of_the_first_schema_is_brought_up_to_date_with_its_jobs(tmp_pat
     assert wire.report(other, 2, 1).json["credited"] == 1
     transport.close()
     store = sqlite3.connect(path)
+    store.execute("DROP TABLE tokens")
     store.execute("ALTER TABLE jobs DROP COLUMN hyper_agent_notes")
     store.execute("ALTER TABLE jobs DROP COLUMN learning_curve")
     store.execute("ALTER TABLE proposals DROP COLUMN memory_hit")

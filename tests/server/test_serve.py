@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from support.oracle_process import OracleProcess
+from support.wire_client import Wire
 
 
 def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -19,6 +20,12 @@ def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["--port", "99999"], "port"),
         (["--lease-seconds", "-1"], "lease_seconds"),
         (["--store", "."], "directory"),
+        (["--tls-key", "key.pem"], "tls_certificate"),
+        (["--tls-key", "no.pem", "--tls-certificate", "no.pem"], "cannot read no.pem"),
+        (["--tls-key", __file__, "--tls-certificate", __file__], "as PEM"),
+        (["--admin-token-file", "no.txt"], "no.txt"),
+        (["--admin-token-file", __file__], "openssl rand -hex 32"),
+        (["--audit-log", "."], "directory"),
     ],
 )
 def test_settings_that_cannot_work_are_one_line_that_says_so(tmp_path, arguments, says):
@@ -44,3 +51,38 @@ def test_a_port_that_is_taken_is_one_line(tmp_path):
         assert second.returncode == 1
         assert second.stderr.count("\n") == 1
         assert "in use" in second.stderr
+
+
+def test_a_token_makes_an_address_that_others_reach_acceptable(tmp_path):
+    secret = tmp_path / "administrator"
+    secret.write_text("0123456789abcdef0123456789abcdef")
+    with OracleProcess(tmp_path, host="0.0.0.0", admin_token_file=secret) as process:
+        assert "add --tls-certificate" in process.log()
+        wire = Wire(url=process.url)
+        assert wire.call("GET", "/v1/studies").status == 401
+        assert wire.call("GET", "/readyz").status == 200
+        wire.close()
+
+
+def test_require_token_asks_for_one_before_there_is_any(tmp_path):
+    with OracleProcess(tmp_path, require_token=True) as process:
+        wire = Wire(url=process.url)
+        assert wire.call("GET", "/v1/studies").status == 401
+        wire.close()
+
+
+def test_the_administrators_token_of_the_environment_may_do_everything(tmp_path, monkeypatch):
+    monkeypatch.setenv("HYPERORACLE_ADMIN_TOKEN", "0123456789abcdef0123456789abcdef")
+    with OracleProcess(tmp_path) as process:
+        wire = Wire(url=process.url, token="0123456789abcdef0123456789abcdef")
+        assert wire.call("GET", "/v1/tokens").json == {"tokens": []}
+        wire.close()
+
+
+def test_an_empty_administrators_token_is_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("HYPERORACLE_ADMIN_TOKEN", "")
+    monkeypatch.setenv("HYPERORACLE_ADMIN_TOKEN_FILE", "")
+    with OracleProcess(tmp_path) as process:
+        wire = Wire(url=process.url)
+        assert wire.call("GET", "/v1/studies").status == 200
+        wire.close()

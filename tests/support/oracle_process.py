@@ -31,7 +31,8 @@ class OracleProcess:
         command = [sys.executable, "-m", "hyperoracle_server", "--store", str(self.store)]
         command += ["--port", str(self._port), "--ready-file", str(ready)]
         for name, value in self._settings.items():
-            command += [f"--{name.replace('_', '-')}", str(value)]
+            command += [f"--{name.replace('_', '-')}"]
+            command += [] if value is True else [str(value)]
         log = (self.folder / "server.log").open("ab")
         env = {**os.environ, "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(command, stdout=log, stderr=log, env=env)

@@ -24,8 +24,11 @@ class Answer(NamedTuple):
 class Wire:
     """Calls an oracle over a socket, or in-process through `handle`."""
 
-    def __init__(self, url: str | None = None, transport: Any = None) -> None:
+    def __init__(
+        self, url: str | None = None, transport: Any = None, token: str | None = None
+    ) -> None:
         self._transport = transport
+        self._token = token
         self._connection = None
         if url is not None:
             host, _, port = url.removeprefix("http://").partition(":")
@@ -36,6 +39,8 @@ class Wire:
         **headers: str,
     ) -> Answer:  # fmt: skip
         sent = {"content-type": media_type, **{k.replace("_", "-"): v for k, v in headers.items()}}
+        if self._token is not None:
+            sent.setdefault("authorization", f"Bearer {self._token}")
         if self._connection is None:
             status, got, content = self._transport.handle(method, path, sent, body)
         else:

@@ -71,8 +71,9 @@ def test_no_document_names_a_path_of_the_machine_that_it_was_written_on():
 def test_the_environment_for_commands_is_documented_by_the_settings():
     run = subprocess.run([sys.executable, "-m", "hyperoracle_server", "--help"], check=True,
                          capture_output=True, text=True, env=dict(os.environ))  # fmt: skip
-    from hyperoracle_server.settings import ServerSettings
+    from hyperoracle_server.settings import ENVIRONMENT_ONLY, ServerSettings
 
     for name, field in ServerSettings.model_fields.items():
-        assert f"--{name.replace('_', '-')}" in run.stdout
+        flag = f"--{name.replace('_', '-')} "
+        assert (flag in run.stdout) == (name not in ENVIRONMENT_ONLY), name
         assert field.description

@@ -33,6 +33,7 @@ from hyperoracle_protocol.inspection import (
 )
 from hyperoracle_protocol.jobs import FinishJob, Job, JobList, StartedJob, StartJob
 from hyperoracle_protocol.studies import Study, StudyDefinition, StudyList
+from hyperoracle_protocol.tokens import CreatedToken, CreateToken, Token, TokenList
 from hyperoracle_protocol.version import PROTOCOL_HEADER, PROTOCOL_VERSION, is_compatible
 
 M = TypeVar("M", bound=Message)
@@ -154,6 +155,18 @@ class OracleApi:
         """The same as comma-separated values."""
         path = f"/v1/studies/{quote(study, safe='')}/schedule"
         return self._send("GET", path, params={"format": "csv"}).text
+
+    def create_token(self, wanted: CreateToken) -> CreatedToken:
+        """Make a token; the answer is the only place that ever holds it."""
+        return self._call("POST", "/v1/tokens", CreatedToken, wanted)
+
+    def tokens(self) -> TokenList:
+        """All tokens, without the secrets."""
+        return self._call("GET", "/v1/tokens", TokenList)
+
+    def revoke_token(self, name: str) -> Token:
+        """End a token, by its name or its id."""
+        return self._call("DELETE", f"/v1/tokens/{quote(name, safe='')}", Token)
 
     def health(self, kind: Literal["livez", "readyz"] = "livez") -> Health:
         """Whether the oracle lives, or is ready to serve."""

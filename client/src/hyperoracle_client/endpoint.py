@@ -6,7 +6,7 @@ import ssl
 import time
 from typing import TYPE_CHECKING
 
-from hyperoracle_client.errors import OracleRefused, refusal
+from hyperoracle_client.errors import OracleMisconfigured, OracleRefused, refusal
 from hyperoracle_client.settings import ClientSettings
 from hyperoracle_client.transports import Channel, Request, Response, Transport, wire_headers
 from hyperoracle_client.transports.embedded import EmbeddedChannel, open_embedded
@@ -23,11 +23,12 @@ class Endpoint:
         """Open the endpoint that the settings name.
 
         Raises:
-            OracleMisconfigured: an embedded oracle that cannot be opened.
+            OracleMisconfigured: an embedded oracle that cannot be opened, certificates that
+                cannot be read.
         """
         self.settings = settings
         self._headers = wire_headers(settings.token)
-        self._tls = ssl.create_default_context() if settings.url.startswith("https") else None
+        self._tls = _trust(settings) if settings.url.startswith("https") else None
         self._embedded: Transport | None = None
         if settings.embedded_path is not None:
             self._embedded = open_embedded(settings.embedded_path)
@@ -60,6 +61,20 @@ class Endpoint:
         if self._embedded is not None:
             self._embedded.close()
             self._embedded = None
+
+
+def _trust(settings: ClientSettings) -> ssl.SSLContext:
+    """Whom an https oracle must be vouched for by.
+
+    Raises:
+        OracleMisconfigured: the bundle is none.
+    """
+    try:
+        return ssl.create_default_context(cafile=settings.ca_bundle)
+    except (OSError, ssl.SSLError) as error:
+        raise OracleMisconfigured(
+            f"expected certificates (PEM) in the ca_bundle {settings.ca_bundle}: {error}"
+        ) from None
 
 
 def exchange(channel: Channel, request: Request, seconds: float) -> Response:

@@ -36,7 +36,14 @@ class ClientSettings(BaseModel):
         "http://127.0.0.1:8080",
         description="Where the oracle is: http://host:port, https://host, or embedded:path.",
     )
-    token: str | None = Field(None, description="The access token, if the oracle asks for one.")
+    token: str | None = Field(
+        None, repr=False, description="The access token, if the oracle asks for one."
+    )
+    ca_bundle: Path | None = Field(
+        None,
+        description="Certificates (PEM) by which an https oracle is trusted, instead of the "
+        "system's.",
+    )
     on_error: Literal["default", "raise"] = Field(
         "default",
         description="default: a job goes on with its default values. raise: it raises instead.",
@@ -73,6 +80,18 @@ class ClientSettings(BaseModel):
         if not url.startswith(("http://", "https://", EMBEDDED_SCHEME)):
             raise ValueError(f"expected http://…, https://… or embedded:path, got {url!r}")
         return url.rstrip("/")
+
+    @field_validator("token")
+    @classmethod
+    def _check_token(cls, token: str | None) -> str | None:
+        """A token as it can be sent: a line break would end its header."""
+        token = None if token is None else token.strip()
+        if token and not (token.isascii() and token.isprintable()):
+            raise ValueError(
+                f"expected a token of printable ASCII, got {len(token)} characters with others "
+                "among them"
+            )
+        return token or None
 
     @property
     def embedded_path(self) -> str | None:

@@ -15,6 +15,11 @@ class ErrorCode(StrEnum):
     """Stable error codes; a client decides by these, never by the text."""
 
     INVALID_REQUEST = "invalid_request"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    RATE_LIMITED = "rate_limited"
+    TOKEN_NOT_FOUND = "token_not_found"  # noqa: S105 - no secret
+    TOKEN_CONFLICT = "token_conflict"  # noqa: S105 - no secret
     STUDY_NOT_FOUND = "study_not_found"
     STUDY_CONFLICT = "study_conflict"
     JOB_NOT_FOUND = "job_not_found"
@@ -34,6 +39,11 @@ class ErrorCode(StrEnum):
 
 HTTP_STATUS: dict[ErrorCode, int] = {
     ErrorCode.INVALID_REQUEST: 422,
+    ErrorCode.UNAUTHENTICATED: 401,
+    ErrorCode.FORBIDDEN: 403,
+    ErrorCode.RATE_LIMITED: 429,
+    ErrorCode.TOKEN_NOT_FOUND: 404,
+    ErrorCode.TOKEN_CONFLICT: 409,
     ErrorCode.STUDY_NOT_FOUND: 404,
     ErrorCode.STUDY_CONFLICT: 409,
     ErrorCode.JOB_NOT_FOUND: 404,

@@ -6,50 +6,91 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from fastapi.security import HTTPBearer
 from starlette.middleware import Middleware
 
 from hyperoracle_server.ledger.store import Ledger
 from hyperoracle_server.metrics import Metrics
 from hyperoracle_server.oracle import Oracle
 from hyperoracle_server.routes import health, jobs, studies
+from hyperoracle_server.routes import tokens as tokens_routes
 from hyperoracle_server.routes.gate import Gate
+from hyperoracle_server.routes.guard import Guard
 from hyperoracle_server.routes.hot import add_hot_routes
+from hyperoracle_server.routes.pages import add_docs
 from hyperoracle_server.routes.problems import add_error_handlers
+from hyperoracle_server.security.audit import AuditLog
+from hyperoracle_server.security.callers import Doorkeeper
+from hyperoracle_server.security.rate_limit import RateLimit
+from hyperoracle_server.security.token_store import TokenStore
 from hyperoracle_server.settings import ServerSettings
 from hyperoracle_server.upkeep import Upkeep
 
 
-def create_app(settings: ServerSettings) -> FastAPI:
+def create_app(settings: ServerSettings, *, is_embedded: bool = False) -> FastAPI:
     """The application on the store that the settings name.
 
     The store is opened here, so that a store that cannot be used is told before anything
-    listens; it is closed at the end of the application's lifespan.
+    listens; it is closed at the end of the application's lifespan, or by `app.state.close()`.
+
+    Args:
+        settings: the server's.
+        is_embedded: whether it is called by the process that holds the store's file, which is
+            asked for no token, and not through a socket.
 
     Raises:
+        OSError: the audit log cannot be written, or the administrator's token not be read.
         StoreRefused: the store cannot be used.
     """
+    admin_token = settings.read_admin_token()
+    audit = None if is_embedded else AuditLog(settings.audit_log)
     ledger = Ledger(settings.store)
     oracle = Oracle(ledger, lease_seconds=settings.lease_seconds)
+    tokens = TokenStore(ledger)
+    doorkeeper = Doorkeeper(tokens, admin_token=admin_token, is_required=settings.require_token)
+    metrics = Metrics()
     upkeep = Upkeep(oracle)
+
+    def close() -> None:
+        upkeep.close()
+        ledger.close()
+        if audit is not None:
+            audit.close()
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
-        upkeep.close()
-        ledger.close()
+        close()
 
     app = FastAPI(
         title="HyperOracle",
         version=version("hyperoracle-server"),
         description="Which hyperparameters should this policy update use?",
         lifespan=lifespan,
-        middleware=[Middleware(Gate, body_limit_bytes=settings.body_limit_bytes)],
+        docs_url=None,
+        redoc_url=None,
+        # For the OpenAPI document only: the guard is who asks.
+        dependencies=[Depends(HTTPBearer(auto_error=False))],
+        middleware=[
+            Middleware(Gate, body_limit_bytes=settings.body_limit_bytes, metrics=metrics),
+            Middleware(
+                Guard,
+                oracle=oracle,
+                doorkeeper=None if is_embedded else doorkeeper,
+                rate_limit=RateLimit(settings.rate_limit, oracle.clock.monotonic),
+                audit=audit,
+            ),
+        ],
     )
     app.state.oracle = oracle
-    app.state.metrics = Metrics()
+    app.state.metrics = metrics
+    app.state.tokens = tokens
+    app.state.doorkeeper = doorkeeper
+    app.state.close = close
     add_error_handlers(app)
-    for module in (studies, jobs, health):
+    for module in (studies, jobs, tokens_routes, health):
         app.include_router(module.router)
+    add_docs(app)
     add_hot_routes(app)
     return app

@@ -18,16 +18,24 @@ class OracleError(Exception):
         detail: one sentence that says what is wrong and what to do.
         expected: what would have been right, if that can be said.
         got: what came.
+        retry_after_seconds: when to come again, if that is known.
     """
 
     def __init__(
-        self, code: ErrorCode, detail: str, *, expected: object = None, got: object = None
+        self,
+        code: ErrorCode,
+        detail: str,
+        *,
+        expected: object = None,
+        got: object = None,
+        retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
         self.expected = None if expected is None else str(expected)
         self.got = None if got is None else str(got)[:500]
+        self.retry_after_seconds = retry_after_seconds
 
 
 class StoreUnavailable(OracleError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -60,9 +61,10 @@ def describe_study(oracle: Oracle, study: StudyRuntime) -> Study:
         )
 
 
-def list_studies(oracle: Oracle) -> StudyList:
-    """All studies, by name."""
-    return StudyList(studies=[describe_study(oracle, study) for study in oracle.studies()])
+def list_studies(oracle: Oracle, is_shown: Callable[[str], bool]) -> StudyList:
+    """The studies whose names are shown, by name."""
+    shown = [study for study in oracle.studies() if is_shown(study.name)]
+    return StudyList(studies=[describe_study(oracle, study) for study in shown])
 
 
 def describe_job(oracle: Oracle, study: StudyRuntime, job: JobState) -> Job:

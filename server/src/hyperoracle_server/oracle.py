@@ -230,6 +230,10 @@ class Oracle:
         with self.study(name) as study:
             yield study, study.jobs[job_id]
 
+    def study_of_job(self, job_id: str) -> str | None:
+        """The name of a job's study, None if there is no such job."""
+        return self._study_of_job.get(job_id)
+
     def job_status(self, job: JobState) -> Literal["running", "stale", "finished"]:
         """`running`, `stale` (its lease ran out) or `finished`."""
         if job.status == "running":

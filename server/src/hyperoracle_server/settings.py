@@ -3,21 +3,54 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+ENVIRONMENT_ONLY = frozenset({"admin_token"})
+"""Settings that are no options: others on the machine see a command line."""
+
+LEAST_ADMIN_TOKEN = 24
+"""Characters of an administrator's token, at least: shorter ones can be guessed."""
 
 
 class ServerSettings(BaseModel):
     """Everything about a server that can be set. Argument > environment > default."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     store: str = Field(default="oracle.db", description="The SQLite file that remembers all.")
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8080, ge=0, le=65535, description="Port; 0 picks a free one.")
     insecure: bool = Field(
         default=False, description="Allow an address other than loopback without any token."
+    )
+    require_token: bool = Field(
+        default=False,
+        description="Ask for a token even while there is none; from the first token on, always.",
+    )
+    admin_token: SecretStr | None = Field(
+        default=None,
+        description="An administrator's token that is not in the store; from the environment only.",
+    )
+    admin_token_file: Path | None = Field(
+        default=None, description="A file with the administrator's token, such as a mounted secret."
+    )
+    tls_certificate: Path | None = Field(
+        default=None, description="Serve https with this certificate chain (PEM)."
+    )
+    tls_key: Path | None = Field(default=None, description="The certificate's private key (PEM).")
+    rate_limit: float = Field(
+        default=1000.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Calls per second of each token, twice as many at once; 0 for no limit.",
+    )
+    audit_log: Path | None = Field(
+        default=None,
+        description="Append administrative calls to this file, a line of JSON each, instead of "
+        "standard error.",
     )
     lease_seconds: float = Field(
         default=120.0, gt=0, description="A job silent for so long counts as stale."
@@ -33,6 +66,42 @@ class ServerSettings(BaseModel):
     )
     log_level: str = Field(default="info", description="debug, info, warning or error.")
 
+    @field_validator("admin_token", "admin_token_file", "tls_certificate", "tls_key", "audit_log",
+                     mode="before")  # fmt: skip
+    @classmethod
+    def _empty_is_absent(cls, value: Any) -> Any:
+        """An empty environment variable, as a compose file makes them, says nothing."""
+        return None if value == "" else value
+
+    @field_validator("admin_token")
+    @classmethod
+    def _check_admin_token(cls, token: SecretStr | None) -> SecretStr | None:
+        return None if token is None else SecretStr(checked_admin_token(token.get_secret_value()))
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("https takes both tls_certificate and tls_key; got only one of them")
+        if self.admin_token is not None and self.admin_token_file is not None:
+            raise ValueError("give admin_token or admin_token_file, not both")
+        return self
+
+    def read_admin_token(self) -> str | None:
+        """The administrator's token, None if there is none.
+
+        Raises:
+            OSError: its file cannot be read.
+            ValueError: what its file holds can be no token.
+        """
+        if self.admin_token is not None:
+            return self.admin_token.get_secret_value()
+        if self.admin_token_file is None:
+            return None
+        try:
+            return checked_admin_token(self.admin_token_file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{self.admin_token_file}: {error}") from None
+
     @classmethod
     def load(cls, **arguments: Any) -> Self:
         """Settings from arguments that are not None, then the environment, then defaults."""
@@ -43,3 +112,18 @@ class ServerSettings(BaseModel):
         }
         found.update({name: value for name, value in arguments.items() if value is not None})
         return cls.model_validate(found)
+
+
+def checked_admin_token(text: str) -> str:
+    """A token as it was given, without the space around it.
+
+    Raises:
+        ValueError: it could be guessed, or no header could carry it.
+    """
+    token = text.strip()
+    if len(token) < LEAST_ADMIN_TOKEN or not token.isascii() or not token.isprintable():
+        raise ValueError(
+            f"expected a token of at least {LEAST_ADMIN_TOKEN} printable ASCII characters "
+            f"(`openssl rand -hex 32` makes one), got {len(token)} characters"
+        )
+    return token

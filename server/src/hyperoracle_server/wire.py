@@ -5,6 +5,7 @@ Both ways in, HTTP (`routes.hot`) and in-process (`embedded`), use these functio
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
@@ -121,6 +122,16 @@ def problem(error: OracleError, request_id: str | None = None) -> WireAnswer:
         request_id=request_id,
     )
     return WireAnswer(status, PROBLEM_MEDIA_TYPE, answer.model_dump_json().encode())
+
+
+def problem_headers(error: OracleError) -> dict[str, str]:
+    """The headers that go with a refusal: when to come again, or what to come with."""
+    status = HTTP_STATUS[error.code]
+    if status == 401:
+        return {"www-authenticate": 'Bearer realm="hyperoracle"'}
+    if error.retry_after_seconds is not None:
+        return {"retry-after": str(max(1, math.ceil(error.retry_after_seconds)))}
+    return {"retry-after": "1"} if status == 503 else {}
 
 
 def _is_binary(media_type: str) -> bool:

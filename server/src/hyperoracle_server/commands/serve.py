@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import socket
+import ssl
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 
 from hyperoracle_server.app import create_app
 from hyperoracle_server.errors import StoreRefused
-from hyperoracle_server.settings import ServerSettings
+from hyperoracle_server.settings import ENVIRONMENT_ONLY, ServerSettings
 
 log = logging.getLogger("hyperoracle_server")
 
@@ -25,9 +26,10 @@ log = logging.getLogger("hyperoracle_server")
 def register(subparsers: Any) -> None:
     """Add `hyperoracle serve`."""
     parser = subparsers.add_parser("serve", help=__doc__, description=__doc__)
-    for name, field in ServerSettings.model_fields.items():
+    for name in _options():
+        field = ServerSettings.model_fields[name]
         flag = f"--{name.replace('_', '-')}"
-        text = f"{field.description} Default: {field.default}."
+        text = f"{field.description} Default: {field.default}.".replace("%", "%%")
         if field.annotation is bool:
             parser.add_argument(flag, action="store_true", default=None, help=text)
         else:
@@ -41,35 +43,72 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C; returns the exit code."""
     try:
-        chosen = {name: getattr(args, name) for name in ServerSettings.model_fields}
-        settings = ServerSettings.load(**chosen)
-        _check_exposure(settings)
+        settings = ServerSettings.load(**{name: getattr(args, name) for name in _options()})
         return serve(settings, args.ready_file)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        print(f"hyperoracle serve: {first['loc'][0]}: {first['msg']}", file=sys.stderr)
+        where = "".join(f"{part}: " for part in first["loc"][:1])
+        what = first["msg"].removeprefix("Value error, ")
+        print(f"hyperoracle serve: {where}{what}", file=sys.stderr)
     except (StoreRefused, ValueError, OSError) as error:
         print(f"hyperoracle serve: {error}", file=sys.stderr)
     return 1
 
 
-def _check_exposure(settings: ServerSettings) -> None:
-    """Refuse to listen where others could reach it, unless told to.
+def _options() -> list[str]:
+    return [name for name in ServerSettings.model_fields if name not in ENVIRONMENT_ONLY]
+
+
+def check_exposure(settings: ServerSettings, *, asks_for_tokens: bool) -> None:
+    """Refuse to listen where others could reach it without a token, unless told to.
 
     Raises:
         ValueError: with the remedy.
     """
-    if settings.host == "localhost" or settings.insecure:
+    if _is_loopback(settings.host):
         return
-    try:
-        loopback = ipaddress.ip_address(settings.host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
+    if not asks_for_tokens and not settings.insecure:
         raise ValueError(
-            f"{settings.host} can be reached by others and this release has no tokens yet: "
+            f"{settings.host} can be reached by others and there is no token yet: make one "
+            f"(`hyperoracle token create --name me --scope admin --store {settings.store}`), "
             "listen on 127.0.0.1, or add --insecure on a network that you trust"
         )
+    if asks_for_tokens and settings.tls_certificate is None:
+        log.warning(
+            "tokens cross the network readably: add --tls-certificate and --tls-key, or put a "
+            "proxy in front that speaks https"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_certificate(certificate: Path, key: Path) -> None:
+    """See that https can be served with these files.
+
+    Raises:
+        ValueError: saying which file is wrong.
+    """
+
+    def encrypted() -> str:
+        raise ValueError(f"{key} is encrypted; give a key without a pass phrase")
+
+    for path in (certificate, key):
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, encrypted)
+    except ssl.SSLError as error:
+        raise ValueError(
+            f"expected a certificate chain in {certificate} and its key in {key}, both as PEM: "
+            f"{error.reason or error}"
+        ) from None
 
 
 def serve(settings: ServerSettings, ready_file: str | None) -> int:
@@ -78,6 +117,9 @@ def serve(settings: ServerSettings, ready_file: str | None) -> int:
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    certificate, key = settings.tls_certificate, settings.tls_key
+    if certificate is not None and key is not None:
+        check_certificate(certificate, key)
     # IPPROTO_TCP said explicitly: only then does asyncio set TCP_NODELAY on the connections.
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -90,8 +132,14 @@ def serve(settings: ServerSettings, ready_file: str | None) -> int:
             "with --host or --port"
         ) from None
     host, port = listener.getsockname()[:2]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    scheme = "http" if certificate is None else "https"
+    url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
     app = create_app(settings)
+    try:
+        check_exposure(settings, asks_for_tokens=app.state.doorkeeper.asks_for_tokens)
+    except ValueError:
+        app.state.close()
+        raise
     config = uvicorn.Config(
         app,
         log_config=None,  # as the program's own logs
@@ -100,6 +148,8 @@ def serve(settings: ServerSettings, ready_file: str | None) -> int:
         timeout_graceful_shutdown=settings.shutdown_seconds,
         server_header=False,
         date_header=False,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
     )
     server = _Announcing(config, url=url, store=settings.store, ready_file=ready_file)
     server.run(sockets=[listener])

@@ -170,3 +170,16 @@ hyper_agent_states = Table(
     Column("name", String(128), primary_key=True),
     Column("state", LargeBinary, nullable=False),  # HyperAgent.changed_states(): safetensors
 )
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("name", String(128), nullable=False),
+    Column("scope", String(16), nullable=False),  # read | train | admin
+    Column("studies", Text, nullable=False),  # JSON, patterns of names
+    Column("digest", LargeBinary, nullable=False),  # SHA-256 of the token, which is kept nowhere
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=True),
+    Column("revoked_at", Float, nullable=True),
+)

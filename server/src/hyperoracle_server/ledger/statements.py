@@ -37,6 +37,7 @@ def _by(column: Any) -> Any:
 
 STATEMENTS: dict[str, Executable] = {
     "insert_study": insert(t.studies),
+    "insert_token": insert(t.tokens),
     "insert_job": insert(t.jobs),
     "insert_proposal": insert(t.proposals),
     "insert_hyper_state": insert(t.hyper_states),
@@ -62,6 +63,9 @@ STATEMENTS: dict[str, Executable] = {
         hyper_agent_notes=bindparam("hyper_agent_notes"),
         learning_curve=bindparam("learning_curve"),
     ),
+    "revoke_token": update(t.tokens)
+    .where(_by(t.tokens.c.id))
+    .values(revoked_at=bindparam("revoked_at")),
     "settle_proposal": update(t.proposals)
     .where(_by(t.proposals.c.job_id), _by(t.proposals.c.sequence))
     .values(status=bindparam("status"), hyper_return=bindparam("hyper_return")),

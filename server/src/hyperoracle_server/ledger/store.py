@@ -19,7 +19,7 @@ from hyperoracle_server.ledger.writer import Writer
 
 log = logging.getLogger(__name__)
 
-HEAD = "0004"
+HEAD = "0005"
 """The schema revision that this program reads and writes."""
 
 _MIGRATIONS = Path(__file__).with_name("migrations")

@@ -7,6 +7,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from hyperoracle_server.oracle import Oracle
+from hyperoracle_server.routes.guard import CALLER
+from hyperoracle_server.security.callers import Caller
 
 
 def the_oracle(request: Request) -> Oracle:
@@ -15,4 +17,11 @@ def the_oracle(request: Request) -> Oracle:
     return oracle
 
 
+def the_caller(request: Request) -> Caller:
+    """Who makes this request; the guard has put it there."""
+    caller: Caller = request.scope[CALLER]
+    return caller
+
+
 TheOracle = Annotated[Oracle, Depends(the_oracle)]
+TheCaller = Annotated[Caller, Depends(the_caller)]

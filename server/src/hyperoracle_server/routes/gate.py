@@ -1,4 +1,7 @@
-"""What every request passes first: protocol version, no compressed bodies, the body cap."""
+"""What every request passes first: protocol version, no compressed bodies, the body cap.
+
+Every answer passes it last, and gets its identity and the headers that keep browsers careful.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.version import PROTOCOL_HEADER, PROTOCOL_VERSION, is_compatible
 from hyperoracle_server import wire
 from hyperoracle_server.errors import OracleError
+from hyperoracle_server.metrics import Metrics
+from hyperoracle_server.routes.pages import security_headers
 
 _PROTOCOL = PROTOCOL_HEADER.encode()
 
@@ -20,10 +25,12 @@ class Gate:
     Args:
         app: the application behind it.
         body_limit_bytes: longest request body.
+        metrics: count what is refused here.
     """
 
-    def __init__(self, app: ASGIApp, body_limit_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, body_limit_bytes: int, metrics: Metrics) -> None:
         self.app = app
+        self._metrics = metrics
         self._limit = body_limit_bytes
         self._too_large = OracleError(
             ErrorCode.BODY_TOO_LARGE,
@@ -59,12 +66,13 @@ class Gate:
             nonlocal answering
             if message["type"] == "http.response.start":
                 answering = True
-                message["headers"] = [*message["headers"], *_identity(scope)]
+                headers = message["headers"]
+                message["headers"] = [*headers, *security_headers(headers), *_identity(scope)]
             await send(message)
 
         try:
             await self.app(scope, counted_receive, identified_send)
-        except OracleError as error:  # from counted_receive, outside the routes' handlers
+        except OracleError as error:  # outside the routes' handlers: counted_receive, the guard
             if answering:
                 raise
             await self._refuse(error, scope, send)
@@ -90,11 +98,14 @@ class Gate:
         return None
 
     async def _refuse(self, error: OracleError, scope: Scope, send: Send) -> None:
+        self._metrics.count_rejection(error.code)
         answer = wire.problem(error, scope["request_id"])
+        extra = wire.problem_headers(error)
         headers = [
             (b"content-type", answer.media_type.encode()),
             (b"content-length", str(len(answer.body)).encode()),
             (b"connection", b"close"),  # the rest of the body is not read
+            *((name.encode(), value.encode()) for name, value in extra.items()),
             *_identity(scope),
         ]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})

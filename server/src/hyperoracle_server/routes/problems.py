@@ -34,9 +34,9 @@ def add_error_handlers(app: FastAPI) -> None:
 def respond(request: Request, error: OracleError) -> Response:
     """The error as an answer; busy ones say when to try again."""
     answer = wire.problem(error, request.scope.get("request_id"))
-    retry = {"Retry-After": "1"} if answer.status == 503 else None
+    headers = wire.problem_headers(error)
     request.app.state.metrics.count_rejection(error.code)
-    return Response(answer.body, answer.status, media_type=answer.media_type, headers=retry)
+    return Response(answer.body, answer.status, media_type=answer.media_type, headers=headers)
 
 
 async def _on_oracle_error(request: Request, error: Exception) -> Response:

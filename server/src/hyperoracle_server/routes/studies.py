@@ -13,7 +13,7 @@ from hyperoracle_protocol.jobs import JobList, StartedJob, StartJob
 from hyperoracle_protocol.studies import Study, StudyDefinition, StudyList
 from hyperoracle_server import diagnosis, inspection
 from hyperoracle_server.gain import study_gain
-from hyperoracle_server.routes.dependencies import TheOracle
+from hyperoracle_server.routes.dependencies import TheCaller, TheOracle
 
 router = APIRouter(prefix="/v1/studies", tags=["studies"])
 StudyName = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
@@ -30,9 +30,9 @@ def put_study(
 
 
 @router.get("")
-def list_studies(oracle: TheOracle) -> StudyList:
-    """All studies, by name."""
-    return inspection.list_studies(oracle)
+def list_studies(oracle: TheOracle, caller: TheCaller) -> StudyList:
+    """The studies that the caller may read, by name."""
+    return inspection.list_studies(oracle, lambda study: caller.may("read", study))
 
 
 @router.get("/{study}")

@@ -1,0 +1,66 @@
+"""Access tokens: what a caller may do, and to which studies."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from hyperoracle_protocol.base import Message, Name
+
+Scope = Literal["read", "train", "admin"]
+"""What a token allows, each including the ones before it.
+
+read: look at studies. train: create studies, start jobs, propose and report. admin: delete
+studies, and (over all studies, `*`) hand out tokens.
+"""
+
+StudyPattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._*?\[\]!-]{1,128}$")]
+"""Names of studies as a shell pattern: `cartpole*`, or `*` for all."""
+
+
+class CreateToken(Message):
+    """A token to be made.
+
+    Attributes:
+        name: what people call it; no two tokens in force have the same.
+        scope: what it allows.
+        studies: to which studies, by patterns; one that fits suffices.
+        expires_in_seconds: how long it lasts, null for ever.
+    """
+
+    name: Name
+    scope: Scope = "train"
+    studies: list[StudyPattern] = Field(default=["*"], min_length=1, max_length=100)
+    expires_in_seconds: float | None = Field(default=None, gt=0, le=100 * 366 * 86400)
+
+
+class Token(Message):
+    """What is known of a token; never the token itself.
+
+    Attributes:
+        token_id: the part of the token that is no secret.
+        status: whether it can be used.
+    """
+
+    name: Name
+    token_id: str
+    scope: Scope
+    studies: list[str]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    status: Literal["active", "expired", "revoked"]
+
+
+class CreatedToken(Token):
+    """A new token, with the secret that is told this once."""
+
+    token: str = Field(repr=False)
+
+
+class TokenList(Message):
+    """All tokens, the newest first."""
+
+    tokens: list[Token]

@@ -1,0 +1,143 @@
+"""Who calls, and may they? What every request passes after the gate."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hyperoracle_protocol.errors import ErrorCode
+from hyperoracle_server.errors import OracleError
+from hyperoracle_server.oracle import Oracle
+from hyperoracle_server.security.audit import AuditLog
+from hyperoracle_server.security.callers import ANYBODY, Caller, Doorkeeper
+from hyperoracle_server.security.rate_limit import RateLimit
+from hyperoracle_server.security.rules import Requirement, requirement
+
+CALLER = "hyperoracle.caller"
+"""Where a request's scope holds its `Caller`."""
+
+AUDITED = "hyperoracle.audited"
+"""Where the scope of an administrative call holds what its route adds to the record."""
+
+
+class Guard:
+    """Pure ASGI middleware that tells callers apart and holds them to what they may do.
+
+    Args:
+        app: the application behind it.
+        oracle: knows which job is whose study's.
+        doorkeeper: knows the tokens; None lets everybody in (an embedded oracle).
+        rate_limit: of each token.
+        audit: takes the record of administrative calls.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        oracle: Oracle,
+        doorkeeper: Doorkeeper | None,
+        rate_limit: RateLimit,
+        audit: AuditLog | None,
+    ) -> None:
+        self.app = app
+        self._study_of_job = oracle.study_of_job
+        self._doorkeeper = doorkeeper
+        self._rate_limit = rate_limit
+        self._audit = audit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse, or pass on with a known caller.
+
+        Raises:
+            OracleError: `unauthenticated`, `forbidden`, `rate_limited`; the gate answers them.
+        """
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self.app(scope, receive, send)
+        elif kind == "http":
+            await self._guarded(scope, receive, send)
+        else:  # there are no web sockets, and none gets past here by mistake
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method: str = scope["method"]
+        needed = requirement(method, scope["path"], self._study_of_job)
+        caller = ANYBODY
+        if needed is not None and self._doorkeeper is not None:
+            caller = self._doorkeeper.admit(_header(scope, b"authorization"))
+            if caller.token is None:
+                _check_origin(scope)
+            try:
+                caller.check(needed)
+            except OracleError:
+                if needed.scope == "admin":
+                    self._record(scope, caller, 403)
+                raise
+            self._check_rate(caller)
+        scope[CALLER] = caller
+        if needed is not None and _is_administrative(method, needed):
+            send = self._recording(scope, caller, send)
+        await self.app(scope, receive, send)
+
+    def _check_rate(self, caller: Caller) -> None:
+        if caller.token is None:
+            return
+        wait = self._rate_limit.take(caller.token.id)
+        if wait > 0:
+            raise OracleError(
+                ErrorCode.RATE_LIMITED,
+                f"the token {caller.name!r} makes too many calls; wait, or give each program a "
+                "token of its own",
+                retry_after_seconds=wait,
+            )
+
+    def _recording(self, scope: Scope, caller: Caller, send: Send) -> Send:
+        """A `send` that writes the call down once its status is known."""
+        scope[AUDITED] = {}
+
+        async def recording_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._record(scope, caller, message["status"])
+            await send(message)
+
+        return recording_send
+
+    def _record(self, scope: Scope, caller: Caller, status: int) -> None:
+        is_confirmation = scope["method"] == "PUT" and status == 200  # a job starts: no change
+        if self._audit is None or is_confirmation:
+            return
+        client = scope.get("client")
+        self._audit.record(
+            call=f"{scope['method']} {scope['path']}",
+            status=status,
+            token=caller.name,
+            client=None if client is None else client[0],
+            request_id=scope["request_id"],
+            **scope.get(AUDITED, {}),
+        )
+
+
+def _header(scope: Scope, wanted: bytes) -> bytes | None:
+    for name, value in scope["headers"]:
+        if name == wanted:
+            found: bytes = value
+            return found
+    return None
+
+
+def _check_origin(scope: Scope) -> None:
+    """Refuse changes that some page in the browser of an open oracle's user tries to make.
+
+    Raises:
+        OracleError: `forbidden`.
+    """
+    if scope["method"] != "GET" and _header(scope, b"sec-fetch-site") == b"cross-site":
+        raise OracleError(
+            ErrorCode.FORBIDDEN,
+            "a page of another site may not change anything here; give programs a token",
+        )
+
+
+def _is_administrative(method: str, needed: Requirement) -> bool:
+    """Whether a call is recorded: all that takes an administrator, and the creation of studies."""
+    return needed.scope == "admin" or method == "PUT"
