@@ -129,7 +129,7 @@ def test_a_report_credits_the_proposals_made_before_it_and_fills_the_memory(wire
     for sequence in (1, 2, 3):
         wire.propose(job, sequence, seed=sequence)
     receipt = wire.report(job, 4, 3, [10.0, 20.0]).json
-    assert receipt == {"sequence": 4, "status": "applied", "credited": 3}
+    assert receipt == {"sequence": 4, "status": "applied", "credited": 3, "ask_again": False}
     page = wire.call("GET", f"/v1/studies/{name}/memory").json
     assert [entry["value"] for entry in page["entries"]] == [15.0, 15.0, 15.0]
     assert [e["proposal_id"] for e in page["entries"]] == [
@@ -154,7 +154,7 @@ def test_a_binary_report_is_the_same_report(wire, name):
 def test_a_report_before_any_proposal_is_stored_and_credits_nothing(wire, name):
     wire.study(name)
     receipt = wire.report(wire.job(name), 1, 0).json
-    assert receipt == {"sequence": 1, "status": "applied", "credited": 0}
+    assert receipt == {"sequence": 1, "status": "applied", "credited": 0, "ask_again": False}
 
 
 def test_a_proposal_that_was_not_applied_is_not_credited(wire, name):
@@ -175,9 +175,9 @@ def test_a_report_that_overtook_another_waits_and_then_both_count(wire, name):
     wire.propose(job, 1, seed=1)
     wire.propose(job, 3, seed=2)
     late = wire.report(job, 4, 3, [30.0], credits_after=1, previous_report=2).json
-    assert late == {"sequence": 4, "status": "waiting", "credited": 0}
+    assert late == {"sequence": 4, "status": "waiting", "credited": 0, "ask_again": False}
     first = wire.report(job, 2, 1, [10.0], credits_after=0, previous_report=0).json
-    assert first == {"sequence": 2, "status": "applied", "credited": 2}
+    assert first == {"sequence": 2, "status": "applied", "credited": 2, "ask_again": False}
     rows = wire.call("GET", f"/v1/studies/{name}/schedule").json["rows"]
     assert [(row["sequence"], row["hyper_return"]) for row in rows] == [(1, 10.0), (3, 30.0)]
 
