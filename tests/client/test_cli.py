@@ -205,7 +205,9 @@ def test_a_study_with_a_memory_is_diagnosed_as_soon_as_a_second_job_left_somethi
     for returns in ([1.0, 2.0, 3.0], [2.0, 2.0, 5.0]):
         with Oracle(url, spool_directory=tmp_path / "spool", on_error="raise") as oracle:
             model = {"w": rng.normal(size=(4, 3)).astype(np.float32)}
-            job = oracle.start_job(study="s", space=SPACE, model=model, total_env_steps=100)
+            job = oracle.start_job(
+                study="s", space=SPACE, model=model, total_env_steps=100, strategy="epgt"
+            )
             for update, value in enumerate(returns):
                 job.propose(env_step=update, params=model)
                 job.report([value], env_step=update + 1)

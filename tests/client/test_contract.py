@@ -50,7 +50,9 @@ def oracle(url: str, connect: Callable[..., Oracle]) -> Oracle:
 class TestAnyOracle:
     def test_a_training_run_from_start_to_finish(self, oracle: Oracle, study: str) -> None:
         model = network(np.random.default_rng(0))
-        job = oracle.start_job(study=study, space=SPACE, model=model, total_env_steps=1000, seed=3)
+        job = oracle.start_job(
+            study=study, space=SPACE, model=model, total_env_steps=1000, seed=3, strategy="epgt"
+        )
         for update in range(20):
             job.report([float(update)], env_step=10 * update, phase_return=1.0)
             values = job.propose(
@@ -140,7 +142,7 @@ class TestAnyOracle:
         self, oracle: Oracle, study: str
     ) -> None:
         with pytest.raises(OracleRefused, match="pass the model to start_job"):
-            oracle.start_job(study=study, space=SPACE, total_env_steps=9)
+            oracle.start_job(study=study, space=SPACE, total_env_steps=9, strategy="epgt")
 
     def test_the_same_job_key_continues_the_job(self, oracle: Oracle, study: str) -> None:
         arguments = {"study": study, "space": SPACE, "total_env_steps": 9, "strategy": "random"}
@@ -160,7 +162,9 @@ class TestAnyOracle:
         self, oracle: Oracle, study: str
     ) -> None:
         model = network(np.random.default_rng(0))
-        job = oracle.start_job(study=study, space=SPACE, model=model, total_env_steps=100)
+        job = oracle.start_job(
+            study=study, space=SPACE, model=model, total_env_steps=100, strategy="epgt"
+        )
         for n in range(3):
             last = job.propose(env_step=n)
             job.report([1.0], env_step=n + 1)

@@ -4,7 +4,7 @@ from pydantic import ValidationError
 from hyperoracle_protocol import PROTOCOL_VERSION, Scale
 from hyperoracle_protocol.errors import HTTP_STATUS, ErrorCode
 from hyperoracle_protocol.jobs import Proposal, Propose, Report, StartJob
-from hyperoracle_protocol.studies import EpgtStrategy, StudyDefinition
+from hyperoracle_protocol.studies import DEFAULT_STRATEGY, StudyDefinition
 from hyperoracle_protocol.version import is_compatible
 
 
@@ -12,7 +12,7 @@ def test_a_definition_comes_back_from_json_with_all_defaults_said():
     definition = StudyDefinition(space={"learning_rate": Scale([0.5, 1, 2])})
     again = StudyDefinition.model_validate_json(definition.model_dump_json())
     assert again == definition
-    assert isinstance(again.strategy, EpgtStrategy)
+    assert again.strategy == DEFAULT_STRATEGY
 
 
 def test_a_mistyped_setting_of_a_definition_is_refused():

@@ -63,7 +63,8 @@ class Wire:
 
     def study(self, name: str, space: Any = None, **definition: Any) -> Answer:
         return self.call("PUT", f"/v1/studies/{name}",
-                         {"space": space or LEARNING_RATE, **definition})  # fmt: skip
+                         {"space": space or LEARNING_RATE, "strategy": {"name": "epgt"},
+                          **definition})  # fmt: skip
 
     def job(self, study: str, *, total: int = 1000, **start: Any) -> Any:
         tensors = [{"name": "w", "shape": [4, 3]}, {"name": "b", "shape": [4]}]

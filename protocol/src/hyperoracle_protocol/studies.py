@@ -312,6 +312,10 @@ Strategy = Annotated[
 """Who chooses; on the wire told apart by `name`."""
 
 
+DEFAULT_STRATEGY = AnchoredStrategy()
+"""Of a study whose definition names none: what did best in the project's own comparisons."""
+
+
 class ReturnSetting(Definition):
     """Which number is the return G, one for all jobs of the study.
 
@@ -358,7 +362,7 @@ class StudyDefinition(Definition):
     """
 
     space: SearchSpace
-    strategy: Strategy = EpgtStrategy()
+    strategy: Strategy = DEFAULT_STRATEGY
     returns: ReturnSetting = ReturnSetting()
     hold: HoldSetting = HoldSetting()
     seed: int | None = Field(default=None, ge=0, lt=2**53)

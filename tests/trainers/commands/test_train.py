@@ -63,7 +63,8 @@ def test_a_run_is_logged_in_a_folder_of_its_own_unless_told_otherwise(
 def test_a_run_with_an_embedded_oracle_uses_what_it_proposes(
     decisions: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--oracle", "embedded:oracle.db", "--decisions", decisions, "--json"]
+    options = ["--oracle", "embedded:oracle.db", "--decisions", decisions, "--json",
+               "--strategy", "epgt"]  # fmt: skip
     assert main([*SHORT, *options, "--out", "log"]) == 0
     oracle = figures_of(capsys)["oracle"]
     decided = 4 if decisions == "phase" else 160

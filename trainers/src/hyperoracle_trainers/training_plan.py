@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hyperoracle_client import Scale
+from hyperoracle_client import DEFAULT_STRATEGY, Scale
 from hyperoracle_client.settings import load_settings
 from hyperoracle_trainers.apply_hyperparameters import BaseSchedule
 from hyperoracle_trainers.checkpoints import Checkpoint
@@ -256,7 +256,8 @@ def _oracle_plan(
 
 def _strategy(args: argparse.Namespace, preset: PaperPreset | None) -> str | Mapping[str, Any]:
     """Return the strategy's name, or its definition where something is said about it."""
-    name: str = args.strategy or "epgt"
+    by_paper = "epgt" if preset or args.study_set else DEFAULT_STRATEGY.name
+    name: str = args.strategy or by_paper
     by_hyper_states = name in ("epgt", "dqn")
     if not by_hyper_states and args.study_set:
         raise ArgumentError(

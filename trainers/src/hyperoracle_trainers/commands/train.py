@@ -13,7 +13,9 @@ from hyperoracle_trainers.commands.numbers import at_least_one, at_least_zero
 
 EXIT_INTERRUPTED = 130
 
-_STRATEGIES = ("epgt", "dqn", "best_config", "bandit", "kl_adaptive", "random", "fixed")
+_STRATEGIES = (
+    "anchored", "best_config", "bandit", "kl_adaptive", "epgt", "dqn", "random", "fixed",
+)  # fmt: skip
 
 
 def register(subparsers: Any) -> None:
@@ -39,7 +41,9 @@ def register(subparsers: Any) -> None:
     )
     oracle.add_argument("--oracle", metavar="URL", help="http://host:port or embedded:PATH")
     oracle.add_argument("--study", metavar="NAME", help="default: ENV-ALGORITHM")
-    oracle.add_argument("--strategy", choices=_STRATEGIES, help="default: epgt")
+    oracle.add_argument(
+        "--strategy", choices=_STRATEGIES, help="default: the service's own; of a preset epgt"
+    )
     oracle.add_argument(
         "--study-set",
         metavar="SECTION.NAME=VALUE",
