@@ -189,7 +189,7 @@ def _train_arguments(plan: DemoPlan, seed: int, folder: Path, url: str | None) -
     if url is not None:
         # A decision for each pass over the rollout.
         hold = str(settings.number_of_minibatches)
-        arguments += ["--oracle", url, "--study", STUDY, "--hold", hold]
+        arguments += ["--oracle", url, "--study", STUDY, "--strategy", "epgt", "--hold", hold]
     return arguments
 
 
