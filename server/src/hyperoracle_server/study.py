@@ -232,7 +232,10 @@ class StudyRuntime:
         """
         if decision.evidence is None:
             return 0, 0, None
-        owners = [self.entry_jobs.get(i) for i in decision.evidence.neighbour_ids.tolist()]
+        if decision.evidence.record_jobs is not None:
+            owners = decision.evidence.record_jobs.tolist()
+        else:
+            owners = [self.entry_jobs.get(i) for i in decision.evidence.neighbour_ids.tolist()]
         other = sum(owner != job.id for owner in owners)
         job.neighbours_read += len(owners)
         job.neighbours_other += other

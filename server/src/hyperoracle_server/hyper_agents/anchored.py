@@ -68,7 +68,7 @@ class Knowledge(NamedTuple):
     Attributes:
         levels: returns of these jobs, ascending, for quantiles.
         records: their decisions.
-        jobs: whose decision each is.
+        jobs: the number of the job whose decision each is.
         model: of the records.
     """
 
@@ -213,7 +213,7 @@ class AnchoredAgent(WithNotes[Course]):
             ],
         ).reshape(-1)
         nothing = np.zeros(0)
-        return Evidence(means, known, np.zeros(0, np.int64), nothing, nothing)
+        return Evidence(means, known, np.zeros(0, np.int64), nothing, nothing, self.knowledge.jobs)
 
     # -- learning ------------------------------------------------------------------------------
 
@@ -285,16 +285,21 @@ class AnchoredAgent(WithNotes[Course]):
             self._knowledge = self._known()
         return self._knowledge
 
+    def _jobs_that_ended(self) -> list[tuple[int, Course]]:
+        """The jobs that ended after a decision, with their numbers, in the order of their ends."""
+        ended = [(job, each) for job, each in self._jobs.items() if each.ended and each.decisions]
+        return sorted(ended, key=lambda numbered: numbered[1].ended)
+
     def _ended(self) -> list[Course]:
-        """The jobs that ended, in the order in which they did."""
-        ended = [course for course in self._jobs if course.ended and course.decisions]
-        return sorted(ended, key=lambda course: course.ended)
+        return [course for _, course in self._jobs_that_ended()]
 
     def _known(self) -> Knowledge:
         ended = self._ended()
         levels = pooled_levels(ended)
         start = float(np.median([c.first for c in ended if c.first is not None] or [0.0]))
-        judged = [(course.ended, each) for course in ended for each in course.judged(start)]
+        judged = [
+            (job, each) for job, course in self._jobs_that_ended() for each in course.judged(start)
+        ]
         judged = judged[-MAX_RECORDS:]
         records = Records(
             np.array(

@@ -59,6 +59,8 @@ class Evidence(NamedTuple):
         neighbour_ids: memory entries read for the chosen hyper-action, nearest first.
         neighbour_distances: squared Euclidean distances of their keys.
         neighbour_values: their stored hyper-returns.
+        record_jobs: of each record that was read whole, where there are no neighbours, the number
+            of the job that left it.
     """
 
     q_values: Float[np.ndarray, " actions"]
@@ -66,6 +68,7 @@ class Evidence(NamedTuple):
     neighbour_ids: Int[np.ndarray, " neighbours"]
     neighbour_distances: Float[np.ndarray, " neighbours"]
     neighbour_values: Float[np.ndarray, " neighbours"]
+    record_jobs: Int[np.ndarray, " records"] | None = None
 
 
 class Decision(NamedTuple):

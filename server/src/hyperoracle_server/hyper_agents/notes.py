@@ -7,7 +7,7 @@ or report that changed them, so a restart brings back exactly what was durable.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import ItemsView, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ class JobNotes(Generic[Note]):
     def __iter__(self) -> Iterator[Note]:
         """All notes, in order of the jobs' first."""
         return iter(self._notes.values())
+
+    def items(self) -> ItemsView[int, Note]:
+        """All notes with their jobs' numbers, in order of the jobs' first."""
+        return self._notes.items()
 
     def dump(self, job_id: int) -> str | None:
         """The note of a job as JSON, None if there is none; numbers come back exactly."""
