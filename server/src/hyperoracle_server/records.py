@@ -78,7 +78,7 @@ def _evidence_columns(evidence: Evidence | None) -> dict[str, bytes | None]:
     names = ("q_values", "known", "neighbour_ids", "neighbour_distances", "neighbour_values")
     if evidence is None:
         return dict.fromkeys(names)
-    return {name: array.tobytes() for name, array in zip(names, evidence, strict=False)}
+    return {name: getattr(evidence, name).tobytes() for name in names}
 
 
 def hyper_state_row(

@@ -48,7 +48,8 @@ def sampled(
         normal: independent standard normal numbers: the samples' chance. The same numbers in
             another context give the same function's values there.
     """
-    return effects.means + normal @ _root(effects.covariance)
+    found: Float[np.ndarray, "draws bins"] = effects.means + normal @ _root(effects.covariance)
+    return found
 
 
 def explored_bins(
