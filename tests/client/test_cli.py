@@ -12,9 +12,11 @@ import pytest
 
 from hyperoracle_client import Choice, Oracle, cli
 from hyperoracle_client.api import OracleApi
+from hyperoracle_client.commands.study import guards_in_words
 from hyperoracle_client.errors import OracleRefused
 from hyperoracle_client.spool import OutgoingReport, Spool
 from hyperoracle_protocol.errors import ErrorCode
+from hyperoracle_protocol.gain import GuardReport
 from hyperoracle_protocol.jobs import Role
 
 SPACE = {"clip_range": Choice([0.1, 0.2, 0.3], default=0.2)}
@@ -277,3 +279,17 @@ class TestDoctor:
         code, out, _ = run(capsys, "doctor")
         assert code == 1
         assert "FAIL  settings" in out
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ((0, 0, 0), "had nothing to do"),
+        ((2, 0, 0), "2 jobs went back to the default because their return fell"),
+        ((0, 1, 7), "stay on the default until 7 more jobs have ended"),
+    ],
+)
+def test_guards_are_told_in_words(counts: tuple[int, int, int], words: str) -> None:
+    back, behind, until = counts
+    report = GuardReport(jobs_back_at_default=back, times_behind=behind, jobs_until_freed=until)
+    assert words in guards_in_words(report)

@@ -60,6 +60,21 @@ class RoleComparison(Message):
     mean_return: ScoreComparison
 
 
+class GuardReport(Message):
+    """What a strategy's guards did.
+
+    Attributes:
+        jobs_back_at_default: jobs whose return fell unusually while they were away from it.
+        times_behind: how often the exploiting jobs were shown to be behind the controls.
+        jobs_until_freed: how many jobs must still end before exploiting jobs may leave the
+            defaults; 0 while they may.
+    """
+
+    jobs_back_at_default: Count
+    times_behind: Count
+    jobs_until_freed: Count
+
+
 class StudyGain(Message):
     """Whether a study helps: over whole jobs, those that were finished as `completed`."""
 
@@ -86,3 +101,4 @@ class StudyGain(Message):
         description="Share of these for which the memory knew anything; null before the first, and "
         "for strategies without a memory."
     )
+    guards: GuardReport | None = Field(default=None, description="Null of strategies without any.")

@@ -8,9 +8,16 @@ from typing import NamedTuple, get_args
 
 import numpy as np
 
-from hyperoracle_protocol.gain import Interval, RoleComparison, ScoreComparison, StudyGain
+from hyperoracle_protocol.gain import (
+    GuardReport,
+    Interval,
+    RoleComparison,
+    ScoreComparison,
+    StudyGain,
+)
 from hyperoracle_protocol.jobs import Role
 from hyperoracle_server.group_comparison import Comparison, Estimate, compare
+from hyperoracle_server.hyper_agents.base import Guarded
 from hyperoracle_server.job_state import JobState
 from hyperoracle_server.oracle import Oracle
 
@@ -50,6 +57,7 @@ def study_gain(oracle: Oracle, study_name: str) -> StudyGain:
         read, other, reads, hits = evidence_counts(jobs)
         sign, seed = study.sign, study.seed
         direction = study.definition.returns.direction
+        guards = study.agent.guards() if isinstance(study.agent, Guarded) else None
     # The bootstrap runs outside the study's lock.
     return StudyGain(
         study=study_name,
@@ -63,6 +71,7 @@ def study_gain(oracle: Oracle, study_name: str) -> StudyGain:
         neighbours_from_other_jobs=other / read if read else None,
         memory_reads=reads,
         memory_hit_rate=hits / reads if reads else None,
+        guards=None if guards is None else GuardReport(**guards._asdict()),
     )
 
 

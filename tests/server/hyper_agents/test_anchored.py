@@ -12,6 +12,7 @@ from hyperoracle_server.hyper_actions import HyperActionGrid
 from hyperoracle_server.hyper_agents.anchored import AnchoredAgent, context_of
 from hyperoracle_server.hyper_agents.base import CurvePoint, Decision, Moment
 from hyperoracle_server.hyper_agents.holding import FOR_EVER
+from hyperoracle_server.value_model.guards import FIRST_PAUSE
 
 TOTAL, PARTS, DEFAULT = 1600, 16, 3
 Rise = Callable[[int, float], float]  # (bin, progress) -> rise of the return in a sixteenth
@@ -185,6 +186,7 @@ def test_a_job_whose_return_falls_goes_back_to_the_default_at_once_and_stays():
         assert not agent.withdraws(300)
         agent.observe(300, [CurvePoint(part * TOTAL // PARTS, value)])
     assert agent.withdraws(300)
+    assert agent.guards() == (1, 0, 0)
     assert decide(agent, 300, "exploit", 350, 5).hyper_action == DEFAULT
     assert not agent.withdraws(300)
     assert decide(agent, 300, "exploit", 1300, 7).hyper_action == DEFAULT
@@ -209,7 +211,9 @@ def test_exploiting_jobs_pause_while_they_are_behind_the_controls():
         job += 1
         assert job < 160, "60 jobs must do"
     assert max(told) > DEFAULT
+    assert agent.guards()[1:] == (1, FIRST_PAUSE)
     assert set(run_job(agent, job, "exploit", upwards)) == {DEFAULT}
+    assert agent.guards()[1:] == (1, FIRST_PAUSE - 1)
 
 
 def test_a_job_that_goes_on_after_its_end_counts_once():

@@ -13,7 +13,7 @@ from hyperoracle_client.commands.options import add_options, opened_api
 from hyperoracle_client.commands.printing import print_fields, print_json, print_table
 from hyperoracle_client.errors import OracleMisconfigured, OracleRefused, one_line
 from hyperoracle_protocol.errors import ErrorCode
-from hyperoracle_protocol.gain import StudyGain
+from hyperoracle_protocol.gain import GuardReport, StudyGain
 from hyperoracle_protocol.inspection import Figure, KeyDiagnosis
 from hyperoracle_protocol.studies import StudyDefinition
 
@@ -132,6 +132,8 @@ def print_gain(gain: StudyGain) -> None:
     """Print whether a study helps, in words."""
     whole = {role: count for role, count in gain.whole_jobs.items() if count}
     print_fields({"whole jobs": whole or "none yet", "memory hit rate": gain.memory_hit_rate})
+    if gain.guards is not None:
+        print_fields({"guards": guards_in_words(gain.guards)})
     for title, compared in (
         ("Gain over default", gain.gain_over_default),
         ("Regret of exploration", gain.regret_of_exploration),
@@ -139,6 +141,19 @@ def print_gain(gain: StudyGain) -> None:
         print(title)
         print(f"  final return             {compared.final_return.in_words}")
         print(f"  mean return over the job {compared.mean_return.in_words}")
+
+
+def guards_in_words(guards: GuardReport) -> str:
+    """What the guards did, for people."""
+    back, behind = guards.jobs_back_at_default, guards.times_behind
+    if not back and not behind:
+        return "had nothing to do"
+    found = f"{back} jobs went back to the default because their return fell"
+    if behind:
+        found += f"; exploiting jobs fell behind the controls {behind} times"
+    if guards.jobs_until_freed:
+        found += f", and stay on the default until {guards.jobs_until_freed} more jobs have ended"
+    return found
 
 
 def _diagnose(args: argparse.Namespace) -> int:

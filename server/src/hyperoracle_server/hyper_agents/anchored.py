@@ -18,6 +18,7 @@ from hyperoracle_server.hyper_agents.base import (
     CurvePoint,
     Decision,
     Evidence,
+    GuardState,
     MemoryEffect,
     Moment,
     Outcome,
@@ -255,6 +256,11 @@ class AnchoredAgent(WithNotes[Course]):
         if self._guard is not None:
             self._guard.job_ended(course)
         self._knowledge = self._known()
+
+    def guards(self) -> GuardState:
+        """What the guards did."""
+        fallen = sum(course.fell for course in self._jobs)
+        return GuardState(fallen, self.guard.trips, self.guard.pause)
 
     def shared_records(self) -> list[SharedRecords]:
         """The decisions' contexts and advantages."""

@@ -224,6 +224,23 @@ class HyperAgent(Protocol):
         ...
 
 
+class GuardState(NamedTuple):
+    """What guards did; see the protocol's `GuardReport`."""
+
+    jobs_back_at_default: int
+    times_behind: int
+    jobs_until_freed: int
+
+
+@runtime_checkable
+class Guarded(Protocol):
+    """What a hyper-agent offers beside if it has guards."""
+
+    def guards(self) -> GuardState:
+        """What they did so far, and do now."""
+        ...
+
+
 @runtime_checkable
 class LeavesSharedRecords(Protocol):
     """What a hyper-agent offers beside if its jobs leave records for each other.
