@@ -312,7 +312,7 @@ Strategy = Annotated[
 """Who chooses; on the wire told apart by `name`."""
 
 
-DEFAULT_STRATEGY = AnchoredStrategy()
+DEFAULT_STRATEGY = BestConfigStrategy()
 """Of a study whose definition names none: what did best in the project's own comparisons."""
 
 

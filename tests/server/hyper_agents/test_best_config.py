@@ -126,3 +126,27 @@ def test_a_control_job_gets_the_default_and_counts_for_it():
     agent.observe(3, [CurvePoint(1, 100.0)])
     agent.close(3, "completed")
     assert agent.best() == 2
+
+
+def test_exploiting_jobs_get_the_default_for_a_while_after_they_fell_behind():
+    agent = agent_of(jobs_needed=1)
+    whole_job(agent, 1, 2, 0.0)
+    whole_job(agent, 2, 4, 9.0)
+    job = 10
+    while not agent.guard.trips:
+        # Exploiting jobs do worse, whatever they are given.
+        role: Role = "control" if job % 2 else "exploit"
+        decide(agent, job, role)
+        value = 5.0 if role == "control" else 3.0
+        agent.observe(job, [CurvePoint(100, value + 0.01 * (job % 7))])
+        agent.close(job, "completed")
+        job += 1
+        assert job < 60
+    agent._jobs.of(2).total = 1e9  # it still looks best
+    assert agent.best() == 4
+    assert decide(agent, job, "exploit").hyper_action == 2
+    assert agent.guards() == (0, 1, agent.guard.pause)
+    again = agent_of(jobs_needed=1)
+    for number, _ in list(agent._jobs.items()):
+        again.restore(number, agent.notes(number))
+    assert again.guards() == agent.guards()

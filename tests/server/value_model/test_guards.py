@@ -48,20 +48,20 @@ def below(exploit, control) -> bool:
 def test_a_study_whose_advice_does_harm_goes_back_to_the_defaults_for_a_while():
     guard = StudyGuard(below)
     for course in (ended("control", 5.0), ended("exploit", 1.0), ended("control", 6.0)):
-        guard.job_ended(course)
+        guard.job_ended(course.as_ended_job)
     assert (guard.trips, guard.pause) == (0, 0)
-    guard.job_ended(ended("exploit", 2.0))
+    guard.job_ended(ended("exploit", 2.0).as_ended_job)
     assert (guard.trips, guard.pause) == (1, FIRST_PAUSE)
     for _ in range(FIRST_PAUSE):
         assert guard.pause
-        guard.job_ended(ended("exploit", 1.0, is_free=False))
+        guard.job_ended(ended("exploit", 1.0, is_free=False).as_ended_job)
     assert guard.pause == 0
     # What was seen before does not count any more.
-    guard.job_ended(ended("exploit", 1.0))
-    guard.job_ended(ended("control", 5.0))
+    guard.job_ended(ended("exploit", 1.0).as_ended_job)
+    guard.job_ended(ended("control", 5.0).as_ended_job)
     assert guard.pause == 0
-    guard.job_ended(ended("exploit", 1.0))
-    guard.job_ended(ended("control", 5.0))
+    guard.job_ended(ended("exploit", 1.0).as_ended_job)
+    guard.job_ended(ended("control", 5.0).as_ended_job)
     assert (guard.trips, guard.pause) == (2, 2 * FIRST_PAUSE)
 
 
@@ -69,8 +69,8 @@ def test_exploring_jobs_and_those_without_a_score_are_not_compared():
     guard = StudyGuard(below)
     unscored = Course(role="exploit", outcome="interrupted", weight=1, total=-9.0)
     for course in [ended("explore", -9.0), unscored, ended("exploit", -9.0, is_free=False)] * 3:
-        guard.job_ended(course)
-        guard.job_ended(ended("control", 5.0))
+        guard.job_ended(course.as_ended_job)
+        guard.job_ended(ended("control", 5.0).as_ended_job)
     assert guard.trips == 0
 
 
@@ -78,9 +78,8 @@ def test_exploring_jobs_and_those_without_a_score_are_not_compared():
 def test_a_job_that_failed_is_compared_too(outcome):
     guard = StudyGuard(below)
     for _ in range(2):
-        guard.job_ended(ended("control", 5.0))
-        guard.job_ended(
-            Course(role="exploit", outcome=outcome, weight=1, total=1.0, least=1.0,
-                   env_step=1, total_env_steps=10)
-        )  # fmt: skip
+        guard.job_ended(ended("control", 5.0).as_ended_job)
+        course = Course(role="exploit", outcome=outcome, weight=1, total=1.0, least=1.0,
+                        env_step=1, total_env_steps=10)  # fmt: skip
+        guard.job_ended(course.as_ended_job)
     assert guard.trips == 1

@@ -254,7 +254,7 @@ class AnchoredAgent(WithNotes[Course]):
         course.ended = 1 + max((other.ended for other in self._jobs), default=0)
         course.outcome = _OUTCOMES[reason]
         if self._guard is not None:
-            self._guard.job_ended(course)
+            self._guard.job_ended(course.as_ended_job)
         self._knowledge = self._known()
 
     def guards(self) -> GuardState:
@@ -279,9 +279,8 @@ class AnchoredAgent(WithNotes[Course]):
     def guard(self) -> StudyGuard:
         """Of the study, told of all jobs that ended."""
         if self._guard is None:
-            self._guard = StudyGuard(falls_behind)
-            for course in self._ended():
-                self._guard.job_ended(course)
+            jobs = (course.as_ended_job for course in self._ended())
+            self._guard = StudyGuard.told_of(falls_behind, jobs)
         return self._guard
 
     @property

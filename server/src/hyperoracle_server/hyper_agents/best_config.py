@@ -12,10 +12,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hyperoracle_protocol.hyper_state import HyperStateLayout, TensorShape
-from hyperoracle_server.hyper_agents.base import CurvePoint, Decision, MemoryEffect, Moment, Outcome
+from hyperoracle_server.hyper_agents.base import (
+    CurvePoint,
+    Decision,
+    GuardState,
+    MemoryEffect,
+    Moment,
+    Outcome,
+)
 from hyperoracle_server.hyper_agents.holding import FOR_EVER
 from hyperoracle_server.hyper_agents.notes import WithNotes
 from hyperoracle_server.hyper_agents.roles import drawn_role
+from hyperoracle_server.value_model.course import EndedJob
+from hyperoracle_server.value_model.falling_behind import falls_behind
+from hyperoracle_server.value_model.guards import StudyGuard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,6 +50,9 @@ class Run:
         weight: env steps that returns are known for.
         total: sum of the returns, each times the env steps since the one before.
         whole: whether the job came to its planned end.
+        role: of the job; empty before its first decision.
+        is_free: whether the study let exploiting jobs leave the default then.
+        ended: 1 for the study's first job that ended, 2 for the second ...; 0 while it runs.
     """
 
     hyper_action: int | None = None
@@ -50,6 +63,9 @@ class Run:
     weight: int = 0
     total: float = 0.0
     whole: bool = False
+    role: str = ""
+    is_free: bool = True
+    ended: int = 0
 
     @property
     def score(self) -> float | None:
@@ -68,6 +84,8 @@ class BestConfigAgent(WithNotes[Run]):
     - *Explore*: of the default, the exploited hyper-action and all that differ from one of these
       by one step of one hyperparameter, the one that the fewest jobs were given, whether or not
       they ended (ties: fewest bins from the default, then chance).
+    - Exploiting jobs get the default, too, for a while after they fell behind the controls
+      (`value_model.guards.StudyGuard`).
     - A `control` job gets the default. A job that asked for no role is given one, see
       `roles.drawn_role`; whole jobs are those that ended with something to learn from.
 
@@ -85,6 +103,7 @@ class BestConfigAgent(WithNotes[Run]):
         self._grid = grid
         self._ordered = tuple(ordered)
         self._strategy = strategy
+        self._guard: StudyGuard | None = None
 
     def layout_for(self, tensors: list[TensorShape], seed: int) -> HyperStateLayout:
         """No hyper-state is needed."""
@@ -115,13 +134,26 @@ class BestConfigAgent(WithNotes[Run]):
         explored = sum(run.explored and run.score is not None for run in self._jobs)
         return drawn_role(self._strategy.roles, number, explored, block_stream, rng)
 
+    @property
+    def guard(self) -> StudyGuard:
+        """Of the study, told of all jobs that ended."""
+        if self._guard is None:
+            ended = sorted((run for run in self._jobs if run.ended), key=lambda run: run.ended)
+            self._guard = StudyGuard.told_of(falls_behind, map(_as_ended_job, ended))
+        return self._guard
+
+    def guards(self) -> GuardState:
+        """What the guard did."""
+        return GuardState(0, self.guard.trips, self.guard.pause)
+
     def _choose(self, run: Run, moment: Moment, rng: np.random.Generator) -> None:
+        run.role, run.is_free = moment.role, self.guard.pause == 0
         if moment.role == "explore":
             untried = self._least_tried(self.best())
             run.hyper_action = untried[int(rng.integers(len(untried)))]
             run.explored, run.epsilon, run.propensity = True, 1.0, 1.0 / len(untried)
         else:
-            exploits = moment.role != "control"
+            exploits = moment.role != "control" and run.is_free
             run.hyper_action = self.best() if exploits else self._grid.default_joint_index
 
     def best(self) -> int:
@@ -173,7 +205,8 @@ class BestConfigAgent(WithNotes[Run]):
     def observe(self, job_id: int, curve: Sequence[CurvePoint]) -> None:
         """Add returns to the area under the job's learning curve."""
         run = self._jobs.of(job_id)
-        run.whole = False  # a resumed job is not at its end
+        if run.ended:  # a resumed job is not at its end
+            run.whole, run.ended, self._guard = False, 0, None
         for point in curve:
             steps = max(0, point.env_step - run.env_step)
             run.weight += steps
@@ -182,4 +215,12 @@ class BestConfigAgent(WithNotes[Run]):
 
     def close(self, job_id: int, reason: FinishReason) -> None:
         """From now on the job counts, if it came to its end."""
-        self._jobs.of(job_id).whole = reason == "completed"
+        run = self._jobs.of(job_id)
+        run.whole = reason == "completed"
+        run.ended = 1 + max((other.ended for other in self._jobs), default=0)
+        if self._guard is not None:
+            self._guard.job_ended(_as_ended_job(run))
+
+
+def _as_ended_job(run: Run) -> EndedJob:
+    return EndedJob(run.role, run.is_free, run.score)

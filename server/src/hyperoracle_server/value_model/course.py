@@ -46,6 +46,20 @@ class HeldDecision(NamedTuple):
     before: float | None
 
 
+class EndedJob(NamedTuple):
+    """A job that ended, as the study's guard knows it.
+
+    Attributes:
+        role: `exploit`, `control`, or another, which is not compared.
+        is_free: whether exploiting jobs might leave the defaults when it began.
+        score: area under its learning curve, greater is better; None without one.
+    """
+
+    role: str
+    is_free: bool
+    score: float | None
+
+
 @dataclass
 class Course:
     """A job's way so far; JSON values only, so that it is a note (see `hyper_agents.notes`).
@@ -101,6 +115,11 @@ class Course:
         missing = self._missing_env_steps
         total = self.total + missing * self.least if missing else self.total
         return total / (self.weight + missing)
+
+    @property
+    def as_ended_job(self) -> EndedJob:
+        """The job as the study's guard knows it."""
+        return EndedJob(self.role, self.is_free, self.score)
 
     @property
     def _missing_env_steps(self) -> int:

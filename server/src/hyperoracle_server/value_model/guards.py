@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from hyperoracle_server.value_model.advantages import MAD_TO_DEVIATION
-from hyperoracle_server.value_model.course import Course
+from hyperoracle_server.value_model.course import Course, EndedJob
 
 FALL = 4.0
 """Scaled median absolute deviations below the usual change that count as a fall."""
@@ -73,17 +73,25 @@ class StudyGuard:
         self.trips = 0
         self.pause = 0
 
-    def job_ended(self, course: Course) -> None:
+    @classmethod
+    def told_of(cls, falls_behind: FallsBehind, jobs: Iterable[EndedJob]) -> StudyGuard:
+        """A guard that was told of these jobs, in the order in which they ended."""
+        guard = cls(falls_behind)
+        for job in jobs:
+            guard.job_ended(job)
+        return guard
+
+    def job_ended(self, job: EndedJob) -> None:
         """Take in a job that ended."""
         if self.pause:
             self.pause -= 1
             return
-        if course.score is None or course.role not in ("exploit", "control"):
+        if job.score is None or job.role not in ("exploit", "control"):
             return
-        if course.role == "control":
-            self._control.append(course.score)
-        elif course.is_free:
-            self._exploit.append(course.score)
+        if job.role == "control":
+            self._control.append(job.score)
+        elif job.is_free:
+            self._exploit.append(job.score)
         if self._falls_behind(np.array(self._exploit), np.array(self._control)):
             self.pause = FIRST_PAUSE * 2**self.trips
             self.trips += 1
