@@ -4,6 +4,8 @@
 #
 # torch from the default index brings CUDA libraries that the oracle does not use; for a small
 # image give pip's option for PyTorch's CPU wheels, e.g. --build-arg TORCH_OPTIONS="--index-url ...".
+#
+# It runs as user 10001 and writes to /data alone: give it --read-only, and --tmpfs /tmp.
 
 FROM python:3.11-slim AS build
 # hnswlib ships no wheels: it is compiled here, for any processor of the platform.
@@ -21,11 +23,11 @@ RUN /opt/oracle/bin/pip install -c constraints.txt ./protocol ./server
 FROM python:3.11-slim
 RUN useradd --create-home --uid 10001 oracle && install -d -o oracle /data
 COPY --from=build /opt/oracle /opt/oracle
-USER oracle
+USER 10001
 ENV HYPERORACLE_STORE=/data/oracle.db HYPERORACLE_HOST=0.0.0.0 HYPERORACLE_PORT=8080 \
     OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1
 VOLUME /data
 EXPOSE 8080
-HEALTHCHECK --interval=10s --timeout=3s --start-period=20s CMD ["/opt/oracle/bin/python", "-c", \
-    "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/readyz', timeout=2)"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
+    CMD ["/opt/oracle/bin/python", "-m", "hyperoracle_server.probe"]
 ENTRYPOINT ["/opt/oracle/bin/python", "-m", "hyperoracle_server"]

@@ -20,7 +20,12 @@ from hyperoracle_client.errors import (
     ProtocolMismatch,
     refusal,
 )
-from hyperoracle_client.transports import Transport, wire_headers
+from hyperoracle_client.transports import (
+    REQUEST_ID_HEADER,
+    RequestIds,
+    Transport,
+    wire_headers,
+)
 from hyperoracle_protocol.base import Message
 from hyperoracle_protocol.gain import StudyGain
 from hyperoracle_protocol.inspection import (
@@ -65,6 +70,7 @@ class OracleApi:
             tls: for https; by default one that trusts the system's authorities.
         """
         self._url = url
+        self._request_ids = RequestIds()
         is_tls = url.startswith("https")
         self._http = httpx.Client(
             base_url=url if transport is None else "http://embedded",
@@ -198,10 +204,14 @@ class OracleApi:
         return response
 
     def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        request_id = self._request_ids()
+        headers = {REQUEST_ID_HEADER: request_id, **options.pop("headers", {})}
         try:
-            response = self._http.request(method, path, **options)
+            response = self._http.request(method, path, headers=headers, **options)
         except httpx.TimeoutException as error:
-            raise DeadlineMissed(f"{self._url} did not answer {method} {path} in time") from error
+            raise DeadlineMissed(
+                f"{self._url} did not answer {method} {path} in time [request {request_id}]"
+            ) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise OracleUnreachable(f"no oracle answers at {self._url}: {error}") from error
         offered = response.headers.get(PROTOCOL_HEADER)

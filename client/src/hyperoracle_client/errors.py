@@ -36,10 +36,19 @@ class OracleRefused(OracleError):
     Attributes:
         status: the HTTP status.
         code: the wire's stable code, None where the answer carried none (a proxy's page).
+        request_id: of the request that was refused, as the oracle's log has it.
     """
 
-    def __init__(self, message: str, *, status: int, code: ErrorCode | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        code: ErrorCode | None = None,
+        request_id: str | None = None,
+    ) -> None:
         super().__init__(message)
+        self.request_id = request_id
         self.status = status
         self.code = code
 
@@ -67,9 +76,10 @@ def refusal(status: int, body: bytes) -> OracleRefused:
     message = f"{problem.detail} ({problem.code})"
     if problem.expected is not None:
         message += f"; expected {problem.expected}, got {problem.got}"
-    if problem.code is ErrorCode.PROTOCOL_MISMATCH:
-        return ProtocolMismatch(message, status=status, code=problem.code)
-    return OracleRefused(message, status=status, code=problem.code)
+    if problem.request_id is not None:
+        message += f" [request {problem.request_id}]"
+    kind = ProtocolMismatch if problem.code is ErrorCode.PROTOCOL_MISMATCH else OracleRefused
+    return kind(message, status=status, code=problem.code, request_id=problem.request_id)
 
 
 def one_line(error: ValidationError) -> str:

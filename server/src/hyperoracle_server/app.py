@@ -13,6 +13,7 @@ from starlette.middleware import Middleware
 from hyperoracle_server.ledger.store import Ledger
 from hyperoracle_server.metrics import Metrics
 from hyperoracle_server.oracle import Oracle
+from hyperoracle_server.readiness import Readiness
 from hyperoracle_server.routes import health, jobs, studies
 from hyperoracle_server.routes import tokens as tokens_routes
 from hyperoracle_server.routes.gate import Gate
@@ -45,11 +46,12 @@ def create_app(settings: ServerSettings, *, is_embedded: bool = False) -> FastAP
     """
     admin_token = settings.read_admin_token()
     audit = None if is_embedded else AuditLog(settings.audit_log)
-    ledger = Ledger(settings.store)
-    oracle = Oracle(ledger, lease_seconds=settings.lease_seconds)
+    metrics = Metrics()
+    ledger = Ledger(settings.store, metrics)
+    oracle = Oracle(ledger, lease_seconds=settings.lease_seconds, observer=metrics)
     tokens = TokenStore(ledger)
     doorkeeper = Doorkeeper(tokens, admin_token=admin_token, is_required=settings.require_token)
-    metrics = Metrics()
+    readiness = Readiness(oracle, settings.disk_headroom_bytes)
     upkeep = Upkeep(oracle)
 
     def close() -> None:
@@ -85,6 +87,7 @@ def create_app(settings: ServerSettings, *, is_embedded: bool = False) -> FastAP
     )
     app.state.oracle = oracle
     app.state.metrics = metrics
+    app.state.readiness = readiness
     app.state.tokens = tokens
     app.state.doorkeeper = doorkeeper
     app.state.close = close

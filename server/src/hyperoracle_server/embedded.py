@@ -67,8 +67,12 @@ class EmbeddedTransport:
             answer = call(self._app.state.oracle, job, headers.get("content-type", ""), body)
             if answer.durable is not None:
                 answer.durable.result()
+            if answer.outcome is not None:
+                self._app.state.metrics.count_report(answer.outcome)
         except OracleError as error:
-            answer = wire.problem(error)
+            if name == "report":
+                self._app.state.metrics.count_report("rejected")
+            answer = wire.problem(error, headers.get("x-request-id"))
         identity = {"content-type": answer.media_type, PROTOCOL_HEADER: PROTOCOL_VERSION}
         return answer.status, identity, answer.body
 

@@ -22,6 +22,7 @@ from hyperoracle_server.errors import OracleError
 from hyperoracle_server.hyper_agents.keyed import EntryStore, KeyedAgent, Recollection
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.ledger.statements import Change
+from hyperoracle_server.logs import about
 
 if TYPE_CHECKING:
     from hyperoracle_server.encoder.state import EncoderState
@@ -78,7 +79,8 @@ class EncoderRounds:
                     if self._closed:
                         return published
                     # Serving goes on with the version that is published.
-                    log.warning("study %s: encoder round given up: %s", study.name, error)
+                    log.warning("encoder round given up", extra=about(study=study.name, why=error))
+                    self._oracle.observer.encoder_round("failed", None)
                     self._rest(due, 0.0)
         return published
 
@@ -109,7 +111,9 @@ class EncoderRounds:
         )
         self._rest(due, report.cpu_seconds)
         if not report.accepted:
-            log.warning("study %s: encoder round not accepted: %s", study.name, report.message)
+            why = report.message
+            log.warning("encoder round not accepted", extra=about(study=study.name, why=why))
+            self._oracle.observer.encoder_round("not_accepted", None)
             return False
         encoder = ServedEncoder(state)
         with study.lock:
@@ -194,7 +198,9 @@ class EncoderRounds:
             changes.append(Change("delete_old_encoder_versions", below))
             durable = writer.submit_durably(changes, study.epoch)
         durable.result()
-        log.info("study %s: encoder version %d published", study.name, state.version)
+        self._oracle.observer.encoder_round("published", report.last_loss)
+        fields = about(study=study.name, version=state.version, cpu_seconds=report.cpu_seconds)
+        log.info("encoder version published", extra=fields)
 
 
 def _version_row(

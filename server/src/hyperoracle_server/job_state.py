@@ -25,6 +25,11 @@ REMEMBERED_ANSWERS = 2_048
 """Answers per job kept in mind for repeated requests; older ones are read from the ledger."""
 
 
+ReportOutcome = Literal["applied", "waiting", "late", "duplicate"]
+"""How a report was taken in: at once, once the one before it comes, after its learning episode
+was over, or not again."""
+
+
 class Answer(NamedTuple):
     """The answer that a sequence got.
 
@@ -32,11 +37,14 @@ class Answer(NamedTuple):
         digest: of the request; a repeated sequence must bring the same.
         body: the JSON answer.
         durable: resolves once the answer may be given; None if at once.
+        outcome: how the report was taken in that it answers, None for proposals and for answers
+            that the ledger gave back.
     """
 
     digest: bytes
     body: bytes
     durable: Future[Any] | None = None
+    outcome: ReportOutcome | None = None
 
 
 class OpenProposal(NamedTuple):
@@ -85,6 +93,7 @@ class JobState:
     credit: CreditBook
     curve: LearningCurve | None  # None: it began under a release that kept none
     lease_started: float = 0.0  # on the monotonic clock
+    lease_told: bool = False  # that it ran out, since the job was last heard of
     status: Literal["running", "finished"] = "running"
     finish_reason: str | None = None
     env_step: int = 0

@@ -6,6 +6,7 @@ Knows no HTTP. Thread-safe: each call takes the lock of the one study that it is
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
 import threading
 from collections.abc import Iterator
@@ -36,7 +37,11 @@ from hyperoracle_server.learning_curve import LearningCurve
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.ledger.statements import Change
 from hyperoracle_server.ledger.store import Ledger
+from hyperoracle_server.logs import about
+from hyperoracle_server.observer import Observer
 from hyperoracle_server.study import Identifiers, Services, StudyRuntime
+
+log = logging.getLogger(__name__)
 
 
 class Oracle:
@@ -46,12 +51,19 @@ class Oracle:
         ledger: the durable store; the caller closes it.
         lease_seconds: after so long without a call a running job counts as stale.
         clock: wall and monotonic time.
+        observer: is told what happens.
     """
 
     def __init__(
-        self, ledger: Ledger, *, lease_seconds: float = 120.0, clock: Clock | None = None
+        self,
+        ledger: Ledger,
+        *,
+        lease_seconds: float = 120.0,
+        clock: Clock | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.ledger = ledger
+        self.observer = observer or Observer()
         self.clock = clock or Clock()
         self.lease_seconds = lease_seconds
         self._lock = threading.RLock()  # guards the two directories below
@@ -62,6 +74,7 @@ class Oracle:
             Identifiers(highest["proposals"]),
             Identifiers(highest["memory_entries"]),
             lambda job_id, sequence: recovery.stored_answer(ledger, job_id, sequence),
+            self.observer,
         )
         self._study_ids = Identifiers(highest["studies"])
         self._job_ids = Identifiers(highest["jobs"])
@@ -100,6 +113,8 @@ class Oracle:
             writer.submit_durably([Change("insert_study", row)], writer.epoch).result()
             study = StudyRuntime(number, name, definition, seed, now, self._services)
             self._studies[name] = study
+            fields = about(study=name, strategy=definition.strategy.name)
+            log.info("study created", extra=fields)
             return study, True
 
     def studies(self) -> list[StudyRuntime]:
@@ -139,6 +154,7 @@ class Oracle:
             self.ledger.writer.run(transaction)
             del self._studies[name]
             self._study_of_job = {j: s for j, s in self._study_of_job.items() if s != name}
+            log.info("study deleted", extra=about(study=name))
 
     def _fresh(self, name: str) -> StudyRuntime:
         """The study, loaded again if a failed transaction made what is in mind wrong."""
@@ -210,6 +226,8 @@ class Oracle:
             study.agent.open_layout(layout)
         study.jobs[job.public_id] = job
         self._study_of_job[job.public_id] = study.name
+        fields = about(study=study.name, job=job.public_id, role=job.role)
+        log.info("job started", extra=fields)
         return job
 
     @contextmanager
@@ -240,6 +258,20 @@ class Oracle:
             silent_for = self.clock.monotonic() - job.lease_started
             return "running" if silent_for < self.lease_seconds else "stale"
         return job.status
+
+    def note_expired_leases(self) -> int:
+        """Tell of each job whose lease has run out since the last time; how many there were."""
+        count = 0
+        for study in self.studies():
+            with study.lock:
+                for job in study.jobs.values():
+                    if not job.lease_told and self.job_status(job) == "stale":
+                        job.lease_told = True
+                        count += 1
+                        self.observer.lease_expired()
+                        fields = about(study=study.name, job=job.public_id)
+                        log.warning("a job fell silent", extra=fields)
+        return count
 
     # -- the loop ------------------------------------------------------------------------------
 
@@ -295,6 +327,8 @@ class Oracle:
         future.result()
         with self.job(job_id) as (_, job):
             job.answers.clear()  # the ledger has them now
+        fields = about(study=self.study_of_job(job_id), job=job_id, reason=finish.reason)
+        log.info("job finished", extra=fields)
 
     def _commit(self, study: StudyRuntime, changes: list[Change]) -> None:
         self.ledger.writer.submit_durably(changes, study.epoch).result()

@@ -8,6 +8,8 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from hyperoracle_server.logs import LogFormat
+
 ENVIRONMENT_ONLY = frozenset({"admin_token"})
 """Settings that are no options: others on the machine see a command line."""
 
@@ -64,7 +66,16 @@ class ServerSettings(BaseModel):
     shutdown_seconds: int = Field(
         default=8, ge=1, description="How long a shutdown waits for requests under way."
     )
+    disk_headroom_bytes: int = Field(
+        default=256 << 20,
+        ge=0,
+        description="With less free space where the store is, /readyz says no.",
+    )
     log_level: str = Field(default="info", description="debug, info, warning or error.")
+    log_format: LogFormat = Field(
+        default="auto",
+        description="json, a line for each event; human; or auto: human on a terminal.",
+    )
 
     @field_validator("admin_token", "admin_token_file", "tls_certificate", "tls_key", "audit_log",
                      mode="before")  # fmt: skip

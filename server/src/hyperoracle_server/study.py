@@ -31,10 +31,12 @@ from hyperoracle_server.chance import NumberedStreams
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.hyper_agents.base import CurvePoint, Decision, MemoryEffect, Moment, Outcome
 from hyperoracle_server.hyper_agents.holding import end_of_segment
+from hyperoracle_server.hyper_agents.keyed import KeyedAgent
 from hyperoracle_server.hyper_agents.registry import grid_of, make_hyper_agent
 from hyperoracle_server.job_state import Answer, Held, JobState, OpenProposal, check_repeated
 from hyperoracle_server.learning_episode import Credit, CreditBook, Settlement
 from hyperoracle_server.ledger.statements import Change
+from hyperoracle_server.observer import Observer, StageClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +69,7 @@ class Services(NamedTuple):
     proposal_ids: Identifiers
     entry_ids: Identifiers
     stored_answer: Callable[[int, int], Answer | None]  # (job number, sequence) from the ledger
+    observer: Observer
 
 
 class StudyRuntime:
@@ -90,6 +93,9 @@ class StudyRuntime:
         self.entry_proposals: dict[int, int] = {}  # memory entry -> proposal, for its hyper-state
         self.recent_samples: dict[str, deque[int]] = {}  # newest hyper-states by layout
         self._services = services
+        self._stages = StageClock(services.observer)
+        if isinstance(self.agent, KeyedAgent):
+            self.agent.mark = self._stages.mark
         self._chance = NumberedStreams(seed)
         strategy = definition.strategy
         self._episode = strategy.learning_episode if isinstance(strategy, KeyedStrategy) else None
@@ -156,7 +162,10 @@ class StudyRuntime:
         rng = self._chance.stream((job.id << 32) + request.sequence)
         moment = Moment(job.id, job.role, request.env_step, job.total_env_steps, job.signature,
                         features, request.sequence, request.signals)  # fmt: skip
-        return self.agent.decide(moment, rng)
+        self._stages.start()
+        decision = self.agent.decide(moment, rng)
+        self._stages.mark("choose")
+        return decision
 
     def _hold(self, job: JobState, request: ProposeMetadata, decision: Decision) -> Held | None:
         setting = self.definition.hold
@@ -269,7 +278,7 @@ class StudyRuntime:
         """Take in a report; the answer's future resolves once it is durable."""
         repeated = self._repeated(job, report.sequence, digest)
         if repeated is not None:
-            return repeated
+            return repeated._replace(outcome="duplicate")
         changes = self._drop_not_applied(job, report.not_applied)
         settlement = job.credit.add_report(report)
         if settlement.status != "waiting" and report.sequence in settlement.applied_reports:
@@ -292,7 +301,7 @@ class StudyRuntime:
         job.reports += 1
         changes.append(job.update())
         durable = self._services.writer.submit_durably(changes, self.epoch)
-        answer = Answer(digest, body, durable)
+        answer = Answer(digest, body, durable, settlement.status)
         job.remember(report.sequence, answer)
         return answer
 
@@ -362,6 +371,8 @@ class StudyRuntime:
         evicted = {entry: self.entry_proposals.pop(entry) for entry in effect.evicted}
         for entry in evicted:
             self.entry_jobs.pop(entry, None)
+        if evicted:
+            self._services.observer.evicted(len(evicted))
         return records.memory_changes(self.number, job, proposal, outcome, effect, evicted,
                                       now=self._services.clock.now())  # fmt: skip
 
@@ -392,6 +403,7 @@ class StudyRuntime:
         job.env_step = max(job.env_step, env_step)
         job.last_seen_at = self._services.clock.now()
         job.lease_started = self._services.clock.monotonic()
+        job.lease_told = False
 
     def heartbeat(self, job: JobState, env_step: int | None) -> None:
         """Keep the job's lease."""

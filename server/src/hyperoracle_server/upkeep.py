@@ -1,13 +1,18 @@
-"""The one background thread: trains encoders that are due, builds search indexes that pay."""
+"""The one background thread: trains encoders that are due, builds search indexes that pay.
+
+It also notices what nobody calls about: leases that run out, graphs that miss neighbours.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from hyperoracle_server.encoder_rounds import EncoderRounds
 from hyperoracle_server.hyper_agents.episodic import EpisodicAgent
+from hyperoracle_server.logs import about
 
 if TYPE_CHECKING:
     from hyperoracle_server.oracle import Oracle
@@ -17,6 +22,9 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 """How often it looks for work."""
+
+SAMPLE_SECONDS = 60.0
+"""How often it compares search graphs with exact search."""
 
 
 class Upkeep:
@@ -36,13 +44,39 @@ class Upkeep:
         self._thread.join()
 
     def _run(self) -> None:
+        sampled_at = time.monotonic()
         while not self._stop.wait(LOOK_SECONDS):
             try:
+                self._oracle.note_expired_leases()
                 self._rounds.run_due()
                 for study in self._oracle.studies():
-                    build_indexes(study, self._stop)
+                    for _ in range(build_indexes(study, self._stop)):
+                        self._oracle.observer.index_built()
+                        log.info("search graphs built", extra=about(study=study.name))
+                if time.monotonic() - sampled_at >= SAMPLE_SECONDS:
+                    sampled_at = time.monotonic()
+                    sample_recall(self._oracle)
             except Exception:  # a bug in upkeep must not end it: serving goes on as it is
                 log.exception("upkeep failed; it tries again in %.0f s", LOOK_SECONDS)
+
+
+def sample_recall(oracle: Oracle) -> None:
+    """Tell the least share of true neighbours that search graphs find of each memory's newest key.
+
+    Nothing is told where every memory searches exactly.
+    """
+    found = []
+    for study in oracle.studies():
+        if not isinstance(study.agent, EpisodicAgent):
+            continue
+        for recollection in list(study.agent.recollections.values()):
+            memory = recollection.memory
+            with study.lock:
+                newest = memory.entries_after(memory.newest_id - 1)
+                if memory.approximate and len(newest.keys):
+                    found.append(memory.index_recall(newest.keys[0]))
+    if found:
+        oracle.observer.index_sampled(min(found))
 
 
 def build_indexes(study: StudyRuntime, stop: threading.Event) -> int:

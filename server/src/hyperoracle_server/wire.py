@@ -6,6 +6,7 @@ Both ways in, HTTP (`routes.hot`) and in-process (`embedded`), use these functio
 from __future__ import annotations
 
 import math
+import time
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,6 +24,7 @@ from hyperoracle_protocol.jobs import (
     ReportMetadata,
 )
 from hyperoracle_server.errors import OracleError
+from hyperoracle_server.job_state import ReportOutcome
 from hyperoracle_server.oracle import Oracle
 
 JSON_MEDIA_TYPE = "application/json"
@@ -30,16 +32,21 @@ _M = TypeVar("_M", bound=Message)
 
 
 class WireAnswer(NamedTuple):
-    """An answer's status, media type and bytes; give it only once `durable` has resolved."""
+    """An answer's status, media type and bytes; give it only once `durable` has resolved.
+
+    `outcome` says how a report was taken in.
+    """
 
     status: int
     media_type: str
     body: bytes
     durable: Future[Any] | None = None
+    outcome: ReportOutcome | None = None
 
 
 def propose(oracle: Oracle, job_id: str, media_type: str, body: bytes) -> WireAnswer:
     """Answer `POST /v1/jobs/{job}/propose`."""
+    started = time.perf_counter()
     if _is_binary(media_type):
         frame = _decode(body)
         request = parse(ProposeMetadata, frame.metadata)
@@ -56,12 +63,14 @@ def propose(oracle: Oracle, job_id: str, media_type: str, body: bytes) -> WireAn
         if state is not None:
             request = message.model_copy(update={"signature": state.signature})
             features = np.array(state.values, np.float64)
+    oracle.observer.stage("parse", time.perf_counter() - started)
     answer = oracle.propose(job_id, request, features, body)
     return WireAnswer(200, JSON_MEDIA_TYPE, answer.body)
 
 
 def report(oracle: Oracle, job_id: str, media_type: str, body: bytes) -> WireAnswer:
     """Answer `POST /v1/jobs/{job}/report`."""
+    started = time.perf_counter()
     if _is_binary(media_type):
         frame = _decode(body)
         metadata = parse(ReportMetadata, frame.metadata)
@@ -77,8 +86,9 @@ def report(oracle: Oracle, job_id: str, media_type: str, body: bytes) -> WireAns
         message = Report.model_construct(**fields, episode_returns=returns.tolist())
     else:
         message = parse(Report, body)
+    oracle.observer.stage("parse", time.perf_counter() - started)
     answer = oracle.report(job_id, message, body)
-    return WireAnswer(200, JSON_MEDIA_TYPE, answer.body, answer.durable)
+    return WireAnswer(200, JSON_MEDIA_TYPE, answer.body, answer.durable, answer.outcome)
 
 
 def parse(kind: type[_M], body: bytes | memoryview) -> _M:

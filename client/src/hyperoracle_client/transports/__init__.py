@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+import itertools
+import secrets
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from hyperoracle_protocol.version import PROTOCOL_HEADER, PROTOCOL_VERSION
+
+REQUEST_ID_HEADER = "x-request-id"
 
 
 def wire_headers(token: str | None) -> dict[str, str]:
@@ -17,6 +21,18 @@ def wire_headers(token: str | None) -> dict[str, str]:
     if token:
         headers["authorization"] = f"Bearer {token}"
     return headers
+
+
+class RequestIds:
+    """Names for requests, each once: what the client says of a call and what the oracle logs."""
+
+    def __init__(self) -> None:
+        self._prefix = secrets.token_hex(6)
+        self._count = itertools.count(1)
+
+    def __call__(self) -> str:
+        """The next one."""
+        return f"{self._prefix}-{next(self._count)}"
 
 
 class Response(NamedTuple):

@@ -5,7 +5,13 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 
 from hyperoracle_client.errors import OracleError, OracleMisconfigured, OracleUnreachable
-from hyperoracle_client.transports import Request, Response, Transport
+from hyperoracle_client.transports import (
+    REQUEST_ID_HEADER,
+    Request,
+    RequestIds,
+    Response,
+    Transport,
+)
 
 ENTRY_POINT_GROUP = "hyperoracle.transports"
 
@@ -44,6 +50,7 @@ class EmbeddedChannel:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._request_ids = RequestIds()
         self._response: Response | None = None
 
     def connect(self, deadline: float) -> None:
@@ -53,7 +60,8 @@ class EmbeddedChannel:
         """Make the call and keep its answer."""
         self._response = None
         try:
-            answer = self._transport.handle(*request)
+            headers = {**request.headers, REQUEST_ID_HEADER: self._request_ids()}
+            answer = self._transport.handle(request.method, request.path, headers, request.body)
         except Exception as error:  # whatever breaks inside the oracle must not reach training
             raise OracleUnreachable(f"the embedded oracle failed: {error!r}") from error
         self._response = Response(*answer)

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from hyperoracle_client.errors import DeadlineMissed, OracleMisconfigured, OracleUnreachable
-from hyperoracle_client.transports import Request, Response
+from hyperoracle_client.transports import REQUEST_ID_HEADER, Request, RequestIds, Response
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -65,6 +65,8 @@ class HttpChannel:
         self._fixed_headers = _header_lines({**fixed, **(headers or {})})
         self._addresses: list[tuple[socket.AddressFamily, tuple[object, ...]]] = []
         self._socket: socket.socket | None = None
+        self._request_ids = RequestIds()
+        self._request_id = ""
         self._sent = b""
         self._reused = False
         self._awaiting = False
@@ -82,9 +84,16 @@ class HttpChannel:
     def begin(self, request: Request, deadline: float) -> None:
         """Send a request (see `Channel`)."""
         head = f"{request.method} {self._prefix}{request.path} HTTP/1.1\r\n".encode("ascii")
-        length = f"content-length: {len(request.body)}\r\n\r\n".encode("ascii")
+        self._request_id = self._request_ids()
+        last = f"{REQUEST_ID_HEADER}: {self._request_id}\r\ncontent-length: {len(request.body)}"
         self._sent = b"".join(
-            (head, self._fixed_headers, _header_lines(request.headers), length, request.body)
+            (
+                head,
+                self._fixed_headers,
+                _header_lines(request.headers),
+                f"{last}\r\n\r\n".encode("ascii"),
+                request.body,
+            )
         )
         self._reused = self._is_idle()
         try:
@@ -194,8 +203,11 @@ class HttpChannel:
         """Close, and say what happened in the client's own words."""
         self.close()
         if isinstance(error, TimeoutError):
-            return DeadlineMissed(f"{self._url} did not answer in time")
-        return OracleUnreachable(f"{self._url} gave no usable answer: {error}")
+            return DeadlineMissed(f"{self._url} did not answer in time{self._which()}")
+        return OracleUnreachable(f"{self._url} gave no usable answer: {error}{self._which()}")
+
+    def _which(self) -> str:
+        return f" [request {self._request_id}]" if self._request_id else ""
 
 
 class _Reader:

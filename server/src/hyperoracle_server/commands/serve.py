@@ -16,6 +16,7 @@ from typing import Any
 import uvicorn
 from pydantic import ValidationError
 
+from hyperoracle_server import logs
 from hyperoracle_server.app import create_app
 from hyperoracle_server.errors import StoreRefused
 from hyperoracle_server.settings import ENVIRONMENT_ONLY, ServerSettings
@@ -113,10 +114,7 @@ def check_certificate(certificate: Path, key: Path) -> None:
 
 def serve(settings: ServerSettings, ready_file: str | None) -> int:
     """Listen and answer until told to stop."""
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logs.configure(settings.log_level, settings.log_format)
     certificate, key = settings.tls_certificate, settings.tls_key
     if certificate is not None and key is not None:
         check_certificate(certificate, key)

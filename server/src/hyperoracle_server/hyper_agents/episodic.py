@@ -70,6 +70,7 @@ class EpisodicAgent(KeyedAgent[EpisodicMemory]):
         """Read the memory at the hyper-state's key and choose epsilon-greedily."""
         recollection, key = self._encoded(moment)
         reading = recollection.memory.read(key)
+        self.mark("search")
         choice, epsilon = self._choose(moment, reading.q_values, rng)
         return Decision(
             hyper_action=choice.action,

@@ -19,6 +19,7 @@ from hyperoracle_server.encoder.state import EncoderState, initial_state
 from hyperoracle_server.exploration import Choice, epsilon_at, epsilon_greedy
 from hyperoracle_server.hyper_agents.base import Decision, MemoryEffect, Moment, Outcome
 from hyperoracle_server.hyper_agents.notes import WithoutNotes
+from hyperoracle_server.observer import Observer, StageClock
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -125,6 +126,7 @@ class KeyedAgent(WithoutNotes, ABC, Generic[Store]):
 
     Attributes:
         recollections: by layout signature.
+        mark: is told which stage of a decision has just ended.
     """
 
     def __init__(self, grid: HyperActionGrid, strategy: KeyedStrategy, seed: int) -> None:
@@ -132,6 +134,7 @@ class KeyedAgent(WithoutNotes, ABC, Generic[Store]):
         self.strategy = strategy
         self._seed = seed
         self.recollections: dict[str, Recollection[Store]] = {}
+        self.mark = StageClock(Observer()).mark
 
     def layout_for(self, tensors: list[TensorShape], seed: int) -> HyperStateLayout:
         """The sketch layout of the job's last tensors, or the statistics."""
@@ -198,7 +201,9 @@ class KeyedAgent(WithoutNotes, ABC, Generic[Store]):
         """What is recalled for the asking job's layout, and the key of its hyper-state."""
         recollection = self.recollections[moment.layout_signature]
         assert moment.features is not None, "a layout of this hyper-agent has features"
-        return recollection, recollection.encoder.encode(moment.features)
+        key = recollection.encoder.encode(moment.features)
+        self.mark("encode")
+        return recollection, key
 
     def _present_key(self, outcome: Outcome) -> Float[np.ndarray, " key"]:
         """The key of an outcome's hyper-state by the present encoder version."""

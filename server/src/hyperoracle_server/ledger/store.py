@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from sqlalchemy.pool import NullPool
 
 from hyperoracle_server.errors import StoreRefused
 from hyperoracle_server.ledger.writer import Writer
+from hyperoracle_server.observer import Observer
 
 log = logging.getLogger(__name__)
 
@@ -30,18 +32,22 @@ class Ledger:
 
     Exactly one process may have a store open; a file lock beside it holds that.
 
+    Args:
+        path: of the file.
+        observer: is told how long durable commits take.
+
     Raises:
         StoreRefused: the path cannot be a store: another process has it, it is a directory, it is
             not a SQLite database, or it was written by a newer release.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, observer: Observer | None = None) -> None:
         self.path = Path(path).absolute()
         self._lock_file = _lock(self.path)
         try:
             self._engine = _engine(self.path)
             _migrate(self._engine, self.path)
-            self.writer = Writer(self._engine)
+            self.writer = Writer(self._engine, observer)
         except BaseException:
             self._lock_file.close()
             raise
@@ -52,6 +58,31 @@ class Ledger:
         with self._engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA query_only=ON")
             yield connection
+
+    def size_bytes(self) -> int:
+        """The size of the store's files together.
+
+        Raises:
+            OSError: it cannot be told now.
+        """
+        files = (self.path, self.path.with_name(self.path.name + "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    def free_bytes(self) -> int:
+        """Free space on the file system that the store is on.
+
+        Raises:
+            OSError: it cannot be told now.
+        """
+        return shutil.disk_usage(self.path.parent).free
+
+    def check_writable(self) -> None:
+        """Write to the file system that the store is on, and sync; the store stays as it is.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        _write_owner(self._lock_file)
 
     def close(self) -> None:
         """Write what is queued and let go of the file."""
@@ -78,10 +109,16 @@ def _lock(path: Path) -> Any:
             f"the store {path} is open in another process (pid {owner}): share it by "
             f"`hyperoracle serve --store {path}` and point every job at that server"
         ) from None
-    lock_file.truncate(0)
-    lock_file.write(str(os.getpid()))
-    lock_file.flush()
+    _write_owner(lock_file)
     return lock_file
+
+
+def _write_owner(lock_file: Any) -> None:
+    # Past the file object's buffer, which would keep what a full disk does not take.
+    number = lock_file.fileno()
+    os.ftruncate(number, 0)
+    os.write(number, str(os.getpid()).encode())
+    os.fsync(number)
 
 
 def _engine(path: Path) -> Engine:

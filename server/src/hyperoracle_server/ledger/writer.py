@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -22,6 +23,7 @@ from sqlalchemy import Connection, Engine
 
 from hyperoracle_server.errors import StoreUnavailable
 from hyperoracle_server.ledger.statements import LAST_WINS, ORDER, STATEMENTS, Change, Row
+from hyperoracle_server.observer import Observer
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +51,17 @@ class Writer:
     with it: each submission carries the `epoch` in which its state was loaded, a failure begins a
     new epoch, and submissions of an earlier one are refused. Thread-safe.
 
+    Args:
+        engine: of the store.
+        observer: is told how long durable commits take, and of those that fail.
+
     Attributes:
         epoch: how many transactions have failed.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, observer: Observer | None = None) -> None:
         self._engine = engine
+        self._observer = observer or Observer()
         self._queue: deque[_Submission] = deque()
         self._waiting = threading.Event()  # something is queued
         self._urgent = threading.Event()  # somebody waits for it
@@ -82,6 +89,11 @@ class Writer:
         future: Future[Any] = Future()
         self._put(_Submission((), transaction, future, self.epoch))
         return future.result()
+
+    @property
+    def queued(self) -> int:
+        """How many submissions wait."""
+        return len(self._queue)
 
     def flush(self) -> None:
         """Wait until everything submitted so far is on disk."""
@@ -125,7 +137,7 @@ class Writer:
             return
         durable = any(s.future is not None for s in current)
         try:
-            results = write_batch(connection, current, durable=durable)
+            results = write_batch(connection, current, self._observer, durable=durable)
         except Exception as error:  # whatever went wrong, nobody may be told that it is durable
             log.exception("the ledger could not commit %d submissions", len(current))
             self._fail(current, error)
@@ -136,6 +148,7 @@ class Writer:
 
     def _fail(self, batch: list[_Submission], error: Exception) -> None:
         self.epoch += 1
+        self._observer.commit_failed()
         reason = StoreUnavailable(str(error).splitlines()[0])
         for submission in batch:
             if submission.future is not None:
@@ -143,7 +156,7 @@ class Writer:
 
 
 def write_batch(
-    connection: Connection, batch: Sequence[_Submission], *, durable: bool
+    connection: Connection, batch: Sequence[_Submission], observer: Observer, *, durable: bool
 ) -> list[Any]:
     """Commit a batch in one transaction; returns each submission's result."""
     if connection.dialect.name == "sqlite":
@@ -156,6 +169,9 @@ def write_batch(
         results.extend(
             s.transaction(connection) if s.transaction is not None else None for s in batch
         )
+        commit_started = time.perf_counter()
+    if durable:
+        observer.committed(time.perf_counter() - commit_started)
     return results
 
 

@@ -11,9 +11,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.version import PROTOCOL_HEADER, PROTOCOL_VERSION, is_compatible
-from hyperoracle_server import wire
+from hyperoracle_server import logs, wire
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.metrics import Metrics
+from hyperoracle_server.routes import refusals
 from hyperoracle_server.routes.pages import security_headers
 
 _PROTOCOL = PROTOCOL_HEADER.encode()
@@ -46,7 +47,8 @@ class Gate:
             return
         headers = dict(scope["headers"])
         request_id = headers.get(b"x-request-id", b"").decode("latin-1")[:64]
-        scope["request_id"] = request_id or secrets.token_hex(8)
+        scope["request_id"] = request_id = request_id or secrets.token_hex(8)
+        logs.request_id.set(request_id)  # each request is a task of its own
         refusal = self._refusal(headers)
         if refusal is not None:
             await self._refuse(refusal, scope, send)
@@ -98,7 +100,7 @@ class Gate:
         return None
 
     async def _refuse(self, error: OracleError, scope: Scope, send: Send) -> None:
-        self._metrics.count_rejection(error.code)
+        refusals.note(scope, error, self._metrics)
         answer = wire.problem(error, scope["request_id"])
         extra = wire.problem_headers(error)
         headers = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from hyperoracle_protocol.inspection import Health
-from hyperoracle_server.errors import StoreUnavailable
 from hyperoracle_server.metrics import Metrics
+from hyperoracle_server.readiness import Readiness
 from hyperoracle_server.routes.dependencies import TheOracle
 
 router = APIRouter(tags=["health"])
@@ -19,14 +19,13 @@ async def livez() -> Health:
 
 
 @router.get("/readyz", responses={503: {"model": Health}})
-def readyz(oracle: TheOracle, response: Response) -> Health:
-    """Studies are loaded and the store can be written."""
-    try:
-        oracle.ledger.writer.flush()
-    except StoreUnavailable as error:
+def readyz(request: Request, response: Response) -> Health:
+    """Studies are loaded, the store can be written, and there is room for it to grow."""
+    readiness: Readiness = request.app.state.readiness
+    health = readiness.check()
+    if health.status != "ok":
         response.status_code = 503
-        return Health(status="failing", checks={"store": error.detail})
-    return Health(status="ok", checks={"store": "ok", "studies": str(len(oracle.studies()))})
+    return health
 
 
 @router.get("/metrics", response_class=Response)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.requests import Request
@@ -12,10 +15,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from hyperoracle_protocol.codec import BINARY_MEDIA_TYPE
+from hyperoracle_protocol.errors import HTTP_STATUS
 from hyperoracle_protocol.jobs import Proposal, Propose, Receipt, Report
 from hyperoracle_server import wire
+from hyperoracle_server.errors import OracleError
+from hyperoracle_server.logs import about
 from hyperoracle_server.metrics import Metrics
 from hyperoracle_server.oracle import Oracle
+
+log = logging.getLogger(__name__)
 
 HotCall = Callable[[Oracle, str, str, bytes], wire.WireAnswer]
 
@@ -49,13 +57,34 @@ def _endpoint(name: str, call: HotCall) -> Callable[[Request], object]:
         body = await request.body()
         media_type = request.headers.get("content-type", "")
         state = request.app.state
-        answer = call(state.oracle, request.path_params["job"], media_type, body)
-        if answer.durable is not None and not answer.durable.done():
-            await asyncio.wrap_future(answer.durable)
-        elif answer.durable is not None:
-            answer.durable.result()
         metrics: Metrics = state.metrics
-        metrics.observe_request(name, answer.status, time.perf_counter() - started)
+        job = request.path_params["job"]
+        try:
+            answer = call(state.oracle, job, media_type, body)
+            if answer.durable is not None:
+                await _durable(answer.durable, metrics)
+        except OracleError as error:
+            if name == "report":
+                metrics.count_report("rejected")
+            status = HTTP_STATUS[error.code]
+            metrics.observe_request(name, status, time.perf_counter() - started)
+            raise
+        if answer.outcome is not None:
+            metrics.count_report(answer.outcome)
+        seconds = time.perf_counter() - started
+        metrics.observe_request(name, answer.status, seconds)
+        if log.isEnabledFor(logging.DEBUG):
+            study = state.oracle.study_of_job(job)
+            log.debug("%s answered", name, extra=about(study=study, job=job, seconds=seconds))
         return Response(answer.body, answer.status, media_type=answer.media_type)
 
     return endpoint
+
+
+async def _durable(future: Future[Any], metrics: Metrics) -> None:
+    waiting_since = time.perf_counter()
+    if future.done():
+        future.result()
+    else:
+        await asyncio.wrap_future(future)
+    metrics.stage("commit", time.perf_counter() - waiting_since)

@@ -12,6 +12,8 @@ from starlette.responses import Response
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_server import wire
 from hyperoracle_server.errors import OracleError
+from hyperoracle_server.logs import about
+from hyperoracle_server.routes import refusals
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ def respond(request: Request, error: OracleError) -> Response:
     """The error as an answer; busy ones say when to try again."""
     answer = wire.problem(error, request.scope.get("request_id"))
     headers = wire.problem_headers(error)
-    request.app.state.metrics.count_rejection(error.code)
+    refusals.note(request.scope, error, request.app.state.metrics)
     return Response(answer.body, answer.status, media_type=answer.media_type, headers=headers)
 
 
@@ -60,6 +62,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:
-    log.error("a bug: %s %s", request.method, request.url.path, exc_info=error)
+    call = f"{request.method} {request.url.path}"
+    log.error("a bug", exc_info=error, extra=about(call=call))
     detail = "the oracle failed on this request; nothing is known to have changed"
     return respond(request, OracleError(ErrorCode.INTERNAL, detail))
