@@ -92,10 +92,10 @@ def _learning_curves(experiment: Experiment, scores: dict[str, TaskScores]) -> F
             curve = bootstrap(interquartile_mean, [group.curves], np.random.default_rng(0), 500)
             has_memory = experiment.has_memory(strategy)
             label = f"{strategy}, {max(sizes)} earlier runs" if has_memory else strategy
-            panel.plot(steps, curve.value, color=color, label=f"{label} (n={len(group.memories)})")
+            panel.plot(steps, curve.value, color=color, label=label)
             panel.fill_between(steps, curve.low, curve.high, color=color, alpha=_SHADE, lw=0)
         panel.set(title=name, xlabel="env steps", ylabel="mean return")
-        panel.legend(fontsize="x-small")
+    _legend_below(figure, panels)
     return figure
 
 
@@ -123,8 +123,7 @@ def _gains(
             low, high = [gain.low for _, gain in its], [gain.high for _, gain in its]
             panel.fill_between(sizes, low, high, color=color, alpha=_SHADE, lw=0)
         panel.set(title=name, xlabel="earlier runs", ylabel="gain over the default")
-        if panel.get_legend_handles_labels()[0]:
-            panel.legend(fontsize="x-small")
+    _legend_below(figure, panels)
     return figure
 
 
@@ -141,8 +140,18 @@ def _profiles(experiment: Experiment, scores: dict[str, TaskScores]) -> Figure:
                 shares = performance_profile(sample[None], thresholds)[0]
                 panel.step(thresholds, shares, where="post", color=color, label=strategy)
         panel.set(title=name, xlabel="score", ylabel="share of memories above")
-        panel.legend(fontsize="x-small")
+    _legend_below(figure, panels)
     return figure
+
+
+def _legend_below(figure: Figure, panels: Sequence[Any]) -> None:
+    """Draw one legend for all panels; within them it would hide curves."""
+    handles: dict[str, Any] = {}
+    for panel in panels:
+        for handle, text in zip(*panel.get_legend_handles_labels(), strict=True):
+            handles.setdefault(text, handle)
+    if handles:
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
 
 
 def _panels(scores: Collection[str]) -> tuple[Figure, list[Any]]:
