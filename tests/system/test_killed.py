@@ -31,7 +31,8 @@ def test_training_survives_the_servers_death_and_uses_it_again_after_its_return(
 ):
     agent = trainer()
     oracle = Oracle(oracle_process.url, spool_directory=str(tmp_path / "spool"))
-    source = OracleSource.start(oracle, agent, study="survival", space=SPACE)
+    source = OracleSource.start(oracle, agent, study="survival", space=SPACE,
+                                strategy="epgt")  # fmt: skip
     job = source.job
     assert job.wait_until_joined(30)
     answered: list[int] = []
@@ -81,7 +82,7 @@ JOB = """
     url, spool, seed, steps = sys.argv[1:]
     agent = A2C(default_settings("a2c", "CartPole-v1", total_env_steps=int(steps), seed=int(seed)))
     with Oracle(url, spool_directory=spool) as oracle:
-        source = OracleSource.start(oracle, agent, study="shared",
+        source = OracleSource.start(oracle, agent, study="shared", strategy="epgt",
                                     space={"learning_rate": Scale([0.5, 1, 2])})
         for phase in agent.train(source):
             if phase.index == 20:

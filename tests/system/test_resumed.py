@@ -51,7 +51,8 @@ def train_arguments(url: str, study: str, *more: str) -> list[str]:
     return ["train", "ppo", "CartPole-v1", "--oracle", url, "--study", study, "--json", "--out",
             study, "--total-env-steps", "1024", "--set", "rollout_length=64", "--set",
             "number_of_envs=1", "--set", "number_of_minibatches=2", "--set", "epochs=2", "--seed",
-            "3", "--checkpoint-every", "256", "--evaluate", "0", *more]  # fmt: skip
+            "3", "--checkpoint-every", "256", "--evaluate", "0", "--strategy", "epgt",
+            *more]  # fmt: skip
 
 
 def schedule(folder: Path) -> list[dict[str, str]]:
