@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
@@ -66,9 +65,8 @@ def configure(level: str, kind: LogFormat, stream: TextIO | None = None) -> None
     Raises:
         ValueError: there is no such level.
     """
-    stream = stream or sys.stderr
-    is_human = kind == "human" or (kind == "auto" and stream.isatty())
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(stream)  # which takes standard error for None
+    is_human = kind == "human" or (kind == "auto" and handler.stream.isatty())
     handler.setFormatter(HumanLines() if is_human else JsonLines())
     root = logging.getLogger()
     root.handlers = [handler]
