@@ -106,7 +106,8 @@ def _lock(path: Path) -> Any:
 def _engine(path: Path) -> Engine:
     # A connection is opened per reader and closed after it: a WAL that a forgotten reader pins
     # would grow for ever.
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
+    # What a failed statement was to write stays out of the log: it holds hyper-states.
+    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
