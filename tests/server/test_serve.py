@@ -31,6 +31,8 @@ def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_settings_that_cannot_work_are_one_line_that_says_so(tmp_path, arguments, says):
     if "--store" not in arguments:
         arguments = [*arguments, "--store", str(tmp_path / "oracle.db")]
+    if "--port" not in arguments:  # the default one may be taken on this machine
+        arguments = [*arguments, "--port", "0"]
     ended = serve(*arguments)
     assert ended.returncode == 1
     assert ended.stderr.count("\n") == 1
