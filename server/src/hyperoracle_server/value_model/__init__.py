@@ -3,6 +3,6 @@
 `advantages` turns the returns around a decision into one number, `bin_kernels` says how alike two
 bins of a hyperparameter are, `gaussian_process` estimates effects with their uncertainty.
 
-`course` notes a job's decisions and returns, `choice` goes from effects to bins, `guards` go back to
-the default. It is the core of the strategy `anchored`; `best_config` shares the study's guard.
+`course` notes a job's decisions and returns, `choice` goes from effects to bins, `guards` go back
+to the default. It is the core of the strategy `anchored`; `best_config` shares the study's guard.
 """
