@@ -313,6 +313,7 @@ def test_a_store_of_the_first_schema_is_brought_up_to_date_with_its_jobs(tmp_pat
     store.execute("DROP TABLE tokens")
     store.execute("ALTER TABLE jobs DROP COLUMN hyper_agent_notes")
     store.execute("ALTER TABLE jobs DROP COLUMN learning_curve")
+    store.execute("ALTER TABLE jobs DROP COLUMN chance_number")
     store.execute("ALTER TABLE proposals DROP COLUMN memory_hit")
     store.execute("ALTER TABLE memory_entries DROP COLUMN hyper_reward")
     store.execute("ALTER TABLE memory_entries DROP COLUMN ends_episode")

@@ -14,7 +14,7 @@ LEARNING_RATE = {"learning_rate": {"type": "relative", "values": [0.5, 1, 2]}}
 
 
 class Answer(NamedTuple):
-    """Status and decoded JSON (None where the body is empty, text where it is no JSON)."""
+    """Status and decoded JSON (None where the body is empty, else text, or a snapshot's bytes)."""
 
     status: int
     json: Any
@@ -48,8 +48,10 @@ class Wire:
             response = self._connection.getresponse()
             content, status = response.read(), response.status
             got = {k.lower(): v for k, v in response.getheaders()}
-        is_json = "json" in got.get("content-type", "")
-        decoded = json.loads(content) if is_json and content else content.decode()
+        kind = got.get("content-type", "")
+        if "json" in kind and content:
+            return Answer(status, json.loads(content), got)
+        decoded = content if "snapshot" in kind else content.decode()
         return Answer(status, decoded or None, got)
 
     def call(self, method: str, path: str, body: Any = None) -> Answer:

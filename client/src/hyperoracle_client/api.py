@@ -6,9 +6,10 @@ background, so that `import hyperoracle_client` does not pay for httpx.
 
 from __future__ import annotations
 
+import os
 import ssl
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, BinaryIO, Literal, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -42,6 +43,9 @@ from hyperoracle_protocol.tokens import CreatedToken, CreateToken, Token, TokenL
 from hyperoracle_protocol.version import PROTOCOL_HEADER, PROTOCOL_VERSION, is_compatible
 
 M = TypeVar("M", bound=Message)
+
+_NO_DEADLINE = httpx.Timeout(10.0, read=None, write=None)
+"""For what depends on a study's size; connecting has one."""
 
 
 class OracleApi:
@@ -161,6 +165,28 @@ class OracleApi:
         """The same as comma-separated values."""
         path = f"/v1/studies/{quote(study, safe='')}/schedule"
         return self._send("GET", path, params={"format": "csv"}).text
+
+    def take_snapshot(self, study: str, file: BinaryIO) -> None:
+        """Write a study as one file; takes as long as it takes."""
+        path = f"/v1/studies/{quote(study, safe='')}/snapshots"
+        try:
+            with self._http.stream("POST", path, timeout=_NO_DEADLINE) as response:
+                if not response.is_success:
+                    raise refusal(response.status_code, response.read())
+                file.writelines(response.iter_bytes())
+        except httpx.HTTPError as error:
+            raise OracleUnreachable(f"{self._url} broke off the snapshot: {error}") from error
+
+    def restore_study(self, study: str, file: BinaryIO) -> Study:
+        """Make a study of this name from what `take_snapshot` wrote."""
+        path = f"/v1/studies/{quote(study, safe='')}/restore"
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        headers = {"content-type": "application/octet-stream", "content-length": str(size)}
+        response = self._request("POST", path, content=file, headers=headers, timeout=_NO_DEADLINE)
+        if not response.is_success:
+            raise refusal(response.status_code, response.content)
+        return Study.model_validate_json(response.content)
 
     def create_token(self, wanted: CreateToken) -> CreatedToken:
         """Make a token; the answer is the only place that ever holds it."""

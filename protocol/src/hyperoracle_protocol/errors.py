@@ -27,6 +27,7 @@ class ErrorCode(StrEnum):
     PROPOSAL_NOT_FOUND = "proposal_not_found"
     SEQUENCE_CONFLICT = "sequence_conflict"
     HYPER_STATE_MISMATCH = "hyper_state_mismatch"
+    SNAPSHOT_REFUSED = "snapshot_refused"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     BODY_TOO_LARGE = "body_too_large"
@@ -51,6 +52,7 @@ HTTP_STATUS: dict[ErrorCode, int] = {
     ErrorCode.PROPOSAL_NOT_FOUND: 404,
     ErrorCode.SEQUENCE_CONFLICT: 422,
     ErrorCode.HYPER_STATE_MISMATCH: 422,
+    ErrorCode.SNAPSHOT_REFUSED: 422,
     ErrorCode.NOT_FOUND: 404,
     ErrorCode.METHOD_NOT_ALLOWED: 405,
     ErrorCode.BODY_TOO_LARGE: 413,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -10,11 +11,11 @@ from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 from starlette.middleware import Middleware
 
-from hyperoracle_server.ledger.store import Ledger
+from hyperoracle_server.ledger.store import Ledger, damaged
 from hyperoracle_server.metrics import Metrics
 from hyperoracle_server.oracle import Oracle
 from hyperoracle_server.readiness import Readiness
-from hyperoracle_server.routes import health, jobs, studies
+from hyperoracle_server.routes import health, jobs, snapshots, studies
 from hyperoracle_server.routes import tokens as tokens_routes
 from hyperoracle_server.routes.gate import Gate
 from hyperoracle_server.routes.guard import Guard
@@ -27,6 +28,8 @@ from hyperoracle_server.security.rate_limit import RateLimit
 from hyperoracle_server.security.token_store import TokenStore
 from hyperoracle_server.settings import ServerSettings
 from hyperoracle_server.upkeep import Upkeep
+
+log = logging.getLogger(__name__)
 
 
 def create_app(settings: ServerSettings, *, is_embedded: bool = False) -> FastAPI:
@@ -47,9 +50,8 @@ def create_app(settings: ServerSettings, *, is_embedded: bool = False) -> FastAP
     admin_token = settings.read_admin_token()
     audit = None if is_embedded else AuditLog(settings.audit_log)
     metrics = Metrics()
-    ledger = Ledger(settings.store, metrics)
-    oracle = Oracle(ledger, lease_seconds=settings.lease_seconds, observer=metrics)
-    tokens = TokenStore(ledger)
+    ledger = Ledger(settings.store, metrics, check=not settings.trust_store)
+    oracle, tokens = _loaded(ledger, settings, metrics)
     doorkeeper = Doorkeeper(tokens, admin_token=admin_token, is_required=settings.require_token)
     readiness = Readiness(oracle, settings.disk_headroom_bytes)
     upkeep = Upkeep(oracle)
@@ -75,7 +77,12 @@ def create_app(settings: ServerSettings, *, is_embedded: bool = False) -> FastAP
         # For the OpenAPI document only: the guard is who asks.
         dependencies=[Depends(HTTPBearer(auto_error=False))],
         middleware=[
-            Middleware(Gate, body_limit_bytes=settings.body_limit_bytes, metrics=metrics),
+            Middleware(
+                Gate,
+                body_limit_bytes=settings.body_limit_bytes,
+                snapshot_limit_bytes=settings.snapshot_limit_bytes,
+                metrics=metrics,
+            ),
             Middleware(
                 Guard,
                 oracle=oracle,
@@ -92,8 +99,26 @@ def create_app(settings: ServerSettings, *, is_embedded: bool = False) -> FastAP
     app.state.doorkeeper = doorkeeper
     app.state.close = close
     add_error_handlers(app)
-    for module in (studies, jobs, tokens_routes, health):
+    for module in (studies, jobs, snapshots, tokens_routes, health):
         app.include_router(module.router)
     add_docs(app)
     add_hot_routes(app)
     return app
+
+
+def _loaded(
+    ledger: Ledger, settings: ServerSettings, metrics: Metrics
+) -> tuple[Oracle, TokenStore]:
+    """What the ledger remembers, in mind.
+
+    Raises:
+        StoreRefused: it remembers what cannot be; nothing was changed.
+    """
+    try:
+        oracle = Oracle(ledger, lease_seconds=settings.lease_seconds, observer=metrics)
+        return oracle, TokenStore(ledger)
+    except Exception as error:  # what a damaged row leads to is not foreseeable
+        log.debug("the store cannot be loaded", exc_info=True)
+        ledger.close()
+        what = (str(error).splitlines() or ["no reason given"])[0]
+        raise damaged(ledger.path, f"it cannot be loaded: {type(error).__name__}: {what}") from None

@@ -96,7 +96,13 @@ class EmbeddedTransport:
         }
         sent: list[Any] = []
 
+        received = False
+
         async def receive() -> dict[str, Any]:
+            nonlocal received
+            if received:  # whoever listens for the caller's going away waits until it is done
+                await asyncio.Event().wait()
+            received = True
             return {"type": "http.request", "body": body, "more_body": False}
 
         async def send(message: Any) -> None:

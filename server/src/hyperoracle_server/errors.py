@@ -2,10 +2,13 @@
 
 OracleError            any refusal, with a wire code
 ├── StoreUnavailable   the ledger cannot be written now; nothing was changed
-└── StoreRefused       the ledger's file cannot be used at all (start-up)
+├── StoreRefused       the ledger's file cannot be used at all (start-up)
+└── SnapshotRefused    a file cannot be restored; nothing was changed
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 from hyperoracle_protocol.errors import ErrorCode
 
@@ -39,12 +42,12 @@ class OracleError(Exception):
 
 
 class StoreUnavailable(OracleError):
-    """The ledger could not make a change durable; whoever asked may try again."""
+    """The ledger could not make a change durable, or be read; whoever asked may try again."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, doing: Literal["written", "read"] = "written") -> None:
         super().__init__(
             ErrorCode.STORE_UNAVAILABLE,
-            f"the store cannot be written now ({reason}); nothing was recorded, try again",
+            f"the store cannot be {doing} now ({reason}); nothing was recorded, try again",
         )
 
 
@@ -53,3 +56,10 @@ class StoreRefused(OracleError):
 
     def __init__(self, detail: str) -> None:
         super().__init__(ErrorCode.STORE_UNAVAILABLE, detail)
+
+
+class SnapshotRefused(OracleError):
+    """The file given as a snapshot cannot be restored; nothing was changed."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(ErrorCode.SNAPSHOT_REFUSED, detail)

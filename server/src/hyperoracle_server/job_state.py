@@ -81,6 +81,7 @@ class JobState:
     """One job; its study's lock guards it."""
 
     id: int
+    chance_number: int  # unique in its study; its random numbers are made from it
     public_id: str
     job_key: str | None
     role: Role
@@ -133,6 +134,7 @@ class JobState:
         """The job as a row of the ledger."""
         return {
             "id": self.id,
+            "chance_number": self.chance_number,
             "public_id": self.public_id,
             "job_key": self.job_key,
             "role": self.role,

@@ -9,13 +9,13 @@ import hashlib
 import logging
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
-from sqlalchemy import delete, select
+from sqlalchemy import Connection, delete, select
 
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.hyper_state import HyperStateLayout
@@ -39,6 +39,7 @@ from hyperoracle_server.ledger.statements import Change
 from hyperoracle_server.ledger.store import Ledger
 from hyperoracle_server.logs import about
 from hyperoracle_server.observer import Observer
+from hyperoracle_server.snapshots.renumbering import Numbers, Renumbering
 from hyperoracle_server.study import Identifiers, Services, StudyRuntime
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class Oracle:
         self.lease_seconds = lease_seconds
         self._lock = threading.RLock()  # guards the two directories below
         highest = recovery.highest_ids(ledger)
-        self._services = Services(
+        self.services = Services(
             ledger.writer,
             self.clock,
             Identifiers(highest["proposals"]),
@@ -78,7 +79,7 @@ class Oracle:
         )
         self._study_ids = Identifiers(highest["studies"])
         self._job_ids = Identifiers(highest["jobs"])
-        self._studies = recovery.load_studies(ledger, self._services)
+        self._studies = recovery.load_studies(ledger, self.services)
         self._study_of_job = {
             job: name for name, study in self._studies.items() for job in study.jobs
         }
@@ -111,7 +112,7 @@ class Oracle:
             }
             writer = self.ledger.writer
             writer.submit_durably([Change("insert_study", row)], writer.epoch).result()
-            study = StudyRuntime(number, name, definition, seed, now, self._services)
+            study = StudyRuntime(number, name, definition, seed, now, self.services)
             self._studies[name] = study
             fields = about(study=name, strategy=definition.strategy.name)
             log.info("study created", extra=fields)
@@ -156,6 +157,51 @@ class Oracle:
             self._study_of_job = {j: s for j, s in self._study_of_job.items() if s != name}
             log.info("study deleted", extra=about(study=name))
 
+    def adopt_study(
+        self,
+        name: str,
+        renumber: Callable[[Numbers], Renumbering],
+        insert: Callable[[Connection, Renumbering], None],
+    ) -> StudyRuntime:
+        """Take in a study that another ledger had (`snapshots.restoring`).
+
+        Args:
+            name: what to call it.
+            renumber: plans its new numbers.
+            insert: inserts its rows, within one transaction.
+
+        Raises:
+            OracleError: `study_conflict`, there is one of this name; `store_unavailable`.
+        """
+        with self._lock:
+            if name in self._studies:
+                raise OracleError(
+                    ErrorCode.STUDY_CONFLICT,
+                    f"there is a study {name!r}: restore it under another name, or delete that one",
+                    expected="a name that no study has",
+                    got=name,
+                )
+            identifiers = {
+                "studies": self._study_ids,
+                "jobs": self._job_ids,
+                "proposals": self.services.proposal_ids,
+                "memory_entries": self.services.entry_ids,
+            }
+            renumbering = renumber(
+                Numbers(
+                    lambda table, count: identifiers[table].reserve(count),
+                    self._study_of_job.__contains__,
+                    new_job_id,
+                    name,
+                )
+            )
+            self.ledger.writer.run(lambda connection: insert(connection, renumbering))
+            study = recovery.load_study(self.ledger, self.services, name)
+            assert study is not None, "it was just inserted"
+            self._studies[name] = study
+            self._study_of_job.update(dict.fromkeys(study.jobs, name))
+            return study
+
     def _fresh(self, name: str) -> StudyRuntime:
         """The study, loaded again if a failed transaction made what is in mind wrong."""
         study = self._studies.get(name)
@@ -168,7 +214,7 @@ class Oracle:
             )
         if study.epoch != self.ledger.writer.epoch:
             with self._lock:
-                loaded = recovery.load_study(self.ledger, self._services, name)
+                loaded = recovery.load_study(self.ledger, self.services, name)
                 assert loaded is not None, "a study in mind is always in the ledger"
                 self._studies[name] = study = loaded
         return study
@@ -206,11 +252,13 @@ class Oracle:
             raise OracleError(ErrorCode.INVALID_REQUEST, str(error)) from None
         now = self.clock.now()
         number = self._job_ids()
+        chance_number = study.next_chance_number()
         job = JobState(
             id=number,
-            public_id=f"job-{secrets.token_hex(8)}",
+            chance_number=chance_number,
+            public_id=new_job_id(),
             job_key=start.job_key,
-            role=study.role_for(number, start.role),
+            role=study.role_for(chance_number, start.role),
             layout=layout,
             total_env_steps=start.total_env_steps,
             base_values=start.base_values,
@@ -371,6 +419,11 @@ def check_features(
             mismatch, detail, expected="finite numbers only", got=f"{count} that are not"
         )
     return features
+
+
+def new_job_id() -> str:
+    """A public id for a job; it says nothing, and nobody guesses it."""
+    return f"job-{secrets.token_hex(8)}"
 
 
 def _digest(kind: bytes, body: bytes) -> bytes:

@@ -28,14 +28,14 @@ def load_studies(ledger: Ledger, services: Services) -> dict[str, StudyRuntime]:
     """Every study of the ledger, ready to go on."""
     with ledger.reading() as connection:
         rows = connection.execute(select(t.studies).order_by(t.studies.c.id)).all()
-        return {row.name: _load_study(connection, row, services) for row in rows}
+        return {row.name: load_study_row(connection, row, services) for row in rows}
 
 
 def load_study(ledger: Ledger, services: Services, name: str) -> StudyRuntime | None:
     """One study of the ledger, None if there is none of this name."""
     with ledger.reading() as connection:
         row = connection.execute(select(t.studies).where(t.studies.c.name == name)).first()
-        return None if row is None else _load_study(connection, row, services)
+        return None if row is None else load_study_row(connection, row, services)
 
 
 def highest_ids(ledger: Ledger) -> dict[str, int]:
@@ -62,7 +62,8 @@ def stored_answer(ledger: Ledger, job_id: int, sequence: int) -> Answer | None:
     return None
 
 
-def _load_study(connection: Connection, row: Any, services: Services) -> StudyRuntime:
+def load_study_row(connection: Connection, row: Any, services: Services) -> StudyRuntime:
+    """The study of a row of `studies`, with all that belongs to it."""
     definition = StudyDefinition.model_validate_json(row.definition)
     study = StudyRuntime(row.id, row.name, definition, row.seed, row.created_at, services)
     for job in connection.execute(_jobs_of(row.id)):
@@ -88,6 +89,7 @@ def _load_job(
     layout = HyperStateLayout.model_validate_json(row.layout)
     job = JobState(
         id=row.id,
+        chance_number=row.id if row.chance_number is None else row.chance_number,
         public_id=row.public_id,
         job_key=row.job_key,
         role=row.role,

@@ -60,6 +60,13 @@ class ServerSettings(BaseModel):
     body_limit_bytes: int = Field(
         default=1 << 20, ge=1024, description="Longest request body; longer ones get 413."
     )
+    snapshot_limit_bytes: int = Field(
+        default=1 << 30, ge=1024, description="Longest snapshot that a call may bring to restore."
+    )
+    trust_store: bool = Field(
+        default=False,
+        description="Start without reading the whole store first, which finds damage.",
+    )
     keep_alive_seconds: int = Field(
         default=300, ge=1, description="How long an idle connection stays; a rollout lasts long."
     )

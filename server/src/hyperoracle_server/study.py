@@ -60,6 +60,13 @@ class Identifiers:
             self._next += 1
             return self._next
 
+    def reserve(self, count: int) -> int:
+        """Keep the next `count` numbers for the caller; returns the one before the first."""
+        with self._lock:
+            before = self._next
+            self._next += count
+            return before
+
 
 class Services(NamedTuple):
     """What a study needs of the world around it."""
@@ -107,17 +114,25 @@ class StudyRuntime:
         phases = 1 if self._episode is None else self._episode.phases
         return CreditBook(phases, self.definition.returns)
 
-    def role_for(self, job_id: int, wanted: Role) -> Role:
+    def next_chance_number(self) -> int:
+        """What the chance of a job that is about to start is numbered by.
+
+        Counted in the study alone, so that its randomness does not depend on what else the store
+        holds: a study that was restored elsewhere goes on as it would have at home.
+        """
+        return 1 + max((job.chance_number for job in self.jobs.values()), default=0)
+
+    def role_for(self, chance_number: int, wanted: Role) -> Role:
         """The role of a job that is about to start: the wanted one, or what the study needs.
 
         Args:
-            job_id: its number in the ledger.
+            chance_number: the job's.
             wanted: `auto` leaves it to the study.
         """
         if wanted != "auto":
             return wanted
         # Decisions are numbered from 2³² on; what is left below is for what several jobs share.
-        own = self._chance.stream(job_id << 32)
+        own = self._chance.stream(chance_number << 32)
         return self.agent.assigned_role(len(self.jobs), self._chance.stream, own)
 
     # -- propose -------------------------------------------------------------------------------
@@ -159,7 +174,7 @@ class StudyRuntime:
     def _decide(
         self, job: JobState, request: ProposeMetadata, features: np.ndarray | None
     ) -> Decision:
-        rng = self._chance.stream((job.id << 32) + request.sequence)
+        rng = self._chance.stream((job.chance_number << 32) + request.sequence)
         moment = Moment(job.id, job.role, request.env_step, job.total_env_steps, job.signature,
                         features, request.sequence, request.signals)  # fmt: skip
         self._stages.start()

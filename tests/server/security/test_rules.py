@@ -20,6 +20,7 @@ JOBS = {"j1": "mine"}
         ("DELETE", "/v1/studies/mine", Requirement("admin", "mine")),
         ("POST", "/v1/studies/mine/jobs", Requirement("train", "mine")),
         ("POST", "/v1/studies/mine/snapshots", Requirement("admin", "mine")),
+        ("POST", "/v1/studies/mine/restore", Requirement("admin", "mine")),
         ("POST", "/v1/jobs/j1/propose", Requirement("train", "mine")),
         ("GET", "/v1/jobs/j1", Requirement("read", "mine")),
         ("GET", "/v1/proposals/j1.7/explanation", Requirement("read", "mine")),

@@ -1,4 +1,4 @@
-"""Create, list, show, diagnose or delete studies."""
+"""Create, list, show, diagnose, back up, restore or delete studies."""
 
 from __future__ import annotations
 
@@ -42,11 +42,19 @@ def register(subparsers: Any) -> None:
         "--neighbours", metavar="K", type=int, default=5, help="Nearest records (default: 5)."
     )
     diagnose.set_defaults(run=_diagnose)
+    backup = actions.add_parser("backup", help="Write a study to one file, while jobs go on.")
+    backup.add_argument("name")
+    backup.add_argument("file", type=Path, help="The file to write; it must not be there.")
+    backup.set_defaults(run=_backup)
+    restore = actions.add_parser("restore", help="Bring a study back from its backup.")
+    restore.add_argument("name", help="What to call it; no study of this name may be there.")
+    restore.add_argument("file", type=Path, help="What `hyperoracle study backup` wrote.")
+    restore.set_defaults(run=_restore)
     delete = actions.add_parser("delete", help="Delete a study with its memory and reports.")
     delete.add_argument("name")
     delete.add_argument("--yes", action="store_true", help="Do not ask.")
     delete.set_defaults(run=_delete)
-    for action in (create, listing, show, diagnose, delete):
+    for action in (create, listing, show, diagnose, backup, restore, delete):
         add_options(action)
 
 
@@ -199,6 +207,40 @@ def _verdicts(keys: KeyDiagnosis, neighbours: int) -> list[str]:
 
 def _interval(figure: Figure) -> str:
     return f"{figure.value:.3f} (95 % interval {figure.low:.3f} to {figure.high:.3f})"
+
+
+def _backup(args: argparse.Namespace) -> int:
+    partial = args.file.with_name(args.file.name + ".partial")
+    if args.file.exists():
+        raise OracleMisconfigured(f"{args.file} is there already: choose another name")
+    try:
+        with opened_api(args) as api, partial.open("wb") as file:
+            api.take_snapshot(args.name, file)
+        partial.replace(args.file)
+    except OSError as error:
+        raise OracleMisconfigured(f"cannot write {args.file}: {error.strerror}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    size = args.file.stat().st_size
+    if args.json:
+        print_json({"study": args.name, "file": str(args.file), "bytes": size})
+    else:
+        print(f"study {args.name} is in {args.file} ({size / 1e6:.1f} MB)")
+    return 0
+
+
+def _restore(args: argparse.Namespace) -> int:
+    try:
+        file = args.file.open("rb")
+    except OSError as error:
+        raise OracleMisconfigured(f"cannot read {args.file}: {error.strerror}") from None
+    with file, opened_api(args) as api:
+        study = api.restore_study(args.name, file)
+    if args.json:
+        print_json(study)
+    else:
+        print(f"study {study.name} is restored: {study.jobs} jobs, {study.reports} reports")
+    return 0
 
 
 def _delete(args: argparse.Namespace) -> int:

@@ -58,6 +58,7 @@ jobs = Table(
     Column("held_decision", Text, nullable=True),  # JSON, Held.dump()
     Column("hyper_agent_notes", Text, nullable=True),  # JSON, HyperAgent.notes()
     Column("learning_curve", Text, nullable=True),  # JSON, LearningCurve.dump()
+    Column("chance_number", BigInteger, nullable=True),  # null before revision 0006: its id
     UniqueConstraint("study_id", "job_key"),
 )
 

@@ -6,22 +6,24 @@ import fcntl
 import logging
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
-from hyperoracle_server.errors import StoreRefused
+from hyperoracle_server.errors import StoreRefused, StoreUnavailable
 from hyperoracle_server.ledger.writer import Writer
 from hyperoracle_server.observer import Observer
 
 log = logging.getLogger(__name__)
 
-HEAD = "0005"
+HEAD = "0006"
 """The schema revision that this program reads and writes."""
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
@@ -33,20 +35,28 @@ class Ledger:
     Exactly one process may have a store open; a file lock beside it holds that.
 
     Args:
-        path: of the file.
+        path: the file; made if there is none.
         observer: is told how long durable commits take.
+        check: read the whole file first and refuse a damaged one.
 
     Raises:
         StoreRefused: the path cannot be a store: another process has it, it is a directory, it is
-            not a SQLite database, or it was written by a newer release.
+            empty, damaged, another program's, or was written by a newer release. It was not
+            changed.
     """
 
-    def __init__(self, path: str | Path, observer: Observer | None = None) -> None:
+    def __init__(
+        self, path: str | Path, observer: Observer | None = None, *, check: bool = True
+    ) -> None:
         self.path = Path(path).absolute()
         self._lock_file = _lock(self.path)
         try:
+            _check_files(self.path)
+            if not self.path.exists():
+                _create(self.path)
+            revision = _check_content(self.path, check=check)
             self._engine = _engine(self.path)
-            _migrate(self._engine, self.path)
+            _migrate(self._engine, self.path, revision)
             self.writer = Writer(self._engine, observer)
         except BaseException:
             self._lock_file.close()
@@ -54,10 +64,18 @@ class Ledger:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A connection for reading; it sees what was committed when its first query ran."""
-        with self._engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA query_only=ON")
-            yield connection
+        """A connection for reading; it sees what was committed when its first query ran.
+
+        Raises:
+            StoreUnavailable: the file cannot be read, whatever the reason.
+        """
+        try:
+            with self._engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA query_only=ON")
+                yield connection
+        except DatabaseError as error:
+            log.exception("the store %s cannot be read", self.path)
+            raise StoreUnavailable(str(error.orig), doing="read") from error
 
     def size_bytes(self) -> int:
         """The size of the store's files together.
@@ -124,7 +142,8 @@ def _write_owner(lock_file: Any) -> None:
 def _engine(path: Path) -> Engine:
     # A connection is opened per reader and closed after it: a WAL that a forgotten reader pins
     # would grow for ever.
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
+    # What a failed statement was to write stays out of the log: it holds hyper-states.
+    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
@@ -142,30 +161,130 @@ def _engine(path: Path) -> Engine:
     return engine
 
 
-def _migrate(engine: Engine, path: Path) -> None:
+def files_of(store: Path) -> list[Path]:
+    """The files that a store may consist of, the database first."""
+    return [store, *(store.with_name(store.name + end) for end in ("-wal", "-shm"))]
+
+
+@contextmanager
+def locked(store: Path) -> Iterator[None]:
+    """Hold the lock of a store that is not to be opened now.
+
+    Raises:
+        StoreRefused: a process has it open, or it cannot be a file.
+    """
+    lock_file = _lock(store.absolute())
     try:
-        with engine.connect() as connection:
-            revision = _revision(connection)
-    except DatabaseError as error:
-        raise StoreRefused(
-            f"{path} is not a HyperOracle store ({error.orig!s}): "
-            "restore it from a backup, or choose another file"
-        ) from None
-    if revision == HEAD:
+        yield
+    finally:
+        lock_file.close()
+
+
+def damaged(path: Path, what: str) -> StoreRefused:
+    """The refusal of a store that cannot be trusted, with the remedy."""
+    return StoreRefused(
+        f"the store {path} is damaged ({what}) and was left as it is: bring back a backup with "
+        f"`hyperoracle db restore BACKUP --store {path} --replace`, which keeps the damaged file "
+        "under another name"
+    )
+
+
+def _check_files(path: Path) -> None:
+    """Refuse what SQLite would take for a new, empty store.
+
+    Raises:
+        StoreRefused: there was a store, and it is gone.
+    """
+    if path.exists():
+        if path.stat().st_size == 0:
+            raise damaged(path, "it is empty, which no store ever is; without a backup, delete it")
         return
+    wal = files_of(path)[1]
+    if wal.exists() and wal.stat().st_size:
+        raise damaged(path, f"it is missing, but {wal.name} is there; put it back beside it")
+
+
+def _create(path: Path) -> None:
+    """Make a new store under another name first: a half-made one is never found."""
+    partial = path.with_name(path.name + ".new")
+    for leftover in files_of(partial):
+        leftover.unlink(missing_ok=True)
+    try:
+        engine = _engine(partial)
+        upgrade(engine, HEAD)
+        engine.dispose()
+        partial.rename(path)
+    except (DatabaseError, OSError) as error:
+        reason = error.orig if isinstance(error, DatabaseError) else error.strerror
+        raise StoreRefused(f"the store {path} cannot be made: {reason!s}") from None
+
+
+def _check_content(path: Path, *, check: bool) -> str | None:
+    """Look at a store without changing anything; returns its schema revision, None if it has none.
+
+    Raises:
+        StoreRefused: it is damaged, no store, or of a newer release.
+    """
+    try:
+        with closing(sqlite3.connect(read_only(path, may_change=False), uri=True)) as connection:
+            tables = {
+                name
+                for (name,) in connection.execute(
+                    "SELECT name FROM sqlite_master WHERE type='table'"
+                )
+            }
+            if check:
+                (result,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+                if result != "ok":
+                    raise damaged(path, " ".join(str(result).split()))
+            row = None
+            if "alembic_version" in tables:
+                row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    except sqlite3.DatabaseError as error:
+        if "not a database" in str(error):
+            raise StoreRefused(
+                f"{path} is not a HyperOracle store ({error}): choose another file, or bring back "
+                f"a backup with `hyperoracle db restore BACKUP --store {path} --replace`"
+            ) from None
+        raise damaged(path, str(error)) from None
+    revision = None if row is None else str(row[0])
+    if revision is None and "alembic_version" in tables:
+        raise damaged(path, "it does not say which schema it has")
+    if revision is None and tables:
+        raise StoreRefused(
+            f"{path} is a database of another program (it has the table {min(tables)!r} and no "
+            "schema revision): choose another file"
+        )
     if revision is not None and revision > HEAD:
         raise StoreRefused(
             f"the store {path} has schema {revision}, this program knows up to {HEAD}: "
             "upgrade hyperoracle-server"
         )
-    upgrade(engine, HEAD)
+    return revision
 
 
-def _revision(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    row = connection.execute(text("SELECT version_num FROM alembic_version")).first()
-    return None if row is None else str(row[0])
+def read_only(path: Path, *, may_change: bool = True) -> str:
+    """A URI by which SQLite reads a store and never changes it.
+
+    Args:
+        path: the store.
+        may_change: whether another process may write meanwhile; where none does and there is no
+            journal, not even the empty files that a reader leaves beside a store are made.
+    """
+    is_still = not may_change and not files_of(path)[1].exists()
+    how = "immutable=1" if is_still else "mode=ro"
+    return f"file:{quote(str(path.absolute()))}?{how}"
+
+
+def _migrate(engine: Engine, path: Path, revision: str | None) -> None:
+    if revision == HEAD:
+        return
+    try:
+        upgrade(engine, HEAD)
+    except Exception as error:  # Alembic's and SQLite's; the migration was rolled back
+        log.debug("the migration failed", exc_info=True)
+        first = (str(getattr(error, "orig", error)).splitlines() or ["no reason given"])[0]
+        raise damaged(path, f"its schema {revision} cannot be brought to {HEAD}: {first}") from None
 
 
 def upgrade(engine: Engine, revision: str) -> None:

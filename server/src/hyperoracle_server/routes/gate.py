@@ -25,20 +25,18 @@ class Gate:
 
     Args:
         app: the application behind it.
-        body_limit_bytes: longest request body.
+        body_limit_bytes: longest request body,
+        snapshot_limit_bytes: but for a snapshot's, which goes to a file and not into memory.
         metrics: count what is refused here.
     """
 
-    def __init__(self, app: ASGIApp, body_limit_bytes: int, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, *, body_limit_bytes: int, snapshot_limit_bytes: int, metrics: Metrics
+    ) -> None:
         self.app = app
         self._metrics = metrics
         self._limit = body_limit_bytes
-        self._too_large = OracleError(
-            ErrorCode.BODY_TOO_LARGE,
-            "the request's body is too large",
-            expected=f"at most {body_limit_bytes} bytes",
-            got="more",
-        )
+        self._snapshot_limit = snapshot_limit_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on with a counted body and an identified answer."""
@@ -46,10 +44,11 @@ class Gate:
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
+        limit = self._snapshot_limit if is_restoration(scope) else self._limit
         request_id = headers.get(b"x-request-id", b"").decode("latin-1")[:64]
         scope["request_id"] = request_id = request_id or secrets.token_hex(8)
         logs.request_id.set(request_id)  # each request is a task of its own
-        refusal = self._refusal(headers)
+        refusal = _refusal(headers, limit)
         if refusal is not None:
             await self._refuse(refusal, scope, send)
             return
@@ -60,8 +59,8 @@ class Gate:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._limit:
-                raise self._too_large
+            if received > limit:
+                raise _too_large(limit)
             return message
 
         async def identified_send(message: Message) -> None:
@@ -78,26 +77,6 @@ class Gate:
             if answering:
                 raise
             await self._refuse(error, scope, send)
-
-    def _refusal(self, headers: dict[bytes, bytes]) -> OracleError | None:
-        offered = headers.get(_PROTOCOL)
-        if offered is not None and not is_compatible(offered.decode("latin-1")):
-            return OracleError(
-                ErrorCode.PROTOCOL_MISMATCH,
-                "client and server do not speak the same protocol; upgrade the older one",
-                expected=PROTOCOL_VERSION,
-                got=offered.decode("latin-1"),
-            )
-        encoding = headers.get(b"content-encoding", b"identity")
-        if encoding.lower() != b"identity":
-            return OracleError(
-                ErrorCode.UNSUPPORTED_MEDIA_TYPE, "compressed request bodies are not taken",
-                expected="no Content-Encoding", got=encoding.decode("latin-1"),
-            )  # fmt: skip
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self._limit:
-            return self._too_large
-        return None
 
     async def _refuse(self, error: OracleError, scope: Scope, send: Send) -> None:
         refusals.note(scope, error, self._metrics)
@@ -119,3 +98,39 @@ def _identity(scope: Scope) -> list[tuple[bytes, bytes]]:
         (_PROTOCOL, PROTOCOL_VERSION.encode()),
         (b"x-request-id", scope["request_id"].encode("latin-1")),
     ]
+
+
+def _refusal(headers: dict[bytes, bytes], limit: int) -> OracleError | None:
+    offered = headers.get(_PROTOCOL)
+    if offered is not None and not is_compatible(offered.decode("latin-1")):
+        return OracleError(
+            ErrorCode.PROTOCOL_MISMATCH,
+            "client and server do not speak the same protocol; upgrade the older one",
+            expected=PROTOCOL_VERSION,
+            got=offered.decode("latin-1"),
+        )
+    encoding = headers.get(b"content-encoding", b"identity")
+    if encoding.lower() != b"identity":
+        return OracleError(
+            ErrorCode.UNSUPPORTED_MEDIA_TYPE, "compressed request bodies are not taken",
+            expected="no Content-Encoding", got=encoding.decode("latin-1"),
+        )  # fmt: skip
+    length = headers.get(b"content-length", b"0")
+    if not length.isdigit() or int(length) > limit:
+        return _too_large(limit)
+    return None
+
+
+def _too_large(limit: int) -> OracleError:
+    return OracleError(
+        ErrorCode.BODY_TOO_LARGE,
+        "the request's body is too large",
+        expected=f"at most {limit} bytes",
+        got="more",
+    )
+
+
+def is_restoration(scope: Scope) -> bool:
+    """Whether a call brings a snapshot."""
+    is_post: bool = scope["method"] == "POST"
+    return is_post and str(scope["path"]).endswith("/restore")

@@ -1,0 +1,71 @@
+"""Snapshots of a study: take one, restore one. For administrators of the study's name."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Request
+from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import FileResponse
+
+from hyperoracle_protocol.studies import Study
+from hyperoracle_server import inspection
+from hyperoracle_server.errors import SnapshotRefused
+from hyperoracle_server.routes.dependencies import TheOracle
+from hyperoracle_server.routes.guard import AUDITED
+from hyperoracle_server.routes.studies import StudyName
+from hyperoracle_server.snapshots.restoring import restore_study
+from hyperoracle_server.snapshots.taking import snapshot_study
+
+router = APIRouter(prefix="/v1/studies", tags=["snapshots"])
+
+MEDIA_TYPE = "application/vnd.hyperoracle.snapshot"
+_FILE = {"content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}}
+
+
+@router.post("/{study}/snapshots", response_class=FileResponse, responses={200: _FILE})
+def take_snapshot(study: StudyName, oracle: TheOracle) -> FileResponse:
+    """The study as one file: all that was acknowledged before this call, at one moment."""
+    folder = tempfile.TemporaryDirectory(prefix="hyperoracle-snapshot-")
+    try:
+        path = Path(folder.name) / f"{study}.snapshot"
+        snapshot_study(oracle, study, path)
+    except BaseException:
+        folder.cleanup()
+        raise
+    return FileResponse(
+        path, media_type=MEDIA_TYPE, filename=path.name, background=BackgroundTask(folder.cleanup)
+    )
+
+
+@router.post(
+    "/{study}/restore",
+    status_code=201,
+    openapi_extra={"requestBody": {**_FILE, "required": True}},
+    responses={409: {"description": "conflict"}},
+)
+async def restore_snapshot(
+    study: StudyName,
+    request: Request,
+    oracle: TheOracle,
+    content_length: Annotated[int | None, Header()] = None,
+) -> Study:
+    """Make the study, under this name, from the snapshot that is the request's body."""
+    with tempfile.TemporaryDirectory(prefix="hyperoracle-snapshot-") as folder:
+        path = Path(folder) / "body"
+        received = 0
+        with path.open("wb") as file:
+            async for chunk in request.stream():
+                received += len(chunk)
+                await run_in_threadpool(file.write, chunk)
+        if content_length is not None and received != content_length:
+            raise SnapshotRefused("the snapshot did not arrive whole: send it again")
+        try:
+            restored = await run_in_threadpool(restore_study, oracle, path, study)
+        except SnapshotRefused as refused:  # where it lay meanwhile says nothing to the caller
+            raise SnapshotRefused(refused.detail.replace(str(path), "what was sent")) from None
+    request.scope[AUDITED].update(restored=study, jobs=len(restored.jobs))
+    return await run_in_threadpool(inspection.describe_study, oracle, restored)

@@ -1,0 +1,144 @@
+"""Does a database hold together? SQLite's own checks, then what the oracle relies on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+from sqlalchemy import Connection, Text, inspect
+from sqlalchemy.exc import DatabaseError
+
+from hyperoracle_protocol.hyper_state import HyperStateLayout
+from hyperoracle_protocol.jobs import Proposal, Receipt, Report
+from hyperoracle_protocol.studies import StudyDefinition
+from hyperoracle_server.ledger.schema import metadata
+
+LAWS = {
+    "jobs of no study": "SELECT count(*) FROM jobs WHERE study_id NOT IN (SELECT id FROM studies)",
+    "proposals of no job": "SELECT count(*) FROM proposals "
+    "WHERE job_id NOT IN (SELECT id FROM jobs)",
+    "reports of no job": "SELECT count(*) FROM reports WHERE job_id NOT IN (SELECT id FROM jobs)",
+    "hyper-states of no proposal": "SELECT count(*) FROM hyper_states "
+    "WHERE proposal_id NOT IN (SELECT id FROM proposals)",
+    "memory entries of no study": "SELECT count(*) FROM memory_entries "
+    "WHERE study_id NOT IN (SELECT id FROM studies)",
+    "memory entries of no job": "SELECT count(*) FROM memory_entries "
+    "WHERE job_id NOT IN (SELECT id FROM jobs)",
+    "memory entries whose proposal was not credited": "SELECT count(*) FROM memory_entries e "
+    "WHERE NOT EXISTS (SELECT 1 FROM proposals p WHERE p.id = e.proposal_id "
+    "AND p.job_id = e.job_id AND p.status = 'credited')",
+    "proposals that were written to the memory twice": "SELECT count(*) FROM (SELECT 1 "
+    "FROM memory_entries GROUP BY proposal_id HAVING count(*) > 1)",
+    "memory entries without a key": "SELECT count(*) FROM memory_entries e WHERE NOT evicted "
+    "AND NOT EXISTS (SELECT 1 FROM memory_keys k WHERE k.entry_id = e.id)",
+    "keys of no live memory entry": "SELECT count(*) FROM memory_keys k WHERE NOT EXISTS "
+    "(SELECT 1 FROM memory_entries e WHERE e.id = k.entry_id AND NOT e.evicted)",
+    "proposals of an unknown status": "SELECT count(*) FROM proposals "
+    "WHERE status NOT IN ('open', 'credited', 'not_applied', 'settled', 'held')",
+    "reports of an unknown status": "SELECT count(*) FROM reports "
+    "WHERE status NOT IN ('applied', 'waiting', 'late')",
+    "jobs of an unknown status": "SELECT count(*) FROM jobs "
+    "WHERE status NOT IN ('running', 'finished')",
+    "proposals whose hyper-return and status disagree": "SELECT count(*) FROM proposals "
+    "WHERE (status = 'credited') <> (hyper_return IS NOT NULL)",
+    "open proposals of ended jobs": "SELECT count(*) FROM proposals "
+    "WHERE status = 'open' AND job_id IN (SELECT id FROM jobs WHERE status = 'finished')",
+    "jobs with more credits acknowledged than proposals credited": "SELECT count(*) FROM jobs j "
+    "WHERE (SELECT coalesce(sum(json_extract(r.response, '$.credited')), 0) FROM reports r "
+    "WHERE r.job_id = j.id) > (SELECT count(*) FROM proposals p WHERE p.job_id = j.id "
+    "AND p.status = 'credited')",
+}
+"""What there must be none of: a query that counts them, by what they are."""
+
+_DOCUMENTS: dict[tuple[str, str], type[BaseModel]] = {
+    ("studies", "definition"): StudyDefinition,
+    ("jobs", "layout"): HyperStateLayout,
+    ("proposals", "response"): Proposal,
+    ("reports", "body"): Report,
+    ("reports", "response"): Receipt,
+}
+_JSON = {"credit_state", "held_decision", "hyper_agent_notes", "learning_curve", "base_values",
+         "metadata", "signals", "studies", "report"}  # fmt: skip
+
+
+def findings(connection: Connection) -> list[str]:
+    """What is wrong with a database of the newest schema, a line each; empty if nothing is."""
+    try:
+        return [*_structure(connection)] or [*_strangers(connection)] or [*_content(connection)]
+    except DatabaseError as error:
+        return [f"it cannot be read: {error.orig!s}"]
+
+
+def damage(connection: Connection, *, quick: bool = False) -> list[str]:
+    """What SQLite finds wrong with a database, a line each; empty if nothing is.
+
+    Args:
+        connection: to the database.
+        quick: leave out whether indexes match their tables, which takes most of the time.
+    """
+    check = "quick_check" if quick else "integrity_check"
+    try:
+        rows = connection.exec_driver_sql(f"PRAGMA {check}(10)").scalars().all()
+    except DatabaseError as error:
+        return [str(error.orig)]
+    return [] if rows == ["ok"] else [" ".join(str(row).split()) for row in rows]
+
+
+def _structure(connection: Connection) -> Iterator[str]:
+    yield from damage(connection)
+
+
+def _strangers(connection: Connection) -> Iterator[str]:
+    """Tables and columns that the ledger does not have or lacks; views and triggers."""
+    kinds = connection.exec_driver_sql(
+        "SELECT type, name FROM sqlite_master WHERE type NOT IN ('table', 'index')"
+    )
+    yield from (f"it has the {kind} {name}, which no ledger has" for kind, name in kinds.all())
+    found = inspect(connection)
+    expected = {*metadata.tables, "alembic_version"}
+    names = set(found.get_table_names())
+    for name in sorted(expected ^ names):
+        yield f"the table {name} is {'missing' if name in expected else 'not one of a ledger'}"
+    for name, table in metadata.tables.items():
+        if name in names:
+            columns = {column["name"] for column in found.get_columns(name)}
+            for column in sorted(columns ^ set(table.columns.keys())):
+                yield f"the column {name}.{column} is missing, or not one of a ledger"
+
+
+def _content(connection: Connection) -> Iterator[str]:
+    for name, table in metadata.tables.items():
+        documents = [
+            column.name
+            for column in table.columns
+            if (name, column.name) in _DOCUMENTS
+            or (column.name in _JSON and isinstance(column.type, Text))
+        ]
+        for column in documents:
+            yield from _unreadable(connection, name, column)
+    for what, query in LAWS.items():
+        try:
+            count = connection.exec_driver_sql(query).scalar_one()
+        except DatabaseError as error:
+            yield f"{what} cannot be counted: {error.orig!s}"
+            continue
+        if count:
+            yield f"it has {count} {what}"
+
+
+def _unreadable(connection: Connection, table: str, column: str) -> Iterator[str]:
+    kind = _DOCUMENTS.get((table, column))
+    query = f"SELECT {column} FROM {table} WHERE {column} IS NOT NULL"  # noqa: S608 - our names
+    broken = sum(not _reads(kind, text) for text in connection.exec_driver_sql(query).scalars())
+    if broken:
+        yield f"{broken} of {table}.{column} cannot be read"
+
+
+def _reads(kind: type[BaseModel] | None, text: Any) -> bool:
+    try:
+        json.loads(text) if kind is None else kind.model_validate_json(text)
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -1,0 +1,138 @@
+"""Restores snapshots: a study into a running oracle, a store into a new file.
+
+A snapshot is examined, and its studies are loaded once, before anything is changed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, select
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.pool import NullPool
+
+from hyperoracle_server import recovery
+from hyperoracle_server.errors import SnapshotRefused
+from hyperoracle_server.ledger import schema as t
+from hyperoracle_server.ledger.store import HEAD, upgrade
+from hyperoracle_server.snapshots.examination import findings
+from hyperoracle_server.snapshots.renumbering import Renumbering
+from hyperoracle_server.snapshots.seal import Sealed, check_seal, unseal
+
+if TYPE_CHECKING:
+    from hyperoracle_server.oracle import Oracle
+    from hyperoracle_server.study import Services, StudyRuntime
+
+_BATCH = 500
+
+
+def restore_study(oracle: Oracle, path: Path, name: str | None = None) -> StudyRuntime:
+    """Bring a study back from a snapshot, under its own name or another.
+
+    Its jobs keep their ids, so that they can go on, but where the oracle has these ids (a copy of
+    a study beside itself): then all its jobs get new ones. Every decision that follows is the one
+    that the original would have made.
+
+    Args:
+        oracle: that takes the study in.
+        path: the snapshot.
+        name: to give it; None for its own.
+
+    Raises:
+        OracleError: `study_conflict`, there is a study of this name; `store_unavailable`.
+        SnapshotRefused: it cannot be restored.
+    """
+    sealed = check_seal(path)
+    if sealed.manifest.kind != "study" or sealed.manifest.study is None:
+        raise SnapshotRefused(
+            f"{path} is a snapshot of a whole store: restore it with `hyperoracle db restore`"
+        )
+    with _examined(sealed) as snapshot:
+        _load(snapshot, oracle.services, path)
+        names = snapshot.execute(select(t.studies.c.name)).scalars().all()
+        if names != [sealed.manifest.study]:
+            raise SnapshotRefused(f"{path} does not hold what its manifest says: take another")
+        return oracle.adopt_study(
+            name or sealed.manifest.study,
+            lambda numbers: Renumbering.of(snapshot, numbers),
+            lambda ledger, renumbering: _insert(snapshot, ledger, renumbering),
+        )
+
+
+@contextmanager
+def _examined(sealed: Sealed) -> Iterator[Connection]:
+    """A snapshot's database, of the newest schema and nothing wrong with it."""
+    with tempfile.TemporaryDirectory(prefix="hyperoracle-restore-") as folder:
+        database = Path(folder) / "snapshot.db"
+        unseal(sealed, database)
+        engine = careful_engine(database)
+        if sealed.manifest.schema_revision != HEAD:
+            bring_up_to_date(engine, sealed)
+        with engine.connect() as connection:
+            wrong = findings(connection)
+            if wrong:
+                raise SnapshotRefused(f"{sealed.path} does not hold together: {wrong[0]}")
+            yield connection
+
+
+def careful_engine(database: Path) -> Engine:
+    """An engine for a database that may have been made to do harm."""
+    # Read by the writing thread too, while this one waits for it.
+    engine = create_engine(
+        f"sqlite:///{database}", poolclass=NullPool, connect_args={"check_same_thread": False}
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        connection.execute("PRAGMA trusted_schema=OFF")
+        connection.execute("PRAGMA cell_size_check=ON")
+
+    return engine
+
+
+def bring_up_to_date(engine: Engine, sealed: Sealed) -> None:
+    """Migrate the database of a snapshot of an earlier release.
+
+    Raises:
+        SnapshotRefused: it cannot be.
+    """
+    try:
+        upgrade(engine, HEAD)
+    except Exception as error:  # whatever a broken schema makes of it
+        raise SnapshotRefused(
+            f"{sealed.path} has schema {sealed.manifest.schema_revision} and cannot be brought up "
+            f"to {HEAD} ({_first_line(error)}): take another snapshot"
+        ) from None
+
+
+def _load(snapshot: Connection, services: Services, path: Path) -> None:
+    """Load the studies as a start would, and forget them again."""
+    try:
+        for row in snapshot.execute(select(t.studies)).all():
+            recovery.load_study_row(snapshot, row, services)
+    except Exception as error:  # what a damaged row leads to is not foreseeable
+        raise SnapshotRefused(
+            f"{path} cannot be loaded ({type(error).__name__}: {_first_line(error)}): "
+            "take another snapshot"
+        ) from None
+
+
+def _insert(snapshot: Connection, ledger: Connection, renumbering: Renumbering) -> None:
+    for table in renumbering.tables:
+        names = [column.name for column in table.columns]
+        rows = snapshot.execution_options(stream_results=True).execute(select(table))
+        for part in rows.partitions(_BATCH):
+            renumbered = [
+                renumbering.row(table.name, dict(zip(names, row, strict=True))) for row in part
+            ]
+            ledger.execute(table.insert(), renumbered)
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, DatabaseError):
+        return str(error.orig)
+    return (str(error).splitlines() or ["no reason given"])[0]

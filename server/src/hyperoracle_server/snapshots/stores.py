@@ -1,0 +1,149 @@
+"""Whole stores: restored from a snapshot where no store is open, and verified."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.pool import NullPool
+
+from hyperoracle_server.errors import SnapshotRefused, StoreRefused
+from hyperoracle_server.ledger.store import HEAD, files_of, locked, read_only
+from hyperoracle_server.snapshots.examination import damage, findings
+from hyperoracle_server.snapshots.restoring import bring_up_to_date, careful_engine
+from hyperoracle_server.snapshots.seal import Manifest, check_seal, unseal
+
+_SQLITE = b"SQLite format 3\0"
+
+
+def restore_store(snapshot: Path, store: Path, *, replace: bool = False) -> Path | None:
+    """Make a store from the snapshot of one.
+
+    Args:
+        snapshot: of a whole store.
+        store: the file to make.
+        replace: move a store that is there out of the way; it is not deleted.
+
+    Returns:
+        Where the former store's file is now; None if there was none.
+
+    Raises:
+        SnapshotRefused: it cannot be restored; nothing was changed.
+        StoreRefused: there is a store, or a process has it open.
+    """
+    sealed = check_seal(snapshot)
+    if sealed.manifest.kind != "store":
+        raise SnapshotRefused(
+            f"{snapshot} is a snapshot of the study {sealed.manifest.study!r}: restore it with "
+            f"`hyperoracle study restore {snapshot} --url ...` into a running oracle"
+        )
+    with locked(store):
+        there = [path for path in files_of(store) if path.exists()]
+        if there and not replace:
+            raise StoreRefused(
+                f"{there[0]} is there already: add --replace to move it out of the way, or restore "
+                "to another file"
+            )
+        restored = store.with_name(store.name + ".restoring")
+        try:
+            unseal(sealed, restored)
+            engine = careful_engine(restored)
+            if sealed.manifest.schema_revision != HEAD:
+                bring_up_to_date(engine, sealed)
+            with engine.connect() as connection:
+                wrong = findings(connection)
+            if wrong:
+                raise SnapshotRefused(f"{snapshot} does not hold together: {wrong[0]}")
+            moved = _move_away(store) if there else None
+            restored.replace(store)
+            _sync_folder(store.parent)
+        except OSError as error:
+            raise SnapshotRefused(f"{store} cannot be written: {error.strerror}") from None
+        finally:
+            restored.unlink(missing_ok=True)
+    return moved
+
+
+def verify(path: Path) -> tuple[Manifest | None, list[str]]:
+    """Examine a store, which a server may have open, or a snapshot; neither is changed.
+
+    Returns:
+        The manifest of a snapshot, None of a store; and what is wrong, a line each.
+
+    Raises:
+        SnapshotRefused: the snapshot's seal is broken, or it is neither.
+        StoreRefused: it cannot be read.
+    """
+    manifest = None
+    try:
+        manifest = check_seal(path).manifest
+    except SnapshotRefused:
+        if not _may_be_a_store(path):
+            raise
+    engine = _reading_engine(path, is_snapshot=manifest is not None)
+    with engine.connect() as connection:
+        wrong = damage(connection)
+        if wrong:
+            return manifest, wrong
+        revision = _revision(path) if manifest is None else manifest.schema_revision
+        if revision != HEAD:
+            what = (
+                f"its schema is {revision}, not {HEAD}: open it once with this release's "
+                "`hyperoracle serve`, or upgrade hyperoracle-server"
+            )
+            return manifest, [what]
+        return manifest, findings(connection)
+
+
+def _may_be_a_store(path: Path) -> bool:
+    """Whether it is a database and nothing after it."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        header = file.read(100)
+    if len(header) < 100 or not header.startswith(_SQLITE):
+        return False
+    page = int.from_bytes(header[16:18], "big")
+    return path.stat().st_size % (65536 if page == 1 else max(page, 512)) == 0
+
+
+def _reading_engine(path: Path, *, is_snapshot: bool) -> Engine:
+    # Nobody changes a snapshot, so SQLite need not lock it; of a store it must see the journal,
+    # which a running server always has.
+    frozen = f"file:{quote(str(path.absolute()))}?immutable=1"
+    url = frozen if is_snapshot else read_only(path, may_change=False)
+    return create_engine(
+        "sqlite://", creator=lambda: sqlite3.connect(url, uri=True), poolclass=NullPool
+    )
+
+
+def _revision(store: Path) -> str | None:
+    try:
+        with closing(sqlite3.connect(read_only(store, may_change=False), uri=True)) as connection:
+            found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise StoreRefused(f"{store} is no HyperOracle store ({error})") from None
+    return None if found is None else str(found[0])
+
+
+def _move_away(store: Path) -> Path:
+    """Give a store's files other names, its WAL first: it must never meet another store."""
+    stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    moved = store.with_name(f"{store.name}.replaced-{stamp}")
+    for path in reversed(files_of(store)):
+        if path.exists():
+            path.rename(path.with_name(moved.name + path.name.removeprefix(store.name)))
+    return moved
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

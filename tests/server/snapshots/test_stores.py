@@ -1,0 +1,179 @@
+"""`hyperoracle db` on whole stores, `hyperoracle study backup|restore` through an oracle."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from server.test_restart import picture, work
+from support.oracle_process import OracleProcess
+from support.wire_client import Wire
+
+from hyperoracle_client import cli
+from hyperoracle_server.commands import db
+from hyperoracle_server.embedded import EmbeddedTransport
+from hyperoracle_server.ledger.store import locked
+
+
+@pytest.fixture
+def hyperoracle_db(capsys, monkeypatch):
+    """Runs `hyperoracle db ...`; returns exit code, output, errors."""
+    monkeypatch.delenv("HYPERORACLE_STORE", raising=False)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--url")
+    db.register(parser.add_subparsers())
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        args = parser.parse_args(["db", *map(str, arguments)])
+        code = args.run(args)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def store(tmp_path) -> Path:
+    """A closed store with a study at work and a token."""
+    path = tmp_path / "oracle.db"
+    transport = EmbeddedTransport(str(path))
+    wire = Wire(transport=transport)
+    work(wire, "s", phases=2)
+    wire.call("POST", "/v1/tokens", {"name": "team"})
+    transport.close()
+    return path
+
+
+def pictured(path: Path):
+    transport = EmbeddedTransport(str(path))
+    tokens = Wire(transport=transport).call("GET", "/v1/tokens").json
+    found = picture(transport._app.state.oracle, "s")
+    transport.close()
+    return found, tokens
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.iterdir() if not p.name.endswith(".lock")}
+
+
+def test_a_store_comes_back_from_its_backup_as_it_was(hyperoracle_db, store, tmp_path):
+    backup, restored = tmp_path / "backup", tmp_path / "restored.db"
+    assert hyperoracle_db("backup", backup, "--store", store)[0] == 0
+    assert hyperoracle_db("verify", backup) == (
+        0, f"{backup}: a snapshot of a store, nothing is wrong\n", ""
+    )  # fmt: skip
+    assert hyperoracle_db("restore", backup, "--store", restored)[0] == 0
+    assert hyperoracle_db("verify", "--store", restored)[0] == 0
+    assert pictured(restored) == pictured(store)
+
+
+def test_a_store_is_backed_up_while_its_server_runs(hyperoracle_db, tmp_path):
+    with OracleProcess(tmp_path) as process:
+        wire = Wire(url=process.url)
+        wire.study("s", strategy={"name": "random"})
+        job = wire.job("s", tensors=[])
+        for i in range(5):
+            wire.propose(job, 2 * i + 1)
+            assert wire.report(job, 2 * i + 2, 2 * i + 1).json["credited"] == 1
+        assert hyperoracle_db("backup", tmp_path / "b", "--store", process.store)[0] == 0
+        assert hyperoracle_db("verify", "--store", process.store)[0] == 0
+        code, _, err = hyperoracle_db("restore", tmp_path / "b", "--store", process.store,
+                                      "--replace")  # fmt: skip
+        assert code == 1
+        assert f"pid {process.pid}" in err
+        assert wire.call("GET", "/v1/studies/s").json["credited_proposals"] == 5
+        wire.close()
+    hyperoracle_db("restore", tmp_path / "b", "--store", tmp_path / "new.db")
+    with sqlite3.connect(tmp_path / "new.db") as database:
+        assert database.execute("SELECT count(*) FROM reports").fetchone() == (5,)
+    database.close()
+
+
+def test_one_study_goes_from_a_store_through_a_file_into_an_oracle(
+    hyperoracle_db, store, tmp_path, capsys
+):
+    file, again = tmp_path / "s.snapshot", tmp_path / "again.snapshot"
+    assert hyperoracle_db("backup", file, "--study", "s", "--store", store)[0] == 0
+    url = f"embedded:{tmp_path / 'other.db'}"
+    assert cli.main(["study", "restore", "t", str(file), "--url", url]) == 0
+    assert "study t is restored: 2 jobs" in capsys.readouterr().out
+    assert cli.main(["study", "backup", "t", str(again), "--url", url, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["bytes"] == again.stat().st_size
+    assert hyperoracle_db("verify", again)[0] == 0
+    assert cli.main(["study", "backup", "t", str(again), "--url", url]) == 1
+    assert cli.main(["study", "restore", "t", str(file), "--url", url]) == 1
+    assert "another name" in capsys.readouterr().err
+    code, _, err = hyperoracle_db("restore", file, "--store", tmp_path / "new.db")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "hyperoracle study restore" in err
+    assert not (tmp_path / "new.db").exists()
+
+
+def test_a_store_that_is_there_is_refused_or_moved_and_never_lost(hyperoracle_db, store, tmp_path):
+    backup = tmp_path / "backup"
+    hyperoracle_db("backup", backup, "--store", store)
+    store.write_bytes(b"damaged")
+    store.with_name("oracle.db-wal").write_bytes(b"its journal")
+    before = files(tmp_path)
+    code, _, err = hyperoracle_db("restore", backup, "--store", store)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "--replace" in err
+    assert files(tmp_path) == before
+    code, out, _ = hyperoracle_db("restore", backup, "--store", store, "--replace", "--json")
+    assert code == 0
+    former = Path(json.loads(out)["former"])
+    assert former.read_bytes() == b"damaged"
+    assert former.with_name(former.name + "-wal").read_bytes() == b"its journal"
+    assert hyperoracle_db("verify", "--store", store)[0] == 0
+
+
+def test_damaged_backups_are_refused_and_leave_the_store_alone(hyperoracle_db, store, tmp_path):
+    """Would fail with the comparison of the checksum taken out."""
+    backup = tmp_path / "backup"
+    hyperoracle_db("backup", backup, "--store", store)
+    content = backup.read_bytes()
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 4
+    for damaged in (b"", content[:-1], content[: len(content) // 2], bytes(flipped), b"text" * 999):
+        backup.write_bytes(damaged)
+        before = files(tmp_path)
+        for arguments in (("restore", backup, "--replace"), ("verify", backup)):
+            code, out, err = hyperoracle_db(*arguments, "--store", store)
+            assert (code, (out + err).count("\n")) == (1, 1)
+            assert "backup" in out + err
+        assert files(tmp_path) == before
+    for what in (tmp_path, tmp_path / "nowhere"):
+        for action in ("restore", "verify"):
+            code, _, err = hyperoracle_db(action, what, "--store", store)
+            assert (code, err.count("\n")) == (1, 1)
+
+
+def test_verify_finds_what_the_oracle_relies_on_and_changes_nothing(
+    hyperoracle_db, store, tmp_path
+):
+    with sqlite3.connect(store) as database:
+        database.execute("DELETE FROM memory_keys")
+        database.execute("UPDATE proposals SET status = 'x' WHERE id = 1")
+        database.execute("PRAGMA journal_mode=DELETE")
+    database.close()
+    before = files(tmp_path)
+    code, out, _ = hyperoracle_db("verify", "--store", store)
+    assert code == 1
+    assert "memory entries without a key" in out
+    assert "1 proposals of an unknown status" in out
+    assert files(tmp_path) == before
+
+
+def test_an_address_is_told_where_to_go_and_a_lock_is_heeded(hyperoracle_db, store, capsys):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--url")
+    db.register(parser.add_subparsers())
+    args = parser.parse_args(["--url", "http://somewhere", "db", "verify"])
+    assert args.run(args) == 2
+    assert "hyperoracle study backup" in capsys.readouterr().err
+    with locked(store):
+        code, _, err = hyperoracle_db("restore", store, "--store", store)
+    assert code == 1
+    assert "snapshot" in err
