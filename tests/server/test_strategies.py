@@ -20,6 +20,12 @@ STRATEGIES = {
     "fixed": {"name": "fixed"},
     "anchored": {"name": "anchored", "jobs_needed": 1, "caution": 0, "decisions_per_job": 5},
     "best_config": {"name": "best_config", "jobs_needed": 1, "roles": {"exploration_jobs": 4}},
+    "cautious_config": {
+        "name": "cautious_config",
+        "jobs_needed": 1,
+        "caution": 0,
+        "roles": {"exploration_jobs": 4},
+    },
     "kl_adaptive": {"name": "kl_adaptive", "target_kl": 0.012},
     "bandit": {"name": "bandit", "window": 2},
 }
@@ -153,7 +159,7 @@ def test_a_minimised_return_is_minimised(embedded):
     assert embedded.propose(embedded.job("s", role="exploit"), 1).json["bins"] == [0]
 
 
-@pytest.mark.parametrize("name", ["anchored", "best_config"])
+@pytest.mark.parametrize("name", ["anchored", "best_config", "cautious_config"])
 def test_strategies_that_hold_their_decisions_take_no_hold_setting(embedded, name):
     body = {"space": TWO, "strategy": STRATEGIES[name], "hold": {"decisions_per_job": 4}}
     answer = embedded.call("PUT", "/v1/studies/s", body)

@@ -244,6 +244,23 @@ class BestConfigStrategy(Definition):
     roles: RoleSetting = RoleSetting()
 
 
+class CautiousConfigStrategy(Definition):
+    """One hyper-action per job; another than the default where whole jobs show it to be better.
+
+    Attributes:
+        caution: c, how many standard deviations a bin's effect on the score must be above 0 to be
+            exploited; use 1 where the default is well tuned.
+        jobs_needed: whole jobs that must have left the default in a direction before an exploiting
+            job does.
+        roles: of jobs that ask for none.
+    """
+
+    name: Literal["cautious_config"] = "cautious_config"
+    caution: float = Field(default=0.5, ge=0, le=100)
+    jobs_needed: int = Field(default=3, ge=1, le=1000)
+    roles: RoleSetting = RoleSetting(exploration_jobs=12)
+
+
 UntriedSetting = Literal["first", "zero"]
 
 
@@ -305,6 +322,7 @@ Strategy = Annotated[
     | FixedStrategy
     | AnchoredStrategy
     | BestConfigStrategy
+    | CautiousConfigStrategy
     | BanditStrategy
     | KlAdaptiveStrategy,
     Field(discriminator="name"),
@@ -372,7 +390,9 @@ class StudyDefinition(Definition):
         check_size(self.space)
         if isinstance(self.strategy, KlAdaptiveStrategy):
             self.strategy.check_space(self.space)
-        holds_itself = isinstance(self.strategy, AnchoredStrategy | BestConfigStrategy)
+        holds_itself = isinstance(
+            self.strategy, AnchoredStrategy | BestConfigStrategy | CautiousConfigStrategy
+        )
         if holds_itself and self.hold != HoldSetting():
             raise ValueError(
                 f"expected no hold setting with the strategy {self.strategy.name}, which holds its "

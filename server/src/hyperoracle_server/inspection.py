@@ -221,6 +221,15 @@ _WHY = {
     ("best_config", True): "explored: the least tried near the default or near the best, for the "
     "whole job",
     ("best_config", False): "the best mean over whole jobs, or the default until there are enough",
+    (
+        "cautious_config",
+        True,
+    ): "explored: the least tried of what may be better than the default, for the whole job",
+    (
+        "cautious_config",
+        False,
+    ): "the greatest cautious score over the default that enough whole jobs "
+    "stand behind; else the default",
     ("bandit", True): "several arms were level, untried or with the same bound: chance chose",
     ("bandit", False): "the arm of the greatest upper confidence bound, in the hyperparameter of "
     "the greatest",

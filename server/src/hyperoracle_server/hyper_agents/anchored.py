@@ -8,7 +8,6 @@ that nothing known means: stay there. See `docs/explanation/algorithm.md` for th
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,19 +16,18 @@ from hyperoracle_protocol.hyper_state import HyperStateLayout, TensorShape
 from hyperoracle_server.hyper_agents.base import (
     CurvePoint,
     Decision,
-    Evidence,
     GuardState,
     MemoryEffect,
     Moment,
     Outcome,
 )
+from hyperoracle_server.hyper_agents.effects_on_grid import EffectsOnGrid
 from hyperoracle_server.hyper_agents.holding import end_of_segment
 from hyperoracle_server.hyper_agents.notes import WithNotes
 from hyperoracle_server.hyper_agents.roles import drawn_role
 from hyperoracle_server.shareability import SharedRecords
 from hyperoracle_server.value_model import choice
 from hyperoracle_server.value_model.advantages import standardised
-from hyperoracle_server.value_model.bin_kernels import bin_kernel
 from hyperoracle_server.value_model.course import Course, pooled_levels, quantile
 from hyperoracle_server.value_model.falling_behind import falls_behind
 from hyperoracle_server.value_model.gaussian_process import (
@@ -102,14 +100,8 @@ class AnchoredAgent(WithNotes[Course]):
     ) -> None:
         super().__init__(Course)
         self._grid = grid
-        self._ordered = tuple(ordered)
         self._strategy = strategy
-        self._kernels = [
-            bin_kernel(count, default, ordered=order)
-            for count, default, order in zip(
-                grid.bins_per_hyperparameter, grid.default_bins, ordered, strict=True
-            )
-        ]
+        self._on_grid = EffectsOnGrid(grid, ordered)
         self._knowledge: Knowledge | None = None
         self._guard: StudyGuard | None = None
 
@@ -155,7 +147,9 @@ class AnchoredAgent(WithNotes[Course]):
             explored=explores,
             propensity=propensity,
             memory_revision=len(self.knowledge.jobs),
-            evidence=self._evidence(effects),
+            evidence=self._on_grid.evidence(
+                effects, self.knowledge.records.bins, self.knowledge.jobs
+            ),
             hold_until_env_step=end_of_segment(
                 moment.env_step, moment.total_env_steps, self._strategy.decisions_per_job
             ),
@@ -164,14 +158,17 @@ class AnchoredAgent(WithNotes[Course]):
     def effects_at(self, progress: float, value: float | None) -> list[Effects]:
         """What each hyperparameter's bins are worth at this progress and return G."""
         context = context_of(progress, value, self.knowledge.levels)
-        return [self.knowledge.model.effects(context, h) for h in range(len(self._kernels))]
+        return [self.knowledge.model.effects(context, h) for h in range(len(self._on_grid.kernels))]
 
     def _sampled(
         self, effects: Sequence[Effects], course: Course, rng: np.random.Generator
     ) -> tuple[list[int], float]:
         """One sample's bins, and an estimate of how probable they were."""
         defaults = self._grid.default_bins
-        allowed = [self._frontier(position, each) for position, each in enumerate(effects)]
+        allowed = [
+            self._on_grid.frontier(position, each, self.knowledge.records.bins, 0.0)
+            for position, each in enumerate(effects)
+        ]
 
         def bins_of(normal: Sequence[np.ndarray]) -> Int[np.ndarray, "draws hyperparameters"]:
             samples = [choice.sampled(each, z) for each, z in zip(effects, normal, strict=True)]
@@ -183,38 +180,13 @@ class AnchoredAgent(WithNotes[Course]):
         return chosen.tolist(), (1 + same) / (1 + _DRAWS)
 
     def _cautious(self, effects: Sequence[Effects]) -> list[int]:
-        bins, caution = [], self._strategy.caution * (1 + self.guard.trips)
-        for position, default in enumerate(self._grid.default_bins):
-            supporters = choice.jobs_in_direction(
-                self.knowledge.records.bins[:, position],
-                self.knowledge.jobs,
-                default,
-                self._grid.bins_per_hyperparameter[position],
-                ordered=self._ordered[position],
-            )
-            allowed = self._frontier(position, effects[position])
-            allowed &= supporters >= self._strategy.jobs_needed
-            bins.append(choice.cautious_bin(effects[position], default, allowed, caution))
-        return bins
-
-    def _frontier(self, position: int, effects: Effects) -> np.ndarray:
-        count = self._grid.bins_per_hyperparameter[position]
-        tried = np.isin(np.arange(count), self.knowledge.records.bins[:, position])
-        default = self._grid.default_bins[position]
-        return choice.frontier(effects, default, tried, ordered=self._ordered[position])
-
-    def _evidence(self, effects: Sequence[Effects]) -> Evidence:
-        """Expected advantages over the default, in standard units, of all joint hyper-actions."""
-        means = functools.reduce(np.add.outer, [each.means for each in effects]).reshape(-1)
-        known = functools.reduce(
-            np.logical_or.outer,
-            [
-                np.isin(np.arange(len(each.means)), self.knowledge.records.bins[:, position])
-                for position, each in enumerate(effects)
-            ],
-        ).reshape(-1)
-        nothing = np.zeros(0)
-        return Evidence(means, known, np.zeros(0, np.int64), nothing, nothing, self.knowledge.jobs)
+        return self._on_grid.cautious(
+            effects,
+            self.knowledge.records.bins,
+            self.knowledge.jobs,
+            caution=self._strategy.caution * (1 + self.guard.trips),
+            jobs_needed=self._strategy.jobs_needed,
+        )
 
     # -- learning ------------------------------------------------------------------------------
 
@@ -311,17 +283,17 @@ class AnchoredAgent(WithNotes[Course]):
                 [context_of(each.progress, each.before, levels) for _, each in judged]
             ).reshape(-1, 2),
             np.array([self._grid.bins(each.hyper_action) for _, each in judged], np.int64).reshape(
-                -1, len(self._kernels)
+                -1, len(self._on_grid.kernels)
             ),
             standardised(np.array([each.advantage for _, each in judged])),
         )
         newest = Records(*(column[-SCALING_RECORDS:] for column in records))
-        scales = fitted(newest, self._kernels).scales
+        scales = fitted(newest, self._on_grid.kernels).scales
         return Knowledge(
             levels,
             records,
             np.array([job for job, _ in judged], np.int64),
-            EffectModel(records, self._kernels, scales),
+            EffectModel(records, self._on_grid.kernels, scales),
         )
 
 

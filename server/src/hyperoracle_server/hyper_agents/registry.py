@@ -7,6 +7,7 @@ from hyperoracle_protocol.studies import (
     AnchoredStrategy,
     BanditStrategy,
     BestConfigStrategy,
+    CautiousConfigStrategy,
     DqnStrategy,
     EpgtStrategy,
     FixedStrategy,
@@ -19,6 +20,7 @@ from hyperoracle_server.hyper_agents.anchored import AnchoredAgent
 from hyperoracle_server.hyper_agents.bandit import BanditAgent
 from hyperoracle_server.hyper_agents.base import HyperAgent
 from hyperoracle_server.hyper_agents.best_config import BestConfigAgent
+from hyperoracle_server.hyper_agents.cautious_config import CautiousConfigAgent
 from hyperoracle_server.hyper_agents.dqn import DqnAgent
 from hyperoracle_server.hyper_agents.episodic import EpisodicAgent
 from hyperoracle_server.hyper_agents.kl_adaptive import KlAdaptiveAgent
@@ -49,6 +51,8 @@ def make_hyper_agent(definition: StudyDefinition, seed: int) -> HyperAgent:
             return FixedAgent(grid)
         case BestConfigStrategy():
             return BestConfigAgent(grid, ordered, strategy)
+        case CautiousConfigStrategy():
+            return CautiousConfigAgent(grid, ordered, strategy)
         case BanditStrategy():
             return BanditAgent(grid, strategy)
         case KlAdaptiveStrategy():

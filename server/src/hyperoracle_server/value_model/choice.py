@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 
 def frontier(
-    effects: Effects, default: int, tried: Bool[np.ndarray, " bins"], *, ordered: bool
+    effects: Effects,
+    default: int,
+    tried: Bool[np.ndarray, " bins"],
+    *,
+    ordered: bool,
+    caution: float = 0.0,
 ) -> Bool[np.ndarray, " bins"]:
     """The bins that may be tried.
 
@@ -23,14 +28,15 @@ def frontier(
         default: the default's bin.
         tried: whether a bin has been tried at all.
         ordered: whether bins of neighbouring numbers are alike.
+        caution: c ≥ 0.
 
     Returns:
-        Of ordered bins the default, those that were tried and have a mean above 0, and all that
-        are one step away from one of these; of others all.
+        Of ordered bins the default, those that were tried and have a mean more than c standard
+        deviations above 0, and all that are one step away from one of these; of others all.
     """
     if not ordered:
         return np.ones(len(tried), bool)
-    good = tried & (effects.means > 0.0)
+    good = tried & (effects.means - caution * _deviations(effects) > 0.0)
     good[default] = True
     near = good.copy()
     near[1:] |= good[:-1]
@@ -102,11 +108,22 @@ def cautious_bin(
         allowed: which may be taken.
         caution: c ≥ 0.
     """
-    deviations = np.sqrt(np.maximum(np.diagonal(effects.covariance), 0.0))
-    lower = np.where(allowed, effects.means - caution * deviations, -np.inf)
+    lower = np.where(allowed, effects.means - caution * _deviations(effects), -np.inf)
     lower[default] = 0.0
     best = int(np.argmax(lower))
     return best if lower[best] > 0.0 else default
+
+
+def promising(effects: Effects, default: int) -> Bool[np.ndarray, " bins"]:
+    """The bins that may well beat the default: mean plus one standard deviation above 0.
+
+    Args:
+        effects: of one hyperparameter, in one context.
+        default: the default's bin, which never beats itself.
+    """
+    may: Bool[np.ndarray, " bins"] = effects.means + _deviations(effects) > 0.0
+    may[default] = False
+    return may
 
 
 def jobs_in_direction(
@@ -130,6 +147,13 @@ def jobs_in_direction(
         same = np.sign(bins - default) == np.sign(number - default) if ordered else bins == number
         found[number] = len(np.unique(jobs[same]))
     return found
+
+
+def _deviations(effects: Effects) -> Float[np.ndarray, " bins"]:
+    deviations: Float[np.ndarray, " bins"] = np.sqrt(
+        np.maximum(np.diagonal(effects.covariance), 0.0)
+    )
+    return deviations
 
 
 def _root(covariance: Float[np.ndarray, "bins bins"]) -> Float[np.ndarray, "bins bins"]:

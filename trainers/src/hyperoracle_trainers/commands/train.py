@@ -14,7 +14,8 @@ from hyperoracle_trainers.commands.numbers import at_least_one, at_least_zero
 EXIT_INTERRUPTED = 130
 
 _STRATEGIES = (
-    "anchored", "best_config", "bandit", "kl_adaptive", "epgt", "dqn", "random", "fixed",
+    "cautious_config", "best_config", "anchored", "kl_adaptive", "bandit", "epgt", "dqn", "random",
+    "fixed",
 )  # fmt: skip
 
 
