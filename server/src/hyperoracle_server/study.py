@@ -338,7 +338,7 @@ class StudyRuntime:
         if settlement.last_return is not None:
             job.last_return = settlement.last_return
         if settlement.curve:
-            curve = [CurvePoint(env_step, self.sign * g) for env_step, g in settlement.curve]
+            curve = [CurvePoint.of(env_step, self.sign * g) for env_step, g in settlement.curve]
             self.agent.observe(job.id, curve)
             if job.curve is not None:
                 job.curve.extend(settlement.curve)

@@ -186,6 +186,7 @@ class AnchoredAgent(WithNotes[Course]):
             self.knowledge.jobs,
             caution=self._strategy.caution * (1 + self.guard.trips),
             jobs_needed=self._strategy.jobs_needed,
+            only_tried=False,
         )
 
     # -- learning ------------------------------------------------------------------------------

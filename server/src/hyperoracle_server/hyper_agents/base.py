@@ -129,6 +129,10 @@ class Outcome(NamedTuple):
     ends_episode: bool = True
 
 
+LARGEST_RETURN = 1e100
+"""To hyper-agents greater returns are this: sums and squares of it are still finite."""
+
+
 class CurvePoint(NamedTuple):
     """One report's place on the learning curve of its job.
 
@@ -139,6 +143,11 @@ class CurvePoint(NamedTuple):
 
     env_step: int
     value: float
+
+    @classmethod
+    def of(cls, env_step: int, value: float) -> CurvePoint:
+        """The place of a return that may be any finite number."""
+        return cls(env_step, max(-LARGEST_RETURN, min(LARGEST_RETURN, value)))
 
 
 class MemoryEffect(NamedTuple):

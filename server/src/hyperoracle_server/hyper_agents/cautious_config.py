@@ -49,9 +49,9 @@ class Knowledge(NamedTuple):
 class CautiousConfigAgent(OneConfigAgent):
     """Leaves the default where a whole job's score is expected to be better by enough.
 
-    - *Exploit*: per hyperparameter the bin with the greatest mean effect less `caution` standard
-      deviations, if that is above 0 and at least `jobs_needed` jobs left the default in that
-      direction; else the default.
+    - *Exploit*: per hyperparameter, of the bins that a whole job had, the one with the greatest
+      mean effect less `caution` standard deviations, if that is above 0 and at least
+      `jobs_needed` jobs left the default in that direction; else the default.
     - *Explore*: what is exploited, with one hyperparameter at another bin: one within a step of
       the default or of a bin that looks good (mean less half of `caution` deviations above 0), and
       not shown to be worse than the default (mean plus one deviation above 0). Of these the one
@@ -118,6 +118,7 @@ class CautiousConfigAgent(OneConfigAgent):
             self.knowledge.jobs,
             caution=self._strategy.caution * (1 + self.guard.trips),
             jobs_needed=self._strategy.jobs_needed,
+            only_tried=True,
         )
 
     def _known(self) -> Knowledge:

@@ -64,6 +64,7 @@ class EffectsOnGrid:
         *,
         caution: float,
         jobs_needed: int,
+        only_tried: bool,
     ) -> list[int]:
         """Per hyperparameter the bin to exploit.
 
@@ -73,6 +74,7 @@ class EffectsOnGrid:
             jobs: the number of the job whose decision each is.
             caution: standard deviations that an effect must be above 0.
             jobs_needed: distinct jobs that must have left the default in that direction.
+            only_tried: whether a bin that is only foreseen to be good is left to exploration.
         """
         chosen = []
         for position, (each, default) in enumerate(
@@ -82,6 +84,8 @@ class EffectsOnGrid:
                 bins[:, position], jobs, default, len(each.means), ordered=self._ordered[position]
             )
             allowed = self.frontier(position, each, bins, 0.0) & (supporters >= jobs_needed)
+            if only_tried:
+                allowed &= np.isin(np.arange(len(each.means)), bins[:, position])
             chosen.append(choice.cautious_bin(each, default, allowed, caution))
         return chosen
 

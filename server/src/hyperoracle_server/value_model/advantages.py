@@ -48,5 +48,6 @@ def standardised(advantages: Float[np.ndarray, " records"]) -> Float[np.ndarray,
         scale = float(np.abs(deviations).mean())
     if scale == 0.0:
         return np.zeros_like(deviations)
-    limited: Float[np.ndarray, " records"] = np.clip(deviations / scale, -LIMIT, LIMIT)
+    with np.errstate(over="ignore"):  # an infinite one is extreme, no more
+        limited: Float[np.ndarray, " records"] = np.clip(deviations / scale, -LIMIT, LIMIT)
     return limited
