@@ -26,7 +26,7 @@ from rich.table import Table
 from hyperoracle_client.hyper_state import make_compressor
 from hyperoracle_client.hyper_state.tensors import TensorSource
 from hyperoracle_protocol.hyper_state import HyperStateLayout, sketch_layout
-from hyperoracle_protocol.studies import HyperStateSetting
+from hyperoracle_protocol.strategies import HyperStateSetting
 from hyperoracle_trainers.networks import ActorCritic
 
 NETWORKS = {

@@ -4,7 +4,8 @@ from pydantic import ValidationError
 from hyperoracle_protocol import PROTOCOL_VERSION, Scale
 from hyperoracle_protocol.errors import HTTP_STATUS, ErrorCode
 from hyperoracle_protocol.jobs import Proposal, Propose, Report, StartJob
-from hyperoracle_protocol.studies import DEFAULT_STRATEGY, StudyDefinition
+from hyperoracle_protocol.strategies import DEFAULT_STRATEGY
+from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_protocol.version import is_compatible
 
 

@@ -22,7 +22,7 @@ from hyperoracle_client.oracle import Oracle
 from hyperoracle_client.settings import ClientSettings
 from hyperoracle_client.stats import JobStats
 from hyperoracle_protocol.space import Categorical, Choice, Float, Int, Scale
-from hyperoracle_protocol.studies import DEFAULT_STRATEGY
+from hyperoracle_protocol.strategies import DEFAULT_STRATEGY
 
 __all__ = [
     "DEFAULT_STRATEGY",

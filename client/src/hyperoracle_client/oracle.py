@@ -19,7 +19,8 @@ from hyperoracle_client.settings import load_settings
 from hyperoracle_protocol.base import Definition
 from hyperoracle_protocol.jobs import Role, StartJob
 from hyperoracle_protocol.space import Hyperparameter, search_space_adapter
-from hyperoracle_protocol.studies import HoldSetting, ReturnSetting, Strategy, StudyDefinition
+from hyperoracle_protocol.strategies import Strategy
+from hyperoracle_protocol.studies import HoldSetting, ReturnSetting, StudyDefinition
 
 CLOSE_SECONDS = 2.0
 """Jobs that were not finished get so long to deliver their reports when the program ends."""

@@ -1,8 +1,8 @@
 """The wire contract of HyperOracle, version 1.
 
-Typed messages (`studies`, `jobs`, `inspection`), error codes (`errors`), the search-space
-language (`space`), the hyper-state's layout and sketch (`hyper_state`), the binary body (`codec`)
-and the version that both ends agree on (`version`). It depends on pydantic alone.
+Typed messages (`studies`, `strategies`, `jobs`, `inspection`), error codes (`errors`), the
+search-space language (`space`), the hyper-state's layout and sketch (`hyper_state`), the binary
+body (`codec`) and the version that both ends agree on (`version`). It depends on pydantic alone.
 """
 
 from hyperoracle_protocol.space import Categorical, Choice, Float, Int, Scale

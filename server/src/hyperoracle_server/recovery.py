@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Select, case, func, select
 
 from hyperoracle_protocol.hyper_state import HyperStateLayout
 from hyperoracle_protocol.jobs import Report
-from hyperoracle_protocol.studies import KeyedStrategy, StudyDefinition
+from hyperoracle_protocol.strategies import KeyedStrategy
+from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server.encoder.state import EncoderState
 from hyperoracle_server.hyper_agents.keyed import KeyedAgent, architecture_of
 from hyperoracle_server.job_state import Answer, Held, JobState, OpenProposal

@@ -25,7 +25,8 @@ from hyperoracle_protocol.jobs import (
     Role,
 )
 from hyperoracle_protocol.space import decode
-from hyperoracle_protocol.studies import KeyedStrategy, StudyDefinition
+from hyperoracle_protocol.strategies import KeyedStrategy
+from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server import records
 from hyperoracle_server.chance import NumberedStreams
 from hyperoracle_server.errors import OracleError

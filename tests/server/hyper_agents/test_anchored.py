@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hyperoracle_protocol.jobs import FinishReason, Role
-from hyperoracle_protocol.studies import AnchoredStrategy
+from hyperoracle_protocol.strategies import AnchoredStrategy
 from hyperoracle_server.hyper_actions import HyperActionGrid
 from hyperoracle_server.hyper_agents.anchored import AnchoredAgent, context_of
 from hyperoracle_server.hyper_agents.base import CurvePoint, Decision, Moment

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from hyperoracle_protocol.studies import BanditStrategy
+from hyperoracle_protocol.strategies import BanditStrategy
 from hyperoracle_server.hyper_actions import HyperActionGrid
 from hyperoracle_server.hyper_agents.bandit import MAX_OPEN, BanditAgent, upper_confidence_bounds
 from hyperoracle_server.hyper_agents.base import Moment, Outcome

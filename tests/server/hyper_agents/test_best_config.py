@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hyperoracle_protocol.jobs import Role
-from hyperoracle_protocol.studies import BestConfigStrategy
+from hyperoracle_protocol.strategies import BestConfigStrategy
 from hyperoracle_server.hyper_actions import HyperActionGrid
 from hyperoracle_server.hyper_agents.base import CurvePoint, Moment
 from hyperoracle_server.hyper_agents.best_config import BestConfigAgent

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperoracle_protocol.jobs import Role
-from hyperoracle_protocol.studies import CautiousConfigStrategy
+from hyperoracle_protocol.strategies import CautiousConfigStrategy
 from hyperoracle_server.hyper_actions import HyperActionGrid
 from hyperoracle_server.hyper_agents.base import LARGEST_RETURN, CurvePoint, Moment
 from hyperoracle_server.hyper_agents.cautious_config import CautiousConfigAgent

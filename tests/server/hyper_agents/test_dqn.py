@@ -7,7 +7,8 @@ import pytest
 from support.wire_client import Wire, hyper_state
 
 from hyperoracle_protocol.hyper_state import TensorShape
-from hyperoracle_protocol.studies import DqnStrategy, StudyDefinition
+from hyperoracle_protocol.strategies import DqnStrategy
+from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server.embedded import EmbeddedTransport
 from hyperoracle_server.encoder_rounds import EncoderRounds
 from hyperoracle_server.hyper_actions import HyperActionGrid

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from hyperoracle_protocol.studies import KlAdaptiveStrategy, StudyDefinition
+from hyperoracle_protocol.strategies import KlAdaptiveStrategy
+from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server.hyper_actions import HyperActionGrid
 from hyperoracle_server.hyper_agents.base import Moment
 from hyperoracle_server.hyper_agents.kl_adaptive import KlAdaptiveAgent, adapted_rate

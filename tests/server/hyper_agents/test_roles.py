@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hyperoracle_protocol.studies import RoleSetting
+from hyperoracle_protocol.strategies import RoleSetting
 from hyperoracle_server.chance import NumberedStreams
 from hyperoracle_server.hyper_agents.roles import drawn_role
 

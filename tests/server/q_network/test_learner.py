@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from hyperoracle_protocol.studies import QLearningSetting
+from hyperoracle_protocol.strategies import QLearningSetting
 from hyperoracle_server.q_network.learner import QLearner
 from hyperoracle_server.q_network.mlp import outputs
 from hyperoracle_server.q_network.replay import Replay, Transitions

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
     from hyperoracle_protocol.jobs import FinishReason, Role
-    from hyperoracle_protocol.studies import AnchoredStrategy
+    from hyperoracle_protocol.strategies import AnchoredStrategy
     from hyperoracle_server.hyper_actions import HyperActionGrid
 
 MAX_RECORDS = 600

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from hyperoracle_protocol.studies import BanditStrategy, UntriedSetting
+    from hyperoracle_protocol.strategies import BanditStrategy, UntriedSetting
     from hyperoracle_server.hyper_actions import HyperActionGrid
 
 

@@ -15,7 +15,7 @@ from hyperoracle_server.hyper_agents.one_config import OneConfigAgent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hyperoracle_protocol.studies import BestConfigStrategy
+    from hyperoracle_protocol.strategies import BestConfigStrategy
     from hyperoracle_server.hyper_actions import HyperActionGrid
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from jaxtyping import Int
 
-    from hyperoracle_protocol.studies import CautiousConfigStrategy
+    from hyperoracle_protocol.strategies import CautiousConfigStrategy
     from hyperoracle_server.hyper_actions import HyperActionGrid
 
 MAX_RECORDS = 240

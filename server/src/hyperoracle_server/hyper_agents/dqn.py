@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
     from hyperoracle_protocol.hyper_state import HyperStateLayout
-    from hyperoracle_protocol.studies import DqnStrategy
+    from hyperoracle_protocol.strategies import DqnStrategy
     from hyperoracle_server.encoder.state import EncoderState
     from hyperoracle_server.hyper_actions import HyperActionGrid
     from hyperoracle_server.memory import Entries

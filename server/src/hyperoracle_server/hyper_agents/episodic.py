@@ -23,7 +23,7 @@ from hyperoracle_server.memory.episodic import EpisodicMemory
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
-    from hyperoracle_protocol.studies import EpgtStrategy
+    from hyperoracle_protocol.strategies import EpgtStrategy
     from hyperoracle_server.hyper_actions import HyperActionGrid
     from hyperoracle_server.memory import Entries
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from jaxtyping import Bool, Float
 
-    from hyperoracle_protocol.studies import EncoderSetting, KeyedStrategy
+    from hyperoracle_protocol.strategies import EncoderSetting, KeyedStrategy
     from hyperoracle_server.hyper_actions import HyperActionGrid
     from hyperoracle_server.memory import Entries
 

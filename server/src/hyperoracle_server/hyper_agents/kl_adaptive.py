@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from hyperoracle_protocol.studies import KlAdaptiveStrategy
+    from hyperoracle_protocol.strategies import KlAdaptiveStrategy
     from hyperoracle_server.hyper_actions import HyperActionGrid
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from hyperoracle_protocol.jobs import FinishReason, Role
-    from hyperoracle_protocol.studies import RoleSetting
+    from hyperoracle_protocol.strategies import RoleSetting
     from hyperoracle_server.hyper_actions import HyperActionGrid
 
 

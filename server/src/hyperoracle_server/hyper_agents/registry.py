@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hyperoracle_protocol.space import Categorical, bins_per_hyperparameter, default_bins
-from hyperoracle_protocol.studies import (
+from hyperoracle_protocol.strategies import (
     AnchoredStrategy,
     BanditStrategy,
     BestConfigStrategy,
@@ -13,8 +13,8 @@ from hyperoracle_protocol.studies import (
     FixedStrategy,
     KlAdaptiveStrategy,
     RandomStrategy,
-    StudyDefinition,
 )
+from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server.hyper_actions import HyperActionGrid
 from hyperoracle_server.hyper_agents.anchored import AnchoredAgent
 from hyperoracle_server.hyper_agents.bandit import BanditAgent

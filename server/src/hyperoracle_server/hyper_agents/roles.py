@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from hyperoracle_protocol.jobs import Role
-    from hyperoracle_protocol.studies import RoleSetting
+    from hyperoracle_protocol.strategies import RoleSetting
 
 
 def drawn_role(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from jaxtyping import Float
 
-    from hyperoracle_protocol.studies import QLearningSetting
+    from hyperoracle_protocol.strategies import QLearningSetting
     from hyperoracle_server.q_network.replay import Replay, Transitions
 
 LARGEST_RETURN = 1e15
