@@ -85,16 +85,19 @@ def test_what_has_no_meaning_is_told_in_one_line(
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(DefinitionError, match="mujoco-short, small-tasks, smoke, tune-small-tasks"):
+    with pytest.raises(DefinitionError, match="concurrent, four-hyperparameters, mujoco-short, small-tasks, smoke, tune-small-tasks, wider"):
         find_definition("nothing")
 
 
 def test_every_shipped_definition_is_read() -> None:
     assert {path.stem for path in shipped_definitions()} == {
+        "concurrent",
+        "four-hyperparameters",
         "mujoco-short",
         "small-tasks",
         "smoke",
         "tune-small-tasks",
+        "wider",
     }
     for path in shipped_definitions():
         assert read_definition(path).tasks

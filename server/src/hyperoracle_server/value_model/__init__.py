@@ -4,5 +4,6 @@
 bins of a hyperparameter are, `gaussian_process` estimates effects with their uncertainty.
 
 `course` notes a job's decisions and returns, `choice` goes from effects to bins, `guards` go back
-to the default. It is the core of the strategy `anchored`; `best_config` shares the study's guard.
+to the default. It is the core of the strategies `anchored` and `cautious_config`; `best_config`
+shares the study's guard.
 """
