@@ -65,7 +65,7 @@ def test_equal_layouts_and_only_they_have_equal_signatures():
 
 def test_statistics_mean_the_same_whatever_the_tensors():
     layout = HyperStateLayout(kind="statistics", tensors=())
-    assert layout.feature_count == len(STATISTICS_FEATURES) == 5 * 5 + 4 + 1
+    assert layout.feature_count == len(STATISTICS_FEATURES) == 3 * 5 + 2 + 4 + 1
     assert layout.signature == HyperStateLayout(kind="statistics", seed=5).signature
 
 

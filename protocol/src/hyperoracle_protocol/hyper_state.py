@@ -42,26 +42,28 @@ CLIP = 60_000.0
 
 Dtype: TypeAlias = Literal["float16", "float32"]
 
-STATISTICS_POOLED = (
-    "log_weight_norm",
-    "log_gradient_norm",
-    "log_top_singular_value",
-    "gradient_cosine",
-    "log_update_ratio",
-)
-"""Per-tensor statistics, each pooled over the weight matrices by `POOLS`.
-
-Each must mean the same in every run. The kurtosis of the weights did not: that of a small matrix
-is an accident of its initialisation and hardly changes afterwards, so that it named the run.
-"""
-
 POOLS = ("mean", "least", "greatest", "first", "last")
+"""How a per-tensor statistic is pooled over the weight matrices, in the job's order."""
+
+STATISTICS_POOLED = {
+    "log_weight_norm": ("mean",),
+    "log_gradient_norm": POOLS,
+    "log_top_singular_value": ("mean",),
+    "gradient_cosine": POOLS,
+    "log_update_ratio": POOLS,
+}
+"""Per-tensor statistics, and by which of `POOLS` each is told.
+
+Each must mean the same in every run. What is a property of one layer's weights names the run: it
+begins with an accident of the initialisation and changes slowly. So the weights are told by means
+over the layers, and their kurtosis not at all.
+"""
 
 STATISTICS_SIGNALS = ("approx_kl", "clip_fraction", "entropy_fraction", "explained_variance")
 """Training signals that the statistics include; a missing one counts as 0."""
 
 STATISTICS_FEATURES = (
-    *(f"{statistic}.{pool}" for statistic in STATISTICS_POOLED for pool in POOLS),
+    *(f"{statistic}.{pool}" for statistic, pools in STATISTICS_POOLED.items() for pool in pools),
     *STATISTICS_SIGNALS,
     "progress",
 )

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from hyperoracle_protocol.hyper_state import (
     CLIP,
+    POOLS,
     STATISTICS_FEATURES,
     STATISTICS_POOLED,
     STATISTICS_SIGNALS,
@@ -27,6 +28,8 @@ FIRST_POWER_ITERATIONS = 12
 """At a job's first hyper-state; later ones go on from the last singular vector with one."""
 
 _TINY = 1e-30
+
+_IS_TOLD = np.array([[pool in told for pool in POOLS] for told in STATISTICS_POOLED.values()])
 
 
 class StatisticsCompressor:
@@ -95,16 +98,16 @@ class StatisticsCompressor:
 
 
 def pooled(statistics: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Mean, least, greatest, first and last of each statistic over the tensors.
+    """Each statistic over the tensors: mean, and of some least, greatest, first and last.
 
     Args:
         statistics: tensors x statistics; no tensor at all gives zeros.
 
     Returns:
-        statistics x pools, flat: the order of `STATISTICS_FEATURES`.
+        In the order of `STATISTICS_FEATURES`.
     """
     if not len(statistics):
-        return np.zeros(len(STATISTICS_POOLED) * 5)
+        return np.zeros(_IS_TOLD.sum())
     pools = (
         statistics.mean(axis=0),
         statistics.min(axis=0),
@@ -112,7 +115,8 @@ def pooled(statistics: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         statistics[0],
         statistics[-1],
     )
-    return np.stack(pools, axis=1).reshape(-1)
+    told: npt.NDArray[np.float64] = np.stack(pools, axis=1)[_IS_TOLD]
+    return told
 
 
 class _TensorStatistics:
