@@ -2,9 +2,12 @@
 
 import json
 import sqlite3
+import sys
+import threading
 
 import numpy as np
 import pytest
+from support.waiting import wait_until
 from support.wire_client import Wire
 
 from hyperoracle_server.embedded import EmbeddedTransport
@@ -240,6 +243,114 @@ def test_writes_made_while_an_encoder_trains_are_in_the_new_memory(embedded, mon
     before = picture(oracle, "s")
     fresh = json.loads(json.dumps(before, default=str))
     assert fresh, "the picture can be written"
+
+
+def test_entries_that_go_while_an_encoder_trains_are_left_out_of_the_new_memory(
+    embedded, monkeypatch
+):
+    """Seen to fail (KeyError) where `_encode` expects every hyper-state to be there."""
+    wire = embedded
+    work(wire, "s", phases=9)
+    oracle = wire._transport._app.state.oracle
+    rounds = EncoderRounds(oracle)
+    encode = rounds._encode
+    job = wire.job("s", job_key="a-late-job")
+    steps = iter(range(1, 10**6, 2))
+
+    def encode_when_others_have_pushed_out(*arguments):
+        monkeypatch.setattr(rounds, "_encode", encode)
+        for sequence, _ in zip(steps, range(6), strict=False):
+            wire.propose(job, sequence, seed=sequence)
+            wire.report(job, sequence + 1, sequence, [float(sequence)])
+        oracle.ledger.writer.run(
+            lambda connection: connection.exec_driver_sql(
+                "DELETE FROM hyper_states WHERE NOT in_memory"
+            )
+        )
+        return encode(*arguments)
+
+    monkeypatch.setattr(rounds, "_encode", encode_when_others_have_pushed_out)
+    assert rounds.run_due() == 1
+    rounds.close()
+    with oracle.study("s") as study:
+        (recollection,) = study.agent.recollections.values()
+        entries = recollection.memory.entries()
+        assert len(entries) == EPGT["memory"]["capacity"]
+        assert entries.ids.tolist() == sorted(study.entry_jobs)
+
+
+def test_a_study_that_is_deleted_while_its_encoder_trains_leaves_nothing_behind(
+    embedded, monkeypatch
+):
+    """Seen to fail (rows of a study that is not there) without `Oracle.has` in `_publish`."""
+    wire = embedded
+    work(wire, "s")
+    oracle = wire._transport._app.state.oracle
+    rounds = EncoderRounds(oracle)
+    train = rounds._process.train
+
+    def train_while_it_is_deleted(*arguments):
+        oracle.delete_study("s")
+        return train(*arguments)
+
+    monkeypatch.setattr(rounds._process, "train", train_while_it_is_deleted)
+    assert rounds.run_due() == 0
+    assert rounds.run_due() == 0
+    assert rounds._rest_until == {}
+    rounds.close()
+    with oracle.ledger.reading() as connection:
+        for table in ("encoder_versions", "memory_keys", "memory_entries", "hyper_states"):
+            count = connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one()
+            assert count == 0, table
+
+
+def test_a_bug_that_one_studys_encoder_meets_does_not_keep_others_waiting(
+    embedded, monkeypatch, caplog
+):
+    """Seen to fail where `run_due` lets an unforeseen exception pass."""
+    wire = embedded
+    for name in ("a", "b"):
+        work(wire, name)
+    oracle = wire._transport._app.state.oracle
+    rounds = EncoderRounds(oracle)
+    samples = rounds._samples
+
+    def broken(due, limit):
+        if due.study.name == "a":
+            raise ZeroDivisionError
+        return samples(due, limit)
+
+    monkeypatch.setattr(rounds, "_samples", broken)
+    assert rounds.run_due() == 1
+    rounds.close()
+    assert [record.about["study"] for record in caplog.records if record.exc_info] == ["a"]
+    assert wire.call("GET", "/v1/studies/b").json["encoder_versions"]
+
+
+def test_a_call_that_waited_while_its_study_was_deleted_writes_nothing(embedded):
+    """Seen to fail (200, and rows of no job) without `Oracle.has` in `Oracle.study`."""
+    wire = embedded
+    wire.study("s")
+    job = wire.job("s")
+    oracle = wire._transport._app.state.oracle
+    study = oracle.studies()[0]
+    answers = []
+    caller = threading.Thread(target=lambda: answers.append(wire.report(job, 1, 0)))
+    with study.lock:
+        caller.start()
+        wait_until("it waits for the lock", lambda: stands_in(caller, "study"))
+        oracle.delete_study("s")
+        wire.study("s")
+    caller.join()
+    assert answers[0].json["code"] == "job_not_found"
+    with oracle.ledger.reading() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM reports").scalar_one() == 0
+
+
+def stands_in(thread, function):
+    """Whether a thread is in a function of this name, and goes no deeper."""
+    frame = sys._current_frames().get(thread.ident)
+    return frame is not None and frame.f_code.co_name == function
 
 
 @pytest.mark.parametrize("content", [b"not a database at all, but long enough " * 50, b"SQLite f"])

@@ -69,7 +69,10 @@ class EncoderRounds:
     def run_due(self) -> int:
         """Train and publish every encoder that is due; returns how many were published."""
         published = 0
-        for study in self._oracle.studies():
+        studies = self._oracle.studies()
+        numbers = {study.number for study in studies}
+        self._rest_until = {k: until for k, until in self._rest_until.items() if k[0] in numbers}
+        for study in studies:
             for due in self._due(study):
                 if self._closed:
                     return published
@@ -78,11 +81,17 @@ class EncoderRounds:
                 except (EncoderTrainingError, OracleError) as error:
                     if self._closed:
                         return published
-                    # Serving goes on with the version that is published.
                     log.warning("encoder round given up", extra=about(study=study.name, why=error))
-                    self._oracle.observer.encoder_round("failed", None)
-                    self._rest(due, 0.0)
+                    self._give_up(due)
+                except Exception:  # a bug that one study meets is not to keep others waiting
+                    log.exception("encoder round met a bug", extra=about(study=study.name))
+                    self._give_up(due)
         return published
+
+    def _give_up(self, due: _Due) -> None:
+        """Let it rest; serving goes on with the version that is published."""
+        self._oracle.observer.encoder_round("failed", None)
+        self._rest(due, 0.0)
 
     def _due(self, study: StudyRuntime) -> list[_Due]:
         agent = study.agent
@@ -105,6 +114,8 @@ class EncoderRounds:
         study, recollection = due.study, due.recollection
         setting = due.agent.strategy.encoder
         samples = self._samples(due, setting.replay)
+        if not len(samples):
+            return False  # the study was deleted
         seed = study.seed + recollection.state.version
         state, report = self._process.train(
             recollection.state, samples, seed, setting.gradient_updates, setting.batch_size
@@ -119,11 +130,12 @@ class EncoderRounds:
         with study.lock:
             live = recollection.memory.entries()
             proposals = [study.entry_proposals[i] for i in live.ids.tolist()]
+        self._oracle.ledger.writer.flush()  # the hyper-states of the newest must be readable
         keys = self._encode(encoder, recollection, proposals)
-        memory = recollection.memory.rekeyed(replace(live, keys=keys))
+        kept = live[len(live) - len(keys) :]
+        memory = recollection.memory.rekeyed(replace(kept, keys=keys))
         memory.build_index()
-        self._publish(due, state, report, encoder, memory)
-        return True
+        return self._publish(due, state, report, encoder, memory)
 
     def _rest(self, due: _Due, cpu_seconds: float) -> None:
         """Let a layout rest after a round, the longer the more the round cost."""
@@ -151,7 +163,15 @@ class EncoderRounds:
     def _encode(
         self, encoder: ServedEncoder, recollection: Recollection[Any], proposals: list[int]
     ) -> np.ndarray:
-        """Keys of the hyper-states of these proposals, shape (proposals, key_size)."""
+        """Keys of the hyper-states of entries' proposals, the earliest entry first.
+
+        Entries are evicted in this order and their hyper-states then deleted, also while this
+        reads: what stands before one that is gone has been evicted as well, and is left out.
+
+        Returns:
+            Shape (kept, key_size): of all after the last that is gone.
+        """
+        kept_from = 0
         keys = np.empty((len(proposals), encoder.key_size), np.float32)
         h = t.hyper_states.c
         dtype = recollection.layout.dtype
@@ -160,23 +180,33 @@ class EncoderRounds:
             query = select(h.proposal_id, h.features).where(h.proposal_id.in_(chunk))
             with self._oracle.ledger.reading() as connection:
                 blobs = {row.proposal_id: row.features for row in connection.execute(query)}
-            features = np.frombuffer(b"".join(blobs[p] for p in chunk), dtype)
-            keys[start : start + len(chunk)] = encoder.encode_batch(
-                features.reshape(len(chunk), -1)
-            )
-        return keys
+            gone = [start + i + 1 for i, proposal in enumerate(chunk) if proposal not in blobs]
+            kept_from = max([kept_from, *gone])
+            first = max(start, kept_from)
+            kept = chunk[first - start :]
+            if kept:
+                features = np.frombuffer(b"".join(blobs[p] for p in kept), dtype)
+                keys[first : first + len(kept)] = encoder.encode_batch(
+                    features.reshape(len(kept), -1)
+                )
+        return keys[kept_from:]
 
     def _publish(
         self, due: _Due, state: EncoderState, report: TrainingReport, encoder: ServedEncoder,
         memory: EntryStore,
-    ) -> None:  # fmt: skip
-        """Swap in encoder and memory, with what was written since, durably."""
+    ) -> bool:  # fmt: skip
+        """Swap in encoder and memory, with what was written since, durably.
+
+        Returns:
+            Whether that was done: not where the study was deleted, or loaded again, meanwhile.
+        """
         study, old = due.study, due.recollection
         signature = old.layout.signature
         with study.lock:
             writer = self._oracle.ledger.writer
-            if due.agent.recollections.get(signature) is not old or study.epoch != writer.epoch:
-                return
+            is_live = due.agent.recollections.get(signature) is old and self._oracle.has(study)
+            if not is_live or study.epoch != writer.epoch:
+                return False
             late = old.memory.entries_after(memory.newest_id)
             proposals = [study.entry_proposals[i] for i in late.ids.tolist()]
             writer.flush()  # the late hyper-states must be readable
@@ -201,6 +231,7 @@ class EncoderRounds:
         self._oracle.observer.encoder_round("published", report.last_loss)
         fields = about(study=study.name, version=state.version, cpu_seconds=report.cpu_seconds)
         log.info("encoder version published", extra=fields)
+        return True
 
 
 def _version_row(

@@ -130,9 +130,17 @@ class Oracle:
         Raises:
             OracleError: `study_not_found`.
         """
-        study = self._fresh(name)
-        with study.lock:
-            yield study
+        while True:
+            study = self._fresh(name)
+            with study.lock:
+                # It may have been deleted, or loaded again, while this waited for its lock.
+                if self.has(study):
+                    yield study
+                    return
+
+    def has(self, study: StudyRuntime) -> bool:
+        """Whether this is what it has in mind of a study: not one deleted or loaded again since."""
+        return self._studies.get(study.name) is study
 
     def delete_study(self, name: str) -> None:
         """Forget a study with everything that belongs to it."""
@@ -287,14 +295,12 @@ class Oracle:
         """
         name = self._study_of_job.get(job_id)
         if name is None:
-            raise OracleError(
-                ErrorCode.JOB_NOT_FOUND,
-                f"there is no job {job_id!r}; start one with POST /v1/studies/STUDY/jobs",
-                expected="the id of a job of this server",
-                got=job_id,
-            )
+            raise _no_such_job(job_id)
         with self.study(name) as study:
-            yield study, study.jobs[job_id]
+            job = study.jobs.get(job_id)
+            if job is None:  # another study of that name by now
+                raise _no_such_job(job_id)
+            yield study, job
 
     def study_of_job(self, job_id: str) -> str | None:
         """The name of a job's study, None if there is no such job."""
@@ -380,6 +386,15 @@ class Oracle:
 
     def _commit(self, study: StudyRuntime, changes: list[Change]) -> None:
         self.ledger.writer.submit_durably(changes, study.epoch).result()
+
+
+def _no_such_job(job_id: str) -> OracleError:
+    return OracleError(
+        ErrorCode.JOB_NOT_FOUND,
+        f"there is no job {job_id!r}; start one with POST /v1/studies/STUDY/jobs",
+        expected="the id of a job of this server",
+        got=job_id,
+    )
 
 
 def check_features(

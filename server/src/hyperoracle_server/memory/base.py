@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 import numpy as np
 
@@ -79,8 +79,8 @@ class Entries:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, part: slice) -> Entries:
-        return Entries(self.ids[part], self.keys[part], self.actions[part], self.values[part])
+    def __getitem__(self, part: slice) -> Self:
+        return type(self)(*(getattr(self, field.name)[part] for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
