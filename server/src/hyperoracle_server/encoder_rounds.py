@@ -158,7 +158,8 @@ class EncoderRounds:
         self._oracle.ledger.writer.flush()
         with self._oracle.ledger.reading() as connection:
             blobs = list(connection.execute(query).scalars())
-        return np.frombuffer(b"".join(reversed(blobs)), layout.dtype).reshape(len(blobs), -1)
+        samples = np.frombuffer(b"".join(reversed(blobs)), layout.dtype)
+        return samples.reshape(len(blobs), layout.feature_count)
 
     def _encode(
         self, encoder: ServedEncoder, recollection: Recollection[Any], proposals: list[int]
