@@ -8,19 +8,24 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 START_SECONDS = 60.0
+PROGRAM = ("-m", "hyperoracle_server")
 
 
 class OracleProcess:
     """Starts, kills and restarts `hyperoracle serve` on one store and one port."""
 
-    def __init__(self, folder: Path, port: int = 0, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, port: int = 0, program: Sequence[str] = PROGRAM, **settings: Any
+    ) -> None:
         self.folder = folder
         self.store = folder / "oracle.db"
         self._port = port
+        self._program = program
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
@@ -28,7 +33,7 @@ class OracleProcess:
     def start(self) -> OracleProcess:
         """Start it and wait until it listens."""
         ready = self.folder / f"ready-{time.monotonic_ns()}.json"
-        command = [sys.executable, "-m", "hyperoracle_server", "--store", str(self.store)]
+        command = [sys.executable, *self._program, "--store", str(self.store)]
         command += ["--port", str(self._port), "--ready-file", str(ready)]
         for name, value in self._settings.items():
             command += [f"--{name.replace('_', '-')}"]
