@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -150,9 +150,13 @@ class OracleAgainstPlainModel(RuleBasedStateMachine):
                 for job_id, job in study.jobs.items()]  # fmt: skip
         return jobs[which % len(jobs)]
 
+    def _last_sequence(self, job_id: str, job: PlainJob) -> int:
+        """What the job counted to, reports under way included."""
+        return max([0, *job.asked, *(body["sequence"] for body in self.owed[job_id])])
+
     def has_lived(self) -> bool:
         """Whether enough has happened since the last look at everything."""
-        return self.calls >= 6
+        return self.calls >= 10
 
     def has_jobs(self) -> bool:
         return any(study.jobs for study in self.studies.values())
@@ -252,14 +256,16 @@ class OracleAgainstPlainModel(RuleBasedStateMachine):
         unused=st.sets(st.integers(1, 3), max_size=2),
     )
     def propose(self, which: int, gap: int, seed: int, further: int, unused: set[int]) -> None:
-        sequence = max(self._job(which)[1].asked, default=0) + gap
+        _, job, job_id = self._job(which)
+        sequence = self._last_sequence(job_id, job) + gap
         self._propose(which, sequence, seed, further, unused)
 
     @precondition(has_jobs)
     @rule(which=whichever, sequence=st.integers(1, 6), seed=st.integers(0, 4))
     def propose_late(self, which: int, sequence: int, seed: int) -> None:
         """A request that took its time: its sequence may lie before others that were answered."""
-        if sequence not in self._job(which)[1].asked:
+        _, job, job_id = self._job(which)
+        if sequence not in {*job.asked, *(body["sequence"] for body in self.owed[job_id])}:
             self._propose(which, sequence, seed, 0, set())
 
     def _propose(
@@ -340,7 +346,7 @@ class OracleAgainstPlainModel(RuleBasedStateMachine):
         sent = [owing["sequence"] for owing in owed] + [
             s for s, asked in job.asked.items() if asked.call == "report"
         ]
-        sequence = max([0, *job.asked, *sent]) + 1
+        sequence = self._last_sequence(job_id, job) + 1
         body = {"sequence": sequence, "credits_through": max(0, sequence - 1 - back),
                 "env_step": job.env_step + 1, "episode_returns": episode_returns,
                 "phase_return": float(phase_return),
@@ -477,13 +483,19 @@ class OracleAgainstPlainModel(RuleBasedStateMachine):
         assert len(found) == sum(map(len, study.memory.values()))
 
 
-def live(examples: int, *, derandomize: bool) -> None:
+def live(
+    examples: int,
+    *,
+    derandomize: bool,
+    phases: tuple[Phase, ...] = (Phase.generate, Phase.shrink),
+) -> None:
     chosen = settings(
         max_examples=examples,
         stateful_step_count=50,
         deadline=None,
         derandomize=derandomize,
         database=None,
+        phases=phases,
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(OracleAgainstPlainModel, settings=chosen)
