@@ -8,9 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from support.wire_client import Wire
-
 from hyperoracle_server.embedded import EmbeddedTransport
+from support.wire_client import Wire
 
 
 class MortalOracle:
