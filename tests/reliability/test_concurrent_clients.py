@@ -28,6 +28,12 @@ STRATEGY = {"name": "epgt", "hyper_state": {"width": 2, "orders": 0}, "encoder":
             "memory": MEMORY}  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def process(tmp_path_factory):
+    with OracleProcess(tmp_path_factory.mktemp("crowds")) as process:
+        yield process
+
+
 class Client(threading.Thread):
     """One job: a proposal and its report, again and again.
 
@@ -126,16 +132,14 @@ def crowd(process: OracleProcess, clients: int, operations: int) -> None:
 
 
 @pytest.mark.parametrize(("clients", "operations"), [(1, 200), (8, 50), (32, 20), (128, 8)])
-def test_many_clients_leave_what_they_would_leave_one_after_another(
-    oracle_process, clients, operations
-):
+def test_many_clients_leave_what_they_would_leave_one_after_another(process, clients, operations):
     """R5, quick form: 2,264 operations."""
-    crowd(oracle_process, clients, operations)
+    crowd(process, clients, operations)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("clients", [1, 8, 32, 128])
-def test_many_clients_with_a_thousand_operations_each_leave_what_one_would(oracle_process, clients):
+def test_many_clients_with_a_thousand_operations_each_leave_what_one_would(process, clients):
     """R5, long form."""
-    crowd(oracle_process, clients, 1000)
+    crowd(process, clients, 1000)
