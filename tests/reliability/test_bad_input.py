@@ -3,7 +3,8 @@
 Each gets a 4xx (or, where its body never comes to its end, no answer), what the server knows stays
 as it was, and its process does not grow.
 
-FILL
+Seen to fail with the check for finite features taken out of `oracle.check_features`, without a
+bound of returns (their sums overflow: 500), and while a caller that hung up counted as a bug.
 """
 
 from __future__ import annotations

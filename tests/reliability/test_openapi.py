@@ -1,6 +1,6 @@
 """R8: calls made up from the OpenAPI document, right ones and wrong ones, and what they answer.
 
-FILL
+Seen to fail while the document named no problem answers, and named a snapshot's `Content-Length`.
 """
 
 from __future__ import annotations

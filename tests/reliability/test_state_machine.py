@@ -1,7 +1,8 @@
 """R9: studies, jobs, proposals, reports, evictions, crashes and restarts against a plain model.
 
-Seen to fail with each of these guards taken out, one at a time:
-FILL
+Seen to fail with each of these taken out, one at a time: a report's future that waits for the
+commit; `stored_answer`, which finds repetitions in the ledger; evictions, or changed values, among
+a memory write's changes (`records.memory_changes`); the kernel's offset of 1e-3 as in Eq. 4.
 """
 
 from __future__ import annotations
