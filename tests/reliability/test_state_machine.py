@@ -31,7 +31,7 @@ from support.plain_model import Asked, PlainJob, PlainStudy
 from support.wire_client import LEARNING_RATE, hyper_state
 
 from hyperoracle_protocol.hyper_state import HyperStateLayout
-from hyperoracle_protocol.studies import EncoderSetting
+from hyperoracle_protocol.strategies import EncoderSetting
 from hyperoracle_server.encoder.serving import ServedEncoder
 from hyperoracle_server.encoder.state import initial_state
 from hyperoracle_server.hyper_agents.keyed import architecture_of

@@ -85,10 +85,7 @@ def test_what_has_no_meaning_is_told_in_one_line(
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(
-        DefinitionError,
-        match="concurrent, four-hyperparameters, mujoco-short, small-tasks, smoke, tune-small-tasks, wider",
-    ):
+    with pytest.raises(DefinitionError, match="concurrent, four-hyperparameters, mujoco-short, small-tasks, smoke, tune-small-tasks, wider"):
         find_definition("nothing")
 
 
