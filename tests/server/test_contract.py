@@ -375,6 +375,8 @@ def test_bad_proposals_are_refused_with_the_reason_and_change_nothing(wire, name
     [
         '{"sequence": 2, "credits_through": 1, "env_step": 0, "episode_returns": [NaN]}',
         '{"sequence": 2, "credits_through": 1, "env_step": 0, "episode_returns": [1e999]}',
+        '{"sequence": 2, "credits_through": 1, "env_step": 0, "episode_returns": [1.7e308]}',
+        '{"sequence": 2, "credits_through": 1, "env_step": 0, "phase_return": -1e101}',
         '{"sequence": 2, "credits_through": 1, "env_step": 0, "episode_returns": "many"}',
         '{"sequence": 2, "credits_through": 2, "env_step": 0}',
         '{"sequence": 2, "credits_through": 1}',

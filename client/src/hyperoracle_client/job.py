@@ -31,6 +31,7 @@ from hyperoracle_client.session import NoAnswer, Session
 from hyperoracle_client.spool import OutgoingReport, Spool
 from hyperoracle_client.stats import Counts, JobStats
 from hyperoracle_client.tasks import HeartbeatTask, JoinTask, ProbeTask
+from hyperoracle_protocol.base import MAX_RETURN
 from hyperoracle_protocol.jobs import FinishJob, StartedJob, StartJob
 from hyperoracle_protocol.space import default_values
 from hyperoracle_protocol.studies import StudyDefinition
@@ -416,7 +417,7 @@ class Job:
 
     def _finite_returns(self, returns: Iterable[float]) -> list[float]:
         found = [float(value) for value in returns]
-        finite = [value for value in found if math.isfinite(value)]
+        finite = [value for value in found if abs(value) <= MAX_RETURN]
         self._counts.non_finite_returns += len(found) - len(finite)
         return finite
 

@@ -21,6 +21,12 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,1
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 """A finite number."""
 
+MAX_RETURN = 1e100
+"""Greatest magnitude of a return: sums and squares of returns stay finite."""
+
+Return = Annotated[float, Field(ge=-MAX_RETURN, le=MAX_RETURN, allow_inf_nan=False)]
+"""What a training run achieved."""
+
 
 class Message(BaseModel):
     """A message on the wire: immutable, finite numbers only, unknown fields are ignored."""

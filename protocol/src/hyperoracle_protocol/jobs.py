@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hyperoracle_protocol.base import Count, Finite, Message, Name, Positive
+from hyperoracle_protocol.base import Count, Finite, Message, Name, Positive, Return
 from hyperoracle_protocol.hyper_state import MAX_FEATURES, HyperStateLayout, TensorShape
 from hyperoracle_protocol.space import Hyperparameter, Value
 
@@ -175,8 +175,8 @@ class ReportMetadata(Message):
     credits_after: Count | None = None
     previous_report: Count | None = None
     not_applied: Sequences = Field(default_factory=list)
-    phase_return: Finite | None = None
-    custom_return: Finite | None = None
+    phase_return: Return | None = None
+    custom_return: Return | None = None
     env_step: Count
 
 
@@ -188,7 +188,7 @@ class Report(ReportMetadata):
             phase; may be empty.
     """
 
-    episode_returns: list[Finite] = Field(default_factory=list, max_length=MAX_EPISODE_RETURNS)
+    episode_returns: list[Return] = Field(default_factory=list, max_length=MAX_EPISODE_RETURNS)
 
 
 class Receipt(Message):

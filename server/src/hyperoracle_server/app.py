@@ -17,6 +17,7 @@ from hyperoracle_server.oracle import Oracle
 from hyperoracle_server.readiness import Readiness
 from hyperoracle_server.routes import health, jobs, snapshots, studies
 from hyperoracle_server.routes import tokens as tokens_routes
+from hyperoracle_server.routes.documents import PROBLEMS
 from hyperoracle_server.routes.gate import Gate
 from hyperoracle_server.routes.guard import Guard
 from hyperoracle_server.routes.hot import add_hot_routes
@@ -74,6 +75,7 @@ def create_app(settings: ServerSettings, *, is_embedded: bool = False) -> FastAP
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        responses=PROBLEMS,
         # For the OpenAPI document only: the guard is who asks.
         dependencies=[Depends(HTTPBearer(auto_error=False))],
         middleware=[

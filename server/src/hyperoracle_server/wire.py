@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from pydantic import ValidationError
 
-from hyperoracle_protocol.base import Message
+from hyperoracle_protocol.base import MAX_RETURN, Message
 from hyperoracle_protocol.codec import BINARY_MEDIA_TYPE, FrameError, decode_frame
 from hyperoracle_protocol.errors import HTTP_STATUS, PROBLEM_MEDIA_TYPE, ErrorCode, Problem
 from hyperoracle_protocol.jobs import (
@@ -79,9 +79,11 @@ def report(oracle: Oracle, job_id: str, media_type: str, body: bytes) -> WireAns
                               expected=f"at most {MAX_EPISODE_RETURNS} of float64",
                               got=f"{frame.size} of {frame.dtype}")  # fmt: skip
         returns = np.frombuffer(frame.numbers, "<f8")
-        if not np.isfinite(returns).all():
-            raise OracleError(ErrorCode.INVALID_REQUEST, "an episode return is not finite",
-                              expected="finite numbers", got="NaN or infinity")  # fmt: skip
+        if not (np.abs(returns) <= MAX_RETURN).all():  # nor is NaN
+            raise OracleError(ErrorCode.INVALID_REQUEST,
+                              "an episode return is not finite, or too great",
+                              expected=f"numbers in [{-MAX_RETURN}, {MAX_RETURN}]",
+                              got="others")  # fmt: skip
         fields = {name: getattr(metadata, name) for name in ReportMetadata.model_fields}
         message = Report.model_construct(**fields, episode_returns=returns.tolist())
     else:

@@ -22,6 +22,7 @@ from hyperoracle_server.errors import OracleError
 from hyperoracle_server.logs import about
 from hyperoracle_server.metrics import Metrics
 from hyperoracle_server.oracle import Oracle
+from hyperoracle_server.routes.documents import self_contained
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def add_hot_routes(app: FastAPI) -> None:
         path = f"/v1/jobs/{{job}}/{name}"
         body = {
             "content": {
-                "application/json": {"schema": request_model.model_json_schema()},
+                "application/json": {"schema": self_contained(request_model)},
                 BINARY_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}},
             },
             "required": True,

@@ -7,6 +7,7 @@ import logging
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from hyperoracle_protocol.errors import ErrorCode
@@ -30,6 +31,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(OracleError, _on_oracle_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_bug)
 
 
@@ -59,6 +61,13 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     code = _OF_STATUS.get(error.status_code, ErrorCode.INVALID_REQUEST)
     detail = f"{request.method} {request.url.path}: {error.detail}; see /docs for the calls"
     return respond(request, OracleError(code, detail))
+
+
+async def _on_disconnect(request: Request, error: Exception) -> Response:
+    """Nobody will read the answer; it is for the log."""
+    del error
+    detail = "the caller hung up before the body had come whole"
+    return respond(request, OracleError(ErrorCode.INVALID_REQUEST, detail))
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Request
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse
@@ -45,14 +44,8 @@ def take_snapshot(study: StudyName, oracle: TheOracle) -> FileResponse:
     "/{study}/restore",
     status_code=201,
     openapi_extra={"requestBody": {**_FILE, "required": True}},
-    responses={409: {"description": "conflict"}},
 )
-async def restore_snapshot(
-    study: StudyName,
-    request: Request,
-    oracle: TheOracle,
-    content_length: Annotated[int | None, Header()] = None,
-) -> Study:
+async def restore_snapshot(study: StudyName, request: Request, oracle: TheOracle) -> Study:
     """Make the study, under this name, from the snapshot that is the request's body."""
     with tempfile.TemporaryDirectory(prefix="hyperoracle-snapshot-") as folder:
         path = Path(folder) / "body"
@@ -61,7 +54,8 @@ async def restore_snapshot(
             async for chunk in request.stream():
                 received += len(chunk)
                 await run_in_threadpool(file.write, chunk)
-        if content_length is not None and received != content_length:
+        promised = request.headers.get("content-length")  # digits: the gate has seen to that
+        if promised is not None and received != int(promised):
             raise SnapshotRefused("the snapshot did not arrive whole: send it again")
         try:
             restored = await run_in_threadpool(restore_study, oracle, path, study)

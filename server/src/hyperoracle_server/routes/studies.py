@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1/studies", tags=["studies"])
 StudyName = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 
 
-@router.put("/{study}", responses={201: {"model": Study}, 409: {"description": "conflict"}})
+@router.put("/{study}", responses={201: {"model": Study}})
 def put_study(
     study: StudyName, definition: StudyDefinition, oracle: TheOracle, response: Response
 ) -> Study:
@@ -93,7 +93,9 @@ def get_diagnosis(
     return diagnosis.diagnose(oracle, study, neighbours)
 
 
-@router.get("/{study}/schedule", response_model=Schedule)
+@router.get(
+    "/{study}/schedule", response_model=Schedule, responses={200: {"content": {"text/csv": {}}}}
+)
 def get_schedule(
     study: StudyName,
     oracle: TheOracle,
