@@ -64,6 +64,11 @@ class OracleProcess:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(timeout)
 
+    def wait(self, timeout: float = 30) -> int:
+        """Wait until it has ended by itself; returns the exit code."""
+        assert self._process is not None
+        return self._process.wait(timeout)
+
     def log(self) -> str:
         """What it has written so far."""
         return (self.folder / "server.log").read_text(errors="replace")
