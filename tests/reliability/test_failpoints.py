@@ -24,7 +24,7 @@ from hyperoracle_server.errors import StoreRefused
 from hyperoracle_server.ledger.store import Ledger
 from hyperoracle_server.snapshots.stores import verify
 
-AT_WORK = {"before_write": 24, "before_commit": 24, "before_acknowledgement": 24}
+AT_WORK = {"before_write": 24, "amid_write": 200, "before_commit": 24, "before_acknowledgement": 24}
 AT_WORK |= dict.fromkeys(
     ("before_encoder_publish", "after_encoder_publish", "before_index_swap", "after_index_swap",
      "before_snapshot_seal", "before_snapshot_name", "before_restore_commit",
@@ -33,7 +33,8 @@ AT_WORK |= dict.fromkeys(
 )  # fmt: skip
 """The failpoints that work passes, and among how many of their passages one is chosen."""
 
-FROM_THE_START = ("before_write", "before_commit", "before_acknowledgement", "before_index_swap")
+FROM_THE_START = ("before_write", "amid_write", "before_commit", "before_acknowledgement",
+                  "before_index_swap")  # fmt: skip
 """Those whose lives begin with a new store; the others begin where a life before them ended, which
 saves the work until then."""
 

@@ -22,6 +22,7 @@ EXIT_CODE = 86
 
 FAILPOINTS = {
     "before_write": "changes wait to be committed, nothing of them is written",
+    "amid_write": "some of their rows are written, in a transaction that is open",
     "before_commit": "their rows are written, in a transaction that is open",
     "before_acknowledgement": "they are committed and nobody has been told",
     "before_encoder_publish": "a new encoder's memory is built, nothing is swapped or written",

@@ -190,4 +190,5 @@ def run_changes(connection: Connection, changes: Iterable[Change]) -> None:
         if name in LAST_WINS:
             key = LAST_WINS[name]
             rows = list({tuple(row[part] for part in key): row for row in rows}.values())
+        failpoint("amid_write")
         connection.execute(STATEMENTS[name], rows)
