@@ -143,6 +143,7 @@ def die(mortals, begun, undisturbed, tmp_path, point: str, deaths: int) -> None:
 def test_a_death_at_any_point_of_work_loses_nothing_doubles_nothing_and_halves_nothing(
     mortals, begun, undisturbed, tmp_path, point
 ):
+    """Seen to fail at `before_write` with `Writer._put` resolving futures at once."""
     die(mortals, begun, undisturbed, tmp_path, point, deaths=3)
 
 
