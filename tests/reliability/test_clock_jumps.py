@@ -77,7 +77,8 @@ def test_reports_count_once_and_decisions_are_the_same_whatever_the_clock_says(
 
 
 def test_a_report_that_waited_a_day_counts_once(embedded, turned):
-    """It overtook its predecessor, the clock jumps back, the predecessor comes."""
+    """It overtook its predecessor, the clock jumps back, the predecessor comes. Seen to fail with
+    `StudyRuntime._repeated` finding nothing."""
     embedded.study("s")
     job = embedded.job("s")
     embedded.propose(job, 1, seed=1)
