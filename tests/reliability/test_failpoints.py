@@ -192,7 +192,7 @@ def test_a_death_while_a_store_is_backed_up_leaves_no_backup_that_is_not_whole(
 def test_a_death_while_a_store_is_restored_never_lets_an_oracle_begin_anew(
     mortals, blank, undisturbed, tmp_path
 ):
-    """A start would find no store and make an empty one, or find one without its journal. Seen to
+    """A start would find no store and make an empty one, or find one without its journal. Would
     fail (an oracle without studies) with the look for the restored file taken out of
     `store._check_files`."""
     backed_up = tmp_path / "of"
