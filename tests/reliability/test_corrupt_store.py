@@ -82,7 +82,7 @@ def refusal(path: Path) -> str:
 
 
 def test_damage_is_refused_with_the_remedy_and_the_file_is_left_as_it_is(tmp_path, whole):
-    """Would fail with `quick_check` left out (pages overwritten start an oracle that answers
+    """Seen to fail with `quick_check` left out (pages overwritten start an oracle that answers
     500), and with the check for an empty file left out (a new store takes its place)."""
     path = tmp_path / "oracle.db"
     for what, content in damages(whole).items():

@@ -55,8 +55,8 @@ def test_writes_that_the_system_refuses_or_cuts_short_acknowledge_nothing(
     oracle_process, spare_bytes
 ):
     """The system lets no file of the process grow past its journal's size: the next write fails as
-    a whole, or after `spare_bytes`; SQLite calls it an I/O error. Would fail with
-    `Writer._fail` resolving the futures."""
+    a whole, or after `spare_bytes`; SQLite calls it an I/O error. Seen to fail
+    with `Writer._fail` resolving the futures."""
     wire = Wire(url=oracle_process.url)
     wire.study("s")
     job = wire.job("s")

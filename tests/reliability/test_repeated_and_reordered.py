@@ -58,8 +58,8 @@ def remembered(path, deliveries: list[int], restarts: frozenset[int]):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_reports_count_exactly_once_in_whatever_order_and_number_they_come(tmp_path, seed):
-    """Would fail with `StudyRuntime._repeated` finding nothing in the ledger (a repetition after
-    a restart is a 503), and with `previous_report` not sent (other credits)."""
+    """Seen to fail with `StudyRuntime._repeated` finding nothing in the ledger (a repetition after
+    a restart is a 503). Would fail with `previous_report` not sent (other credits)."""
     chance = random.Random(seed)
     deliveries = [*range(PHASES), *chance.choices(range(PHASES), k=PHASES)]
     chance.shuffle(deliveries)

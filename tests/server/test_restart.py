@@ -421,16 +421,8 @@ def test_the_migrations_make_the_schema_that_the_code_declares(tmp_path):
     ledger.close()
 
 
-def test_a_store_of_the_first_schema_is_brought_up_to_date_with_its_jobs(tmp_path):
-    path = tmp_path / "oracle.db"
-    transport = EmbeddedTransport(str(path))
-    wire = Wire(transport=transport)
-    wire.study("s")
-    job, other = wire.job("s", job_key="job-key-0"), wire.job("s")
-    answer = wire.propose(job, 1).json
-    wire.propose(other, 1)
-    assert wire.report(other, 2, 1).json["credited"] == 1
-    transport.close()
+def to_first_schema(path) -> None:
+    """Take out of a closed store what later schemas than the first have brought."""
     store = sqlite3.connect(path)
     store.execute("DROP TABLE tokens")
     store.execute("ALTER TABLE jobs DROP COLUMN hyper_agent_notes")
@@ -443,6 +435,19 @@ def test_a_store_of_the_first_schema_is_brought_up_to_date_with_its_jobs(tmp_pat
     store.execute("UPDATE alembic_version SET version_num = '0001'")
     store.commit()
     store.close()
+
+
+def test_a_store_of_the_first_schema_is_brought_up_to_date_with_its_jobs(tmp_path):
+    path = tmp_path / "oracle.db"
+    transport = EmbeddedTransport(str(path))
+    wire = Wire(transport=transport)
+    wire.study("s")
+    job, other = wire.job("s", job_key="job-key-0"), wire.job("s")
+    answer = wire.propose(job, 1).json
+    wire.propose(other, 1)
+    assert wire.report(other, 2, 1).json["credited"] == 1
+    transport.close()
+    to_first_schema(path)
     transport = EmbeddedTransport(str(path))
     wire = Wire(transport=transport)
     assert wire.propose(job, 1).json == answer

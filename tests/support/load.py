@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,9 @@ class Load:
     def __init__(self, process: OracleProcess, study: str, clients: int) -> None:
         self._process = process
         self._study = study
-        wire = Wire(url=process.url)
-        wire.study(study)
-        self.jobs = [wire.job(study) for _ in range(clients)]
-        wire.close()
+        with closing(Wire(url=process.url)) as wire:
+            wire.study(study)
+            self.jobs = [wire.job(study) for _ in range(clients)]
         self.acknowledged: dict[tuple[str, int], Any] = {}
         self.answered = 0
         self._stop = threading.Event()
@@ -45,23 +45,21 @@ class Load:
             raise self._failures[0]
 
     def _run(self, job: Any) -> None:
+        wire = Wire(url=self._process.url)
+        sequence = 0
         try:
-            wire = None
-            sequence = 0
             while not self._stop.is_set():
                 try:
-                    wire = wire or Wire(url=self._process.url)
                     self._phase(wire, job, sequence)
                     sequence += 2
                 except (OSError, http.client.HTTPException):
-                    if wire is not None:
-                        wire.close()
-                    wire = None  # it is gone: the same calls again when it is back
+                    wire.close()  # it is gone: the same calls again when it is back
+                    wire = Wire(url=self._process.url)
                     self._stop.wait(0.02)
-            if wire is not None:
-                wire.close()
         except BaseException as error:
             self._failures.append(error)
+        finally:
+            wire.close()
 
     def _phase(self, wire: Wire, job: Any, sequence: int) -> None:
         seed = 64 * sequence + self.jobs.index(job)  # no two hyper-states are alike
@@ -79,7 +77,10 @@ class Load:
     def check(self, store: Path) -> None:
         """Every acknowledged report is there once, as it was acknowledged. After the load's end."""
         assert verify(store) == (None, [])
-        wire = Wire(url=self._process.url)
+        with closing(Wire(url=self._process.url)) as wire:
+            self._check(wire)
+
+    def _check(self, wire: Wire) -> None:
         for (job_id, sequence), receipt in self.acknowledged.items():
             job = {"job_id": job_id}
             again = wire.report(job, sequence, sequence - 1, [float(sequence - 2)])
@@ -96,4 +97,3 @@ class Load:
             assert found["credited_proposals"] - credited in (0, found["reports"] - len(mine))
         study = wire.call("GET", f"/v1/studies/{self._study}").json
         assert study["memory_size"] == study["credited_proposals"]
-        wire.close()

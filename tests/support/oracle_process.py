@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,11 @@ class OracleProcess:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(timeout)
 
+    def wait(self, timeout: float = 30) -> int:
+        """Wait until it has ended by itself; returns the exit code."""
+        assert self._process is not None
+        return self._process.wait(timeout)
+
     def log(self) -> str:
         """What it has written so far."""
         return (self.folder / "server.log").read_text(errors="replace")
@@ -79,3 +86,19 @@ class OracleProcess:
     def __exit__(self, *_: object) -> None:
         if self._process is not None and self._process.poll() is None:
             self.kill()
+
+
+def seconds_until_ready_again(process: OracleProcess) -> float:
+    """Kill a server; the seconds from its start to a 200 from `/readyz`."""
+    process.kill()
+    began = time.perf_counter()
+    process.start()
+    while True:
+        try:
+            with urllib.request.urlopen(f"{process.url}/readyz", timeout=30) as answer:
+                assert answer.status == 200
+                return time.perf_counter() - began
+        except urllib.error.HTTPError as refused:  # not ready yet, and it says what it lacks
+            refused.close()
+            assert time.perf_counter() - began < START_SECONDS, "it is not ready"
+            time.sleep(0.05)

@@ -19,6 +19,7 @@ from hyperoracle_server.encoder.serving import ServedEncoder
 from hyperoracle_server.encoder.training import TrainingReport
 from hyperoracle_server.encoder.training_process import EncoderTrainingError, TrainingProcess
 from hyperoracle_server.errors import OracleError
+from hyperoracle_server.failpoints import failpoint
 from hyperoracle_server.hyper_agents.keyed import EntryStore, KeyedAgent, Recollection
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.ledger.statements import Change
@@ -135,6 +136,7 @@ class EncoderRounds:
         kept = live[len(live) - len(keys) :]
         memory = recollection.memory.rekeyed(replace(kept, keys=keys))
         memory.build_index()
+        failpoint("before_encoder_publish")
         return self._publish(due, state, report, encoder, memory)
 
     def _rest(self, due: _Due, cpu_seconds: float) -> None:
@@ -229,6 +231,7 @@ class EncoderRounds:
             changes.append(Change("delete_old_encoder_versions", below))
             durable = writer.submit_durably(changes, study.epoch)
         durable.result()
+        failpoint("after_encoder_publish")
         self._oracle.observer.encoder_round("published", report.last_loss)
         fields = about(study=study.name, version=state.version, cpu_seconds=report.cpu_seconds)
         log.info("encoder version published", extra=fields)

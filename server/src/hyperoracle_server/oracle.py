@@ -31,6 +31,7 @@ from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server import recovery
 from hyperoracle_server.clock import Clock
 from hyperoracle_server.errors import OracleError
+from hyperoracle_server.failpoints import failpoint
 from hyperoracle_server.hyper_agents.keyed import KeyedAgent
 from hyperoracle_server.job_state import Answer, JobState
 from hyperoracle_server.learning_curve import LearningCurve
@@ -204,6 +205,7 @@ class Oracle:
                 )
             )
             self.ledger.writer.run(lambda connection: insert(connection, renumbering))
+            failpoint("after_restore_commit")
             study = recovery.load_study(self.ledger, self.services, name)
             assert study is not None, "it was just inserted"
             self._studies[name] = study

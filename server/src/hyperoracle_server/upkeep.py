@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from hyperoracle_server.encoder_rounds import EncoderRounds
+from hyperoracle_server.failpoints import failpoint
 from hyperoracle_server.hyper_agents.episodic import EpisodicAgent
 from hyperoracle_server.logs import about
 
@@ -98,8 +99,10 @@ def build_indexes(study: StudyRuntime, stop: threading.Event) -> int:
             build = memory.start_index_build() if memory.index_build_due else None
         while build is not None and not stop.is_set():
             build.run()
+            failpoint("before_index_swap")
             with study.lock:
                 if build.adopt():
+                    failpoint("after_index_swap")
                     adopted += 1
                     break
     return adopted

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hyperoracle_server import failpoints
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.settings import ServerSettings
 from hyperoracle_server.snapshots import stores, taking
@@ -59,8 +60,9 @@ def _guarded(run: Any) -> Any:
             )
             return 2
         try:
+            failpoints.arm_from_environment()
             exit_code: int = run(args)
-        except OracleError as error:
+        except (OracleError, ValueError) as error:
             print(f"hyperoracle db: {error}", file=sys.stderr)
             return 1
         return exit_code

@@ -16,7 +16,7 @@ from typing import Any
 import uvicorn
 from pydantic import ValidationError
 
-from hyperoracle_server import logs
+from hyperoracle_server import failpoints, logs
 from hyperoracle_server.app import create_app
 from hyperoracle_server.errors import StoreRefused
 from hyperoracle_server.settings import ENVIRONMENT_ONLY, ServerSettings
@@ -115,6 +115,7 @@ def check_certificate(certificate: Path, key: Path) -> None:
 def serve(settings: ServerSettings, ready_file: str | None) -> int:
     """Listen and answer until told to stop."""
     logs.configure(settings.log_level, settings.log_format)
+    failpoints.arm_from_environment()
     certificate, key = settings.tls_certificate, settings.tls_key
     if certificate is not None and key is not None:
         check_certificate(certificate, key)

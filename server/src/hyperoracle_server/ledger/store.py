@@ -18,6 +18,7 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
 from hyperoracle_server.errors import StoreRefused, StoreUnavailable
+from hyperoracle_server.failpoints import failpoint
 from hyperoracle_server.ledger.writer import Writer
 from hyperoracle_server.observer import Observer
 
@@ -166,6 +167,20 @@ def files_of(store: Path) -> list[Path]:
     return [store, *(store.with_name(store.name + end) for end in ("-wal", "-shm"))]
 
 
+def restored_beside(store: Path) -> Path:
+    """Where a restored store lies, whole, while the former one moves out of its way."""
+    return store.with_name(store.name + ".restored")
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names of a folder's files to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def locked(store: Path) -> Iterator[None]:
     """Hold the lock of a store that is not to be opened now.
@@ -190,11 +205,16 @@ def damaged(path: Path, what: str) -> StoreRefused:
 
 
 def _check_files(path: Path) -> None:
-    """Refuse what SQLite would take for a new, empty store.
+    """Refuse what SQLite would take for a new, empty store, or for one without its journal.
 
     Raises:
-        StoreRefused: there was a store, and it is gone.
+        StoreRefused: there was a store, and it is gone, or some of its files are.
     """
+    if restored_beside(path).exists():
+        raise StoreRefused(
+            f"a restore of the store {path} was interrupted while its files moved: repeat it with "
+            f"`hyperoracle db restore BACKUP --store {path} --replace`"
+        )
     if path.exists():
         if path.stat().st_size == 0:
             raise damaged(path, "it is empty, which no store ever is; without a backup, delete it")
@@ -213,7 +233,9 @@ def _create(path: Path) -> None:
         engine = _engine(partial)
         upgrade(engine, HEAD)
         engine.dispose()
+        failpoint("before_store_name")
         partial.rename(path)
+        sync_folder(path.parent)
     except (DatabaseError, OSError) as error:
         reason = error.orig if isinstance(error, DatabaseError) else error.strerror
         raise StoreRefused(f"the store {path} cannot be made: {reason!s}") from None
@@ -297,3 +319,4 @@ def upgrade(engine: Engine, revision: str) -> None:
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
+        failpoint("before_migration_commit")

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Engine
 
 from hyperoracle_server.errors import StoreUnavailable
+from hyperoracle_server.failpoints import failpoint
 from hyperoracle_server.ledger.statements import LAST_WINS, ORDER, STATEMENTS, Change, Row
 from hyperoracle_server.observer import Observer
 
@@ -164,12 +165,15 @@ def write_batch(
         cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         cursor.close()
     results: list[Any] = []
+    failpoint("before_write")
     with connection.begin():
         run_changes(connection, (change for s in batch for change in s.changes))
         results.extend(
             s.transaction(connection) if s.transaction is not None else None for s in batch
         )
+        failpoint("before_commit")
         commit_started = time.perf_counter()
+    failpoint("before_acknowledgement")
     if durable:
         observer.committed(time.perf_counter() - commit_started)
     return results
@@ -186,4 +190,5 @@ def run_changes(connection: Connection, changes: Iterable[Change]) -> None:
         if name in LAST_WINS:
             key = LAST_WINS[name]
             rows = list({tuple(row[part] for part in key): row for row in rows}.values())
+        failpoint("amid_write")
         connection.execute(STATEMENTS[name], rows)

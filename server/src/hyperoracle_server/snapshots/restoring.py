@@ -17,6 +17,7 @@ from sqlalchemy.pool import NullPool
 
 from hyperoracle_server import recovery
 from hyperoracle_server.errors import SnapshotRefused
+from hyperoracle_server.failpoints import failpoint
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.ledger.store import HEAD, upgrade
 from hyperoracle_server.snapshots.examination import findings
@@ -130,6 +131,7 @@ def _insert(snapshot: Connection, ledger: Connection, renumbering: Renumbering) 
                 renumbering.row(table.name, dict(zip(names, row, strict=True))) for row in part
             ]
             ledger.execute(table.insert(), renumbered)
+    failpoint("before_restore_commit")
 
 
 def _first_line(error: Exception) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
@@ -13,7 +12,15 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import NullPool
 
 from hyperoracle_server.errors import SnapshotRefused, StoreRefused
-from hyperoracle_server.ledger.store import HEAD, files_of, locked, read_only
+from hyperoracle_server.failpoints import failpoint
+from hyperoracle_server.ledger.store import (
+    HEAD,
+    files_of,
+    locked,
+    read_only,
+    restored_beside,
+    sync_folder,
+)
 from hyperoracle_server.snapshots.examination import damage, findings
 from hyperoracle_server.snapshots.restoring import bring_up_to_date, careful_engine
 from hyperoracle_server.snapshots.seal import Manifest, check_seal, unseal
@@ -59,9 +66,15 @@ def restore_store(snapshot: Path, store: Path, *, replace: bool = False) -> Path
                 wrong = findings(connection)
             if wrong:
                 raise SnapshotRefused(f"{snapshot} does not hold together: {wrong[0]}")
+            # From here on until it has the store's name, no start takes the store for whole.
+            whole = restored.replace(restored_beside(store))
+            sync_folder(store.parent)
+            failpoint("before_store_moves")
             moved = _move_away(store) if there else None
-            restored.replace(store)
-            _sync_folder(store.parent)
+            failpoint("between_stores")
+            whole.replace(store)
+            sync_folder(store.parent)
+            failpoint("after_store_moves")
         except OSError as error:
             raise SnapshotRefused(f"{store} cannot be written: {error.strerror}") from None
         finally:
@@ -139,11 +152,3 @@ def _move_away(store: Path) -> Path:
         if path.exists():
             path.rename(path.with_name(moved.name + path.name.removeprefix(store.name)))
     return moved
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_server.errors import OracleError, SnapshotRefused, StoreRefused
-from hyperoracle_server.ledger.store import HEAD, read_only
+from hyperoracle_server.failpoints import failpoint
+from hyperoracle_server.ledger.store import HEAD, read_only, sync_folder
 from hyperoracle_server.snapshots.seal import Manifest, seal
 
 if TYPE_CHECKING:
@@ -127,9 +128,12 @@ def _write(
         partial.touch()  # here it shows whether the folder can be written
         with closing(_open(store)) as source:
             copy(source, partial)
+        failpoint("before_snapshot_seal")
         manifest = seal(partial, "study" if kind == "study" else "store", study)
+        failpoint("before_snapshot_name")
         # Unlike a renaming, a link never takes the place of a file that has come meanwhile.
         target.hardlink_to(partial)
+        sync_folder(target.parent)
     except sqlite3.DatabaseError as error:
         raise StoreRefused(
             f"a snapshot of {store} cannot be taken ({error}): free some space if there is none, "
