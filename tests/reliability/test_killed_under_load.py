@@ -60,6 +60,8 @@ def test_a_server_that_is_asked_to_stop_under_load_loses_nothing_and_is_gone_in_
     assert took < 10
 
 
+@pytest.mark.long
+@pytest.mark.timeout(600)
 def test_an_oracle_of_100_000_entries_is_ready_5_seconds_after_it_was_killed(tmp_path):
     """R1. Search graphs are built later, beside exact answers. Where an empty oracle, which is
     little but imports, takes longer than 1.5 s, the machine is busier or slower than that, and so

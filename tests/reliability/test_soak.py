@@ -116,6 +116,8 @@ def judged(samples: list[Sample]) -> tuple[float, float, int]:
     return per_hour, per_operation, more
 
 
+@pytest.mark.long
+@pytest.mark.timeout(600)
 def test_a_process_keeps_its_size_through_a_restart(oracle_process):
     """Too few operations for a slope: allocators take megabytes at first. Descriptors are exact.
 
