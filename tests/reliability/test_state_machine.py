@@ -300,7 +300,7 @@ class OracleAgainstPlainModel(RuleBasedStateMachine):
         assert answer["hyperparameters"] == chosen
         if job.role == "control" or study.definition["strategy"]["name"] == "fixed":
             assert all(chosen[n] == space[n].get("default", 1.0) for n in space)
-        holds = ("best_config", "anchored")
+        holds = ("best_config", "cautious_config", "anchored")
         if "hold" not in study.definition and study.definition["strategy"]["name"] not in holds:
             assert not answer["held"]
         if answer["held"]:

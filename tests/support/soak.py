@@ -25,6 +25,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "epgt": {"name": "epgt", "memory": {"capacity": 12}, **_KEYED},
     "dqn": {"name": "dqn", "q_learning": {"replay_capacity": 12, "replay_start": 8}, **_KEYED},
     "best-config": {"name": "best_config"},
+    "cautious-config": {"name": "cautious_config"},
     "anchored": {"name": "anchored"},
 }
 """Of the studies that come and go. The keyed ones evict, thin their hyper-states and train."""

@@ -329,5 +329,5 @@ Strategy = Annotated[
 """Who chooses; on the wire told apart by `name`."""
 
 
-DEFAULT_STRATEGY = BestConfigStrategy()
+DEFAULT_STRATEGY = CautiousConfigStrategy()
 """Of a study whose definition names none: what did best in the project's own comparisons."""

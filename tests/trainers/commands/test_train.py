@@ -97,6 +97,7 @@ def test_a_held_decision_is_asked_for_only_once(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("strategy", "decisions"),
     [
+        ("cautious_config", 1),
         ("best_config", 1),
         ("dqn", 4),
         ("bandit", 4),
