@@ -151,42 +151,45 @@ class FaultProxy:
 
     async def _end(self) -> None:
         self._stop_listening()
-        tasks = [c.task for c in self._connections if c.task is not None]
-        for connection in list(self._connections):
+        ending = list(self._connections)
+        for connection in ending:
             connection.reset()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(each.task for each in ending), return_exceptions=True)
 
     def _stop_listening(self) -> None:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
-        connection = _Connection(self, reader, writer)
+        connection = _Connection(self, reader, writer, self._server_port)
         self._connections.add(connection)
-        try:
-            await connection.run(self._server_port)
-        finally:
-            self._connections.discard(connection)
+        if isinstance(self._fault, Refuse):  # it came in the moment before
+            connection.reset()
+        connection.task.add_done_callback(lambda _: self._connections.discard(connection))
 
 
 class _Connection:
     """One client's connection, and the one to the server on its behalf."""
 
     def __init__(
-        self, proxy: FaultProxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        proxy: FaultProxy,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        server_port: int,
     ) -> None:
         self.is_dead = False
-        self.task = asyncio.current_task()
+        self.task = asyncio.get_running_loop().create_task(self._run(server_port))
         self._proxy = proxy
         self._client = reader, writer
         self._server: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._request = b""
         self._answered = 0
 
-    async def run(self, port: int) -> None:
-        """Forward until either side ends, or the proxy does."""
+    async def _run(self, port: int) -> None:
+        """Forward until both sides have ended, or one is broken."""
         try:
             self._server = await asyncio.open_connection("127.0.0.1", port)
             await asyncio.gather(
@@ -200,8 +203,7 @@ class _Connection:
 
     def reset(self) -> None:
         """End both sides with RST."""
-        if self.task is not None:
-            self.task.cancel()
+        self.task.cancel()
         for _, writer in filter(None, (self._client, self._server)):
             raw = writer.get_extra_info("socket")
             if raw.fileno() >= 0:
