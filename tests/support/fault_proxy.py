@@ -89,10 +89,12 @@ class FaultProxy:
 
     Attributes:
         accepted: connections that clients have opened so far.
+        stalled: pieces that `Loss` has held back so far.
     """
 
     def __init__(self, server_port: int) -> None:
         self.accepted = 0
+        self.stalled = 0
         self._server_port = server_port
         self._fault: Fault = Passing()
         self._random = random.Random(0)
@@ -258,6 +260,7 @@ class _Connection:
 
     async def _stall(self, fault: Fault) -> None:
         if isinstance(fault, Loss) and self._proxy._random.random() < fault.share:
+            self._proxy.stalled += 1
             await asyncio.sleep(fault.seconds)
 
     async def _write(self, side: Any, piece: bytes) -> None:
