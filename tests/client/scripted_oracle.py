@@ -6,6 +6,7 @@ was asked, and does to the next call of a kind whatever the test scripts.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
@@ -272,6 +273,17 @@ def refuse(status: int, code: str = "invalid_request") -> Behaviour:
     def behave(handler: _Handler) -> None:
         problem = {"title": code, "status": status, "code": code, "detail": "No."}
         handler.reply(status, json.dumps(problem).encode(), "application/problem+json")
+
+    return behave
+
+
+def answer_after(seconds: float) -> Behaviour:
+    """Answer as a healthy oracle does, but late."""
+
+    def behave(handler: _Handler) -> None:
+        handler.oracle.released.wait(seconds)
+        with contextlib.suppress(OSError):  # nobody may be waiting any more
+            answer(handler)
 
     return behave
 

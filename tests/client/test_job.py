@@ -12,6 +12,7 @@ from client.conftest import CHOSEN, DEFAULTS, eventually, network
 from client.scripted_oracle import (
     ScriptedOracle,
     answer,
+    answer_after,
     answer_then_lose_it,
     break_the_connection,
     drip,
@@ -231,6 +232,22 @@ class TestCircuit:
         for n in range(100):
             job.propose(env_step=n)
         assert time.perf_counter() - began < DEADLINE
+
+    @pytest.mark.parametrize("probe", [reply_with(b'{"hello": "world"}'), answer_after(0.3)])
+    def test_what_answers_a_probe_too_late_or_is_no_oracle_is_not_back(
+        self, server: ScriptedOracle, start: Start, probe: Callable
+    ) -> None:
+        """Seen to fail with a probe that waits two seconds and takes any 2xx."""
+        job = start({**QUICK, "propose_deadline_seconds": 0.1})
+        server.always["livez"] = probe
+        server.script["propose"].append(refuse(500))
+        job.propose(env_step=0)
+        server.wait_for("livez", 3)
+        assert job.propose(env_step=1).source == "default"
+        assert len(server.of("propose")) == 1
+        server.always.clear()
+        eventually(lambda: job.stats.circuit == "closed")
+        assert job.propose(env_step=2).source == "oracle"
 
 
 class TestRaising:

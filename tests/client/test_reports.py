@@ -63,7 +63,9 @@ def test_returns_that_are_not_finite_are_dropped_and_counted(
 @pytest.mark.parametrize(
     "behaviour",
     [answer_then_lose_it, break_the_connection, garbage, refuse(503, "overloaded"),
-     reply_with(b"busy", 429), refuse(401)],
+     reply_with(b"busy", 429), refuse(401), reply_with(b'{"hello": "world"}'),
+     reply_with(b'{"sequence": 999, "status": "applied", "credited": 1}'),
+     reply_with(b"<html>not found</html>", 404)],
 )  # fmt: skip
 def test_each_report_counts_once_and_in_order_whatever_happens_on_the_way(
     server: ScriptedOracle, start: Start, behaviour: Callable

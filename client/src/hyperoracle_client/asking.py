@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from hyperoracle_client.decision import Decision, ValueChecker
-from hyperoracle_client.errors import OracleUnreachable, refusal
+from hyperoracle_client.errors import OracleUnreachable, one_line, refusal
 from hyperoracle_client.transports import Channel, Request
 from hyperoracle_protocol.codec import BINARY_MEDIA_TYPE, encode_frame
 from hyperoracle_protocol.jobs import Proposal, StartedJob
@@ -71,7 +71,9 @@ class Asker:
             proposal = Proposal.model_validate_json(response.body)
         except ValidationError as error:
             self._channel.close()
-            raise OracleUnreachable(f"the oracle's answer is no proposal: {error}") from None
+            raise OracleUnreachable(
+                f"the oracle's answer is no proposal: {one_line(error)}"
+            ) from None
         if proposal.sequence != self._sequence:
             self._channel.close()
             raise OracleUnreachable(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ class Background:
         self._tasks = tasks
         self._wake = threading.Event()
         self._stopped = False
+        self._sleeps_until = math.inf
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
 
     def start(self) -> None:
@@ -40,6 +42,11 @@ class Background:
         """Look at the tasks' due times again."""
         self._wake.set()
 
+    def wake_for(self, task: Task) -> None:
+        """Look at the due times again if this task's is before the one that is awaited."""
+        if task.due() < self._sleeps_until:
+            self._wake.set()
+
     def stop(self, seconds: float) -> None:
         """End after the task that is running, if any; wait so long for that."""
         self._stopped = True
@@ -48,10 +55,13 @@ class Background:
 
     def _loop(self) -> None:
         while not self._stopped:
+            self._sleeps_until = math.inf  # awake: what becomes due now may be seen too late
             self._wake.clear()
             task = min(self._tasks, key=lambda task: task.due())
-            pause = task.due() - time.monotonic()
+            due = task.due()
+            pause = due - time.monotonic()
             if pause > 0:
+                self._sleeps_until = due
                 self._wake.wait(min(pause, threading.TIMEOUT_MAX))
                 continue
             try:

@@ -101,7 +101,7 @@ class Job:
             on_joined=self._joined, on_away=self._sender.oracle_is_away,
             on_refused=lambda error: self._sender.give_up(str(error)),
         )  # fmt: skip
-        probe = ProbeTask(self._channel, self._circuit)
+        probe = ProbeTask(self._channel, self._circuit, settings.propose_deadline_seconds)
         self._background = Background(
             f"hyperoracle-{study}", (self._join, probe, self._sender, self._heartbeat)
         )
@@ -242,7 +242,7 @@ class Job:
                 if self._session is not None:
                     report.credits = self._session.book.report()
                 self._sender.add(report)
-                self._background.wake()
+                self._background.wake_for(self._sender)
             except Exception as error:  # not even a bug may stop training
                 if self._settings.on_error == "raise":
                     raise

@@ -9,17 +9,20 @@ import threading
 import time
 from collections.abc import Callable
 
+from pydantic import ValidationError
+
 from hyperoracle_client.circuit import Backoff, Circuit
 from hyperoracle_client.endpoint import Endpoint, exchange, is_passing
 from hyperoracle_client.errors import OracleError, OracleRefused, OracleUnreachable
 from hyperoracle_client.transports import Channel, Request
+from hyperoracle_protocol.inspection import Health
 from hyperoracle_protocol.jobs import StartedJob, StartJob
 from hyperoracle_protocol.studies import StudyDefinition
 
 logger = logging.getLogger("hyperoracle_client")
 
 PROBE_SECONDS = 2.0
-"""A probe that takes longer has failed."""
+"""A probe that needs longer to connect has failed."""
 
 
 class JoinTask:
@@ -110,12 +113,21 @@ class ProbeTask:
     """While the circuit is open: asks now and then whether the oracle answers again.
 
     It uses the channel of the proposals, which the training thread leaves alone meanwhile; so the
-    first proposal after a recovery finds a connection that works.
+    first proposal after a recovery finds a connection that works. Only an oracle that answers as
+    quickly as a proposal must be answered is back: otherwise training would pay for finding out.
     """
 
-    def __init__(self, channel: Channel, circuit: Circuit) -> None:
+    def __init__(self, channel: Channel, circuit: Circuit, answer_seconds: float) -> None:
+        """Make the task.
+
+        Args:
+            channel: the proposals'.
+            circuit: theirs too.
+            answer_seconds: within which a connected oracle answers, if it is back.
+        """
         self._channel = channel
         self._circuit = circuit
+        self._answer_seconds = answer_seconds
 
     def due(self) -> float:
         """When the circuit's pause ends."""
@@ -125,8 +137,9 @@ class ProbeTask:
         """Probe once."""
         try:
             self._channel.connect(time.monotonic() + PROBE_SECONDS)
-            exchange(self._channel, Request("GET", "/livez"), PROBE_SECONDS)
-        except OracleError:
+            answer = exchange(self._channel, Request("GET", "/livez"), self._answer_seconds)
+            Health.model_validate_json(answer.body)
+        except (OracleError, ValidationError):  # the latter: something else answers in its place
             self._channel.close()
             self._circuit.probe_failed()
         else:
