@@ -67,6 +67,16 @@ class ServerSettings(BaseModel):
         default=False,
         description="Start without reading the whole store first, which finds damage.",
     )
+    request_seconds: float = Field(
+        default=20.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="A request has to arrive within this time, and 1 s more for each 64 KiB; "
+        "else 408.",
+    )
+    connection_limit: int = Field(
+        default=800, ge=1, description="Connections at once, about three for each job; else 503."
+    )
     keep_alive_seconds: int = Field(
         default=300, ge=1, description="How long an idle connection stays; a rollout lasts long."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import ipaddress
 import json
 import logging
@@ -10,8 +11,9 @@ import os
 import socket
 import ssl
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from pydantic import ValidationError
@@ -19,6 +21,7 @@ from pydantic import ValidationError
 from hyperoracle_server import failpoints, logs
 from hyperoracle_server.app import create_app
 from hyperoracle_server.errors import StoreRefused
+from hyperoracle_server.routes.connections import BoundedProtocol, Limits
 from hyperoracle_server.settings import ENVIRONMENT_ONLY, ServerSettings
 
 log = logging.getLogger("hyperoracle_server")
@@ -139,8 +142,11 @@ def serve(settings: ServerSettings, ready_file: str | None) -> int:
     except ValueError:
         app.state.close()
         raise
+    limits = Limits(settings.connection_limit, settings.request_seconds, app.state.metrics)
     config = uvicorn.Config(
         app,
+        http=cast("type[asyncio.Protocol]", partial(BoundedProtocol, limits=limits)),
+        ws="none",
         log_config=None,  # as the program's own logs
         access_log=False,
         timeout_keep_alive=settings.keep_alive_seconds,

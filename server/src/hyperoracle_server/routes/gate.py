@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.version import PROTOCOL_HEADER, PROTOCOL_VERSION, is_compatible
-from hyperoracle_server import logs, wire
+from hyperoracle_server import logs
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.metrics import Metrics
 from hyperoracle_server.routes import refusals
@@ -68,7 +68,8 @@ class Gate:
             if message["type"] == "http.response.start":
                 answering = True
                 headers = message["headers"]
-                message["headers"] = [*headers, *security_headers(headers), *_identity(scope)]
+                identity = refusals.identity(scope["request_id"])
+                message["headers"] = [*headers, *security_headers(headers), *identity]
             await send(message)
 
         try:
@@ -80,24 +81,9 @@ class Gate:
 
     async def _refuse(self, error: OracleError, scope: Scope, send: Send) -> None:
         refusals.note(scope, error, self._metrics)
-        answer = wire.problem(error, scope["request_id"])
-        extra = wire.problem_headers(error)
-        headers = [
-            (b"content-type", answer.media_type.encode()),
-            (b"content-length", str(len(answer.body)).encode()),
-            (b"connection", b"close"),  # the rest of the body is not read
-            *((name.encode(), value.encode()) for name, value in extra.items()),
-            *_identity(scope),
-        ]
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
-
-
-def _identity(scope: Scope) -> list[tuple[bytes, bytes]]:
-    return [
-        (_PROTOCOL, PROTOCOL_VERSION.encode()),
-        (b"x-request-id", scope["request_id"].encode("latin-1")),
-    ]
+        status, headers, body = refusals.answer(error, scope["request_id"])
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
 
 def _refusal(headers: dict[bytes, bytes], limit: int) -> OracleError | None:

@@ -1,4 +1,4 @@
-"""What is refused is counted and logged, wherever that happens."""
+"""What is refused is counted, logged and answered alike, wherever that happens."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import logging
 from starlette.types import Scope
 
 from hyperoracle_protocol.errors import HTTP_STATUS
+from hyperoracle_protocol.version import PROTOCOL_HEADER, PROTOCOL_VERSION
+from hyperoracle_server import wire
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.logs import about
 from hyperoracle_server.metrics import Metrics
@@ -25,3 +27,24 @@ def note(scope: Scope, error: OracleError, metrics: Metrics) -> None:
     if log.isEnabledFor(level):
         call = f"{scope['method']} {scope['path']}"
         log.log(level, "refused", extra=about(call=call, status=status, code=error.code.value))
+
+
+def answer(error: OracleError, request_id: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """A refusal outside the routes, after which the connection ends: status, headers and body."""
+    problem = wire.problem(error, request_id)
+    headers = [
+        (b"content-type", problem.media_type.encode()),
+        (b"content-length", str(len(problem.body)).encode()),
+        (b"connection", b"close"),  # the rest of the request is not read
+        *((n.encode(), value.encode()) for n, value in wire.problem_headers(error).items()),
+        *identity(request_id),
+    ]
+    return problem.status, headers, problem.body
+
+
+def identity(request_id: str) -> list[tuple[bytes, bytes]]:
+    """The headers that every answer has."""
+    return [
+        (PROTOCOL_HEADER.encode(), PROTOCOL_VERSION.encode()),
+        (b"x-request-id", request_id.encode("latin-1")),
+    ]

@@ -1,0 +1,173 @@
+"""Connections: how many there may be, and how long a request may take to arrive.
+
+uvicorn waits for ever for the rest of a request. Here a client that sends its headers or its body
+drop by drop is answered 408 and let go; one that comes when all places are taken is answered 503.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from typing import Any, NamedTuple
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from hyperoracle_protocol.errors import ErrorCode
+from hyperoracle_server.errors import OracleError
+from hyperoracle_server.logs import about
+from hyperoracle_server.metrics import Metrics
+from hyperoracle_server.routes import refusals
+
+log = logging.getLogger(__name__)
+
+LEAST_BYTES_PER_SECOND = 64 * 1024
+"""What has arrived prolongs the wait for the rest at this rate, so that a long snapshot over a
+line of this speed comes through, and a byte now and then prolongs nothing."""
+
+REFUSED_POLITELY = 100
+"""So many connections past the limit are told that it is reached; the next are cut."""
+
+RETRY_SECONDS = 2.0
+
+
+class Limits(NamedTuple):
+    """What a server's connections have in common.
+
+    Attributes:
+        connections: that may be open at once.
+        request_seconds: within which a request has to arrive, and what it has already brought
+            at `LEAST_BYTES_PER_SECOND` on top.
+        metrics: count what is refused here.
+    """
+
+    connections: int
+    request_seconds: float
+    metrics: Metrics
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection of uvicorn's, within limits; a request in one piece costs no timer.
+
+    Between requests, and before the first one, a connection may be silent for as long as uvicorn
+    keeps it alive; one past the limit for as long as a request may take.
+    """
+
+    def __init__(self, *args: Any, limits: Limits, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._limits = limits
+        self._is_arriving = False
+        self._began = 0.0
+        self._received = 0
+        self._check: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the connection, or see that it is refused."""
+        super().connection_made(transport)
+        excess = len(self.connections) - self._limits.connections
+        if excess > REFUSED_POLITELY:
+            self._limits.metrics.count_rejection(ErrorCode.OVERLOADED)
+            transport.abort()
+            return
+        silence: float = self.timeout_keep_alive
+        if excess > 0:
+            self.app = _Overloaded(self.app, self._limits.metrics)
+            silence = self._limits.request_seconds
+        self.timeout_keep_alive_task = self.loop.call_later(
+            silence, self.timeout_keep_alive_handler
+        )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        self._stop_checking()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take a piece; from a request's first one on the rest is awaited for a limited time."""
+        if not self._is_arriving:
+            self._begin()
+        self._received += len(data)
+        super().data_received(data)
+        if self._is_arriving and self._check is None and not self.transport.is_closing():
+            self._check = self.loop.call_later(self._limits.request_seconds, self._check_arrival)
+
+    def on_message_begin(self) -> None:
+        """A request begins, with its own piece or behind another in the same one."""
+        if not self._is_arriving:
+            self._begin()
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        """The request has arrived."""
+        self._is_arriving = False
+        self._stop_checking()
+        super().on_message_complete()
+
+    def _begin(self) -> None:
+        self._is_arriving = True
+        self._began = self.loop.time()
+        self._received = 0
+
+    def _stop_checking(self) -> None:
+        if self._check is not None:
+            self._check.cancel()
+            self._check = None
+
+    def _check_arrival(self) -> None:
+        """End the wait if it has lasted too long for what came."""
+        self._check = None
+        if self.transport.is_closing():
+            return
+        allowed = self._limits.request_seconds + self._received / LEAST_BYTES_PER_SECOND
+        left = self._began + allowed - self.loop.time()
+        cycle = self.cycle
+        is_answering = cycle is not None and not cycle.response_complete and not cycle.more_body
+        if is_answering:  # an earlier request of this connection
+            left = max(left, self._limits.request_seconds)
+        if left > 0:
+            self._check = self.loop.call_later(left, self._check_arrival)
+            return
+        if cycle is None or cycle.response_complete or not cycle.response_started:
+            self.transport.write(self._too_slow())
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True  # whoever waits for the body learns that none will come
+            cycle.message_event.set()
+        self.transport.close()
+
+    def _too_slow(self) -> bytes:
+        seconds = self._limits.request_seconds
+        error = OracleError(
+            ErrorCode.REQUEST_TIMEOUT,
+            "the request did not arrive in time; send it again, in one go",
+            expected=f"all of it within {seconds:g} s, and 1 s more for each "
+            f"{LEAST_BYTES_PER_SECOND // 1024} KiB",
+            got=f"{self._received} bytes",
+        )
+        self._limits.metrics.count_rejection(error.code)
+        log.info("refused", extra=about(status=408, code=error.code.value, client=self.client))
+        status, headers, body = refusals.answer(error, secrets.token_hex(8))
+        head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+        return b"HTTP/1.1 %d Request Timeout\r\n%s\r\n%s" % (status, head, body)
+
+
+class _Overloaded:
+    """Stands in for the application on a connection past the limit; it lives, and says no more."""
+
+    def __init__(self, app: Any, metrics: Metrics) -> None:
+        self._app: ASGIApp = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] == "/livez":
+            await self._app(scope, receive, send)
+            return
+        error = OracleError(
+            ErrorCode.OVERLOADED,
+            "all connections are taken; nothing was recorded, try again",
+            retry_after_seconds=RETRY_SECONDS,
+        )
+        refusals.note(scope, error, self._metrics)
+        status, headers, body = refusals.answer(error, secrets.token_hex(8))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
