@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,8 +13,10 @@ import pytest
 import torch
 from client.conftest import DEFAULTS, SPACE, eventually, network
 from support.oracle_process import OracleProcess
+from support.wire_client import Wire
 
 from hyperoracle_client import Job, Oracle, OracleMisconfigured, OracleRefused
+from hyperoracle_client.errors import refusal
 
 PATIENT = {
     "on_error": "raise",
@@ -223,3 +226,17 @@ def test_a_store_that_is_open_already_is_one_line(
     with pytest.raises(OracleMisconfigured, match="hyperoracle serve") as caught:
         connect(url)
     assert "\n" not in str(caught.value)
+
+
+def test_an_oracle_that_does_not_know_the_strategy_is_to_be_upgraded(served: OracleProcess) -> None:
+    """As one of an earlier release answers where the client's default is a newer strategy."""
+    definition = {
+        "space": {"learning_rate": {"type": "relative", "values": [0.5, 1]}},
+        "strategy": {"name": "of_tomorrow"},
+    }
+    wire = Wire(url=served.url)
+    answer = wire.call("PUT", "/v1/studies/of-tomorrow", definition)
+    wire.close()
+    refused = refusal(answer.status, json.dumps(answer.json).encode())
+    assert refused.code == "invalid_request"
+    assert "upgrade the oracle, which is of an earlier release" in str(refused)

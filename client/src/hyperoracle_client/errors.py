@@ -76,6 +76,9 @@ def refusal(status: int, body: bytes) -> OracleRefused:
     message = f"{problem.detail} ({problem.code})"
     if problem.expected is not None:
         message += f"; expected {problem.expected}, got {problem.got}"
+    if problem.code == ErrorCode.INVALID_REQUEST and problem.detail.startswith("strategy:"):
+        # The client knows the strategy, or it would not have sent it.
+        message += "; upgrade the oracle, which is of an earlier release, or name another strategy"
     if problem.request_id is not None:
         message += f" [request {problem.request_id}]"
     kind = ProtocolMismatch if problem.code is ErrorCode.PROTOCOL_MISMATCH else OracleRefused
