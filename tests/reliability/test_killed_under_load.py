@@ -32,6 +32,7 @@ def killed(process, kills: int, clients: int = 4) -> None:
     load.check(process.store)
 
 
+@pytest.mark.timeout(600)  # a busy machine starts servers slowly
 def test_no_acknowledged_report_is_lost_or_doubled_by_kills_under_load(oracle_process):
     """R1, quick form."""
     killed(oracle_process, kills=10)

@@ -104,6 +104,7 @@ def call_all(served: Any, times: int, subtests: Any, *, derandomize: bool) -> No
     assert "a bug" not in process.log()
 
 
+@pytest.mark.timeout(600)
 def test_made_up_calls_get_the_answers_of_the_document_and_never_a_server_error(served, subtests):
     """R8, quick form."""
     call_all(served, 5, subtests, derandomize=True)

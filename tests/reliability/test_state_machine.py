@@ -503,6 +503,7 @@ def live(
     run_state_machine_as_test(OracleAgainstPlainModel, settings=chosen)
 
 
+@pytest.mark.timeout(600)
 def test_the_oracle_knows_what_a_plain_model_knows_whatever_happens():
     """R9, quick form: 30 lives of up to 50 steps, the same every time."""
     live(30, derandomize=True)
