@@ -52,7 +52,7 @@ def bring_back(path: Path, revision: str) -> None:
 
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_a_store_of_every_earlier_schema_is_brought_up_and_used(revision, tmp_path):
-    """Would fail where `recovery` does not replace a missing `chance_number` (0001 to 0005).
+    """Seen to fail where `recovery` does not replace a missing `chance_number` (0001 to 0005).
 
     The store is written today and brought back by the migrations' own downgrades."""
     path = tmp_path / "oracle.db"
@@ -90,7 +90,7 @@ def test_a_store_of_every_earlier_schema_is_brought_up_and_used(revision, tmp_pa
 
 @pytest.mark.parametrize("version", ["0.9", "2.0", "10.1"])
 def test_a_client_of_another_protocol_is_told_to_upgrade_the_older_one(version, embedded):
-    """Would fail without the check of the version in `routes.gate`."""
+    """Seen to fail without the check of the version in `routes.gate`."""
     answer = embedded.raw("GET", "/v1/studies", **{PROTOCOL_HEADER.replace("-", "_"): version})
     assert answer.status == 426
     assert answer.json["code"] == "protocol_mismatch"
@@ -101,13 +101,13 @@ def test_a_client_of_another_protocol_is_told_to_upgrade_the_older_one(version, 
 
 @pytest.mark.parametrize("version", ["1.0", "1.7"])
 def test_a_client_of_a_later_minor_version_is_answered(version, embedded):
-    """Would fail where the whole version must be equal."""
+    """Seen to fail where the whole version must be equal."""
     answer = embedded.raw("GET", "/v1/studies", **{PROTOCOL_HEADER.replace("-", "_"): version})
     assert answer.status == 200
 
 
 def test_fields_of_a_later_minor_version_are_ignored(embedded):
-    """Would fail with messages that forbid unknown fields."""
+    """Seen to fail with messages that forbid unknown fields."""
     embedded.study("s")
     job = embedded.job("s", a_field_of_tomorrow=1)
     assert embedded.propose(job, 1, a_field_of_tomorrow={"x": []}).status == 200
@@ -116,7 +116,7 @@ def test_fields_of_a_later_minor_version_are_ignored(embedded):
 
 @pytest.mark.parametrize("version", ["0.9", "2.0"])
 def test_a_server_of_another_protocol_is_told_of_in_one_line_that_says_what_to_upgrade(version):
-    """Would fail without the client's own check in `api`."""
+    """Seen to fail without the client's own check in `api`."""
 
     class Another(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
