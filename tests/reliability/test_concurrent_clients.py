@@ -1,6 +1,6 @@
 """R5: many clients of one study, against a model in which they come one after another.
 
-Would fail with a memory that writes by another rule than Eq. 4, or loses a write.
+Seen to fail with a memory that writes nine tenths of what Eq. 4 says.
 """
 
 from __future__ import annotations

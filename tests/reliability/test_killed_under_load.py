@@ -1,7 +1,8 @@
 """R1 and R16: the server is killed, or asked to stop, while jobs report.
 
-Not yet seen to fail. R1 would with `Writer._put` resolving the future of a submission at once,
-which acknowledges before the commit; R16 if `Writer.close` also dropped what is queued.
+R1 was seen to fail with `Writer.submit_durably` resolving its future at once, which acknowledges
+before the commit. R16 was not seen to fail: with that, and the queue dropped at the end, it passes,
+because the writer has caught up when the last request is answered.
 That the disk has what was committed at a loss of power cannot be
 seen by killing a process; `synchronous=FULL` is what it rests on.
 """
