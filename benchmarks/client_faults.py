@@ -3,7 +3,7 @@
     python benchmarks/client_faults.py [--repeats 5] [--phases 200] [--json]
 
 Trains on CartPole-v1 beside a real server, which fails soon after the job has joined: killed, hung
-(SIGSTOP), slow (each answer two seconds late) or answering garbage (through
+(SIGSTOP), slow (each answer two seconds late) or answering garbage or another's JSON (through
 `tests/support/fault_proxy.py`), and without any oracle; all arms in turn within a repeat, in an
 order that chance chooses. Loss: (seconds - seconds without an oracle - one deadline) over the
 latter, the median over repeats. At the end of a run the fault ends, and the server must hold every
@@ -24,11 +24,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from support.fault_proxy import GARBAGE_BYTES, Delay, FaultProxy, Passing
+from support.fault_proxy import GARBAGE_BYTES, WRONG_JSON, Delay, FaultProxy, Passing
 from support.oracle_process import OracleProcess
 from support.waiting import wait_until
 from support.wire_client import Wire
@@ -46,7 +46,23 @@ MOST_LOSS = 0.05
 BEGIN = 5
 ENVS, ROLLOUT = 16, 64
 ALONE = "without an oracle"
-ARMS = (ALONE, "well", "killed", "hung", "slow", "garbage")
+ARMS = (ALONE, "well", "killed", "hung", "slow", "garbage", "another's json")
+
+
+class Run(NamedTuple):
+    """What came of a run.
+
+    Attributes:
+        seconds: from the first update's end to the last's.
+        asking: seconds in the client's calls, from the fault's begin to its end.
+        late: proposals that missed their deadline meanwhile.
+        reports: that the server holds at the end.
+    """
+
+    seconds: float
+    asking: float
+    late: int
+    reports: int
 
 
 def trainer(phases: int) -> A2C:
@@ -83,11 +99,12 @@ def faults(server: OracleProcess, proxy: FaultProxy) -> dict[str, tuple[Callable
             lambda: proxy.become(Passing()),
         ),
         "garbage": (lambda: proxy.become(GARBAGE_BYTES), lambda: proxy.become(Passing())),
+        "another's json": (lambda: proxy.become(WRONG_JSON), lambda: proxy.become(Passing())),
     }
 
 
-def run_with(arm: str, server: OracleProcess, phases: int, study: str) -> tuple[float, int]:
-    """Seconds as of `seconds_alone`, and how many of the run's reports the server holds at the end.
+def run_with(arm: str, server: OracleProcess, phases: int, study: str) -> Run:
+    """A run with the fault from update BEGIN to the last.
 
     Raises:
         AssertionError: an update is missing.
@@ -108,15 +125,21 @@ def run_with(arm: str, server: OracleProcess, phases: int, study: str) -> tuple[
         for phase in agent.train(source):
             times.append(time.perf_counter())
             if phase.index == BEGIN:
+                # It may be open: a busy machine misses deadlines without any fault.
+                wait_until("the circuit is closed", lambda: job.stats.circuit == "closed")
+                before = job.stats
                 begin()
             if phase.index == phases - 1:
+                after = job.stats
                 end()
                 wait_until("reports are delivered", lambda: job.stats.reports_pending == 0, 60)
         assert len(times) == phases
     wire = Wire(url=server.url)
     (job_row,) = wire.call("GET", f"/v1/studies/{study}/jobs").json["jobs"]
     wire.close()
-    return times[-1] - times[0], job_row["reports"]
+    asking = [each.propose_seconds + each.report_seconds for each in (before, after)]
+    late = after.late - before.late
+    return Run(times[-1] - times[0], asking[1] - asking[0], late, job_row["reports"])
 
 
 def measured(repeats: int, phases: int) -> dict[str, dict[str, Any]]:
@@ -130,9 +153,10 @@ def measured(repeats: int, phases: int) -> dict[str, dict[str, Any]]:
                 if arm == ALONE:
                     seconds[arm].append(seconds_alone(phases))
                     continue
-                took, held = run_with(arm, server, phases, f"{arm}-{repeat}")
-                seconds[arm].append(took)
-                reports[arm].append(held)
+                study = f"{ARMS.index(arm)}-{repeat}"
+                run = run_with(arm, server, phases, study)
+                seconds[arm].append(run.seconds)
+                reports[arm].append(run.reports)
     found: dict[str, dict[str, Any]] = {}
     for arm in ARMS:
         losses = [
