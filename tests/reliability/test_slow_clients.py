@@ -1,8 +1,8 @@
 """R11: clients that never finish their request harm neither the others nor the server.
 
-Seen to fail with `BoundedProtocol.data_received` blocking for a millisecond (the healthy suffer),
-without `_check_arrival` (nobody is let go), and without the excess in `connection_made` (all are
-taken in).
+Seen to fail with `BoundedProtocol.data_received` blocking 5 ms for each short piece (p99 25 times
+that without slow clients), without its call of `_check_arrival` (nobody is let go), and without the
+excess in `connection_made` (all are taken in).
 """
 
 from __future__ import annotations
@@ -29,67 +29,67 @@ COUNT = 200
 REQUEST_SECONDS = 2.0
 
 
-def p99(wire: Wire, job: Any, first: int, calls: int) -> float:
-    """Seconds of so many proposals of a healthy job; each must be answered."""
-    seconds = []
-    for sequence in range(first, first + calls):
-        began = time.perf_counter()
-        answer = wire.propose(job, sequence, seed=sequence % 7)
-        seconds.append(time.perf_counter() - began)
-        assert answer.status == 200
-    return float(np.quantile(seconds, 0.99))
+class Healthy:
+    """A job that proposes as fast as it is answered."""
+
+    def __init__(self, url: str) -> None:
+        self.wire = Wire(url=url)
+        self.wire.study("s")
+        self._job = self.wire.job("s", total=10**9)
+        self._sequence = 0
+
+    def p99(self, calls: int) -> float:
+        """Seconds, of so many proposals; each must be answered."""
+        seconds = []
+        for _ in range(calls):
+            self._sequence += 1
+            began = time.perf_counter()
+            answer = self.wire.propose(self._job, self._sequence, seed=self._sequence % 7)
+            seconds.append(time.perf_counter() - began)
+            assert answer.status == 200
+        return float(np.quantile(seconds, 0.99))
 
 
-def compare(folder: Path, rounds: int, calls: int) -> tuple[list[float], list[float], Any]:
-    """p99 of each round without and with slow clients, in turns, and how these were ended."""
-    alone, beside, ended = [], [], {kind: {} for kind in KINDS}
+def compare(folder: Path, rounds: int, samples: int, calls: int) -> tuple[list[float], list[float]]:
+    """Samples of the p99 without slow clients and beside 200 of them, in turns.
+
+    Beside them is sampled until each slow client was let go at least once, which is checked.
+    """
+    alone: list[float] = []
+    beside: list[float] = []
     with OracleProcess(folder, request_seconds=REQUEST_SECONDS) as process:
-        wire = Wire(url=process.url)
-        wire.study("s")
-        job = wire.job("s", total=10**9)
-        sequence = 1
+        healthy = Healthy(process.url)
+        healthy.p99(calls)
         with SlowClients(process.url, COUNT, spread_seconds=REQUEST_SECONDS) as slow:
-            p99(wire, job, sequence, calls)
-            sequence += calls
             for _ in range(rounds):
-                alone.append(p99(wire, job, sequence, calls))
+                alone += [healthy.p99(calls) for _ in range(samples)]
                 slow.come()
-                arrived = time.monotonic()
-                beside.append(p99(wire, job, sequence + calls, calls))
-                sequence += 2 * calls
-                while time.monotonic() < arrived + 1.5 * REQUEST_SECONDS:  # they go on meanwhile
-                    p99(wire, job, sequence, 20)
-                    sequence += 20
+                until = time.monotonic() + 1.5 * REQUEST_SECONDS
+                fresh = [healthy.p99(calls) for _ in range(samples)]
+                while time.monotonic() < until:
+                    fresh.append(healthy.p99(calls))
+                beside += fresh
                 for kind, statuses in slow.leave().items():
-                    for status, count in statuses.items():
-                        ended[kind][status] = ended[kind].get(status, 0) + count
-        wire.close()
-    return alone, beside, ended
-
-
-def check_ended(ended: Any, rounds: int) -> None:
-    """Each slow client was let go at least once a round, with the reason."""
-    for kind, statuses in ended.items():
-        assert set(statuses) == {"408"}, (kind, statuses)
-        assert statuses["408"] >= rounds * COUNT // len(KINDS), (kind, statuses)
+                    assert set(statuses) == {"408"}, (kind, statuses)
+                    assert statuses["408"] >= COUNT // len(KINDS), (kind, statuses)
+            alone += [healthy.p99(calls) for _ in range(samples)]
+        healthy.wire.close()
+    print("p99 in ms, alone and beside slow clients:",
+          *([round(1000 * x, 2) for x in each] for each in (alone, beside)))  # fmt: skip
+    return alone, beside
 
 
 def test_200_slow_clients_are_let_go_and_do_not_slow_down_the_others(tmp_path):
-    """Quick form: the best of three rounds, since a busy machine slows any of them down."""
-    alone, beside, ended = compare(tmp_path, rounds=3, calls=300)
-    print(f"p99 alone {alone}, beside 200 slow clients {beside}, ended {ended}")
-    assert min(beside) < 2 * min(alone) or statistics.median(beside) < 2 * statistics.median(alone)
-    check_ended(ended, 3)
+    """Quick form: the best sample beside them, since what else the machine does slows any down."""
+    alone, beside = compare(tmp_path, rounds=1, samples=4, calls=150)
+    assert min(beside) < 2 * statistics.median(alone)
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
-def test_200_slow_clients_long_form(tmp_path):
-    """The median over 15 rounds of 2,000 proposals, in turns."""
-    alone, beside, ended = compare(tmp_path, rounds=15, calls=2000)
-    print(f"p99 alone {alone}, beside 200 slow clients {beside}, ended {ended}")
+@pytest.mark.timeout(900)
+def test_the_median_p99_beside_200_slow_clients_is_below_twice_that_without(tmp_path):
+    alone, beside = compare(tmp_path, rounds=10, samples=5, calls=1000)
     assert statistics.median(beside) < 2 * statistics.median(alone)
-    check_ended(ended, 15)
 
 
 # -- the deadline and the limit, a connection at a time -------------------------------------------
