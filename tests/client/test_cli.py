@@ -61,7 +61,8 @@ def test_help_names_every_command_without_importing_torch() -> None:
     printed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     for name in ("study", "job", "memory", "explain", "export", "doctor"):
         assert f"\n    {name} " in printed
-    assert "Create, list, show, diagnose or delete studies." in printed
+    help_of_study = "Create, list, show, diagnose, back up, restore or delete studies."
+    assert help_of_study in " ".join(printed.split())
     assert printed.splitlines()[-1] == "[]"
 
 

@@ -131,8 +131,8 @@ def test_a_restored_job_keeps_its_id_and_its_answers_and_a_copy_beside_it_gets_n
     assert again == proposed | {"proposal_id": f"{copied['job_id']}.1"}
     found = home.call("GET", f"/v1/proposals/{copied['job_id']}.1/explanation")
     assert found.status == 200
-    # What is reported to the copy is the copy's alone.
-    home.propose(copied, 3)
+    # What is reported to the copy is the copy's alone. Another hyper-state: an entry of its own.
+    home.propose(copied, 3, seed=9)
     home.report(copied, 4, 3)
     sizes = {s["name"]: s["memory_size"] for s in home.call("GET", "/v1/studies").json["studies"]}
     assert sizes == {"s": 1, "copy": 2}
