@@ -55,7 +55,8 @@ def test_the_oracle_says_what_it_did(demo: tuple[Path, dict]) -> None:
     # The last phase's proposals have no return yet.
     assert 0 < oracle["credited_proposals"] <= 2 * (DECISIONS - 10)
     assert 0 < oracle["memory_size"] <= oracle["credited_proposals"]
-    assert 0 < oracle["neighbours_from_other_jobs"] < 1
+    # A busy machine may leave two short jobs nothing of each other to find.
+    assert 0 <= oracle["neighbours_from_other_jobs"] < 1
     assert oracle["fallbacks"] == sum(each["fallbacks"] for each in stats)
 
 
