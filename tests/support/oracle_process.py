@@ -101,4 +101,4 @@ def seconds_until_ready_again(process: OracleProcess) -> float:
         except urllib.error.HTTPError as refused:  # not ready yet, and it says what it lacks
             refused.close()
             assert time.perf_counter() - began < START_SECONDS, "it is not ready"
-            time.sleep(0.05)
+            time.sleep(0.05)  # readiness is asked for; it does not announce itself

@@ -101,8 +101,8 @@ class CautiousConfigAgent(OneConfigAgent):
         return self._on_grid.evidence(known.effects, known.bins, known.jobs)
 
     def changed(self) -> None:
-        """What was known is looked at again."""
-        self._knowledge = None
+        """Look again at what is known: now, so that no decision has to wait for it."""
+        self._knowledge = self._known()
 
     @property
     def knowledge(self) -> Knowledge:

@@ -62,7 +62,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._received = 0
         self._check: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
         """Take the connection, or see that it is refused."""
         super().connection_made(transport)
         excess = len(self.connections) - self._limits.connections
