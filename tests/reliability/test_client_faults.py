@@ -47,7 +47,7 @@ def test_a_failing_oracle_costs_a_run_one_deadline_and_little_more_and_no_report
     print(f"{arm}: {run.asking:.3f} s of {run.seconds:.3f} s in calls, {run.late} deadlines")
     assert run.reports == UPDATES
     assert run.late <= 1
-    assert run.asking - run.late * bench.DEADLINE < bench.MOST_LOSS * run.seconds
+    assert run.in_calls < bench.MOST_LOSS
 
 
 @pytest.mark.long
@@ -55,8 +55,10 @@ def test_a_failing_oracle_costs_a_run_one_deadline_and_little_more_and_no_report
 def test_the_median_loss_of_wall_time_beyond_a_deadline_is_below_5_percent(
     bench: ModuleType,
 ) -> None:
-    """All arms in turn within a repeat; wall time, so on a machine that does nothing else."""
+    """Wall time, beside the same training without an oracle, update by update."""
     found = bench.measured(repeats=9, phases=UPDATES)
-    for arm in set(bench.ARMS) - {bench.ALONE, "well"}:
-        assert found[arm]["loss"] < bench.MOST_LOSS, (arm, found[arm])
-        assert set(found[arm]["reports"]) == {UPDATES}
+    for arm in set(bench.ARMS) - {"well"}:
+        losses = [run.loss for run in found[arm]]
+        print(f"{arm}: {sorted(losses)}")
+        assert bench.median(found[arm], lambda run: run.loss) < bench.MOST_LOSS, (arm, losses)
+        assert {run.reports for run in found[arm]} == {UPDATES}
