@@ -18,7 +18,8 @@ ARG TORCH_OPTIONS=""
 RUN /opt/oracle/bin/pip install -c constraints.txt ${TORCH_OPTIONS} torch==2.13.0
 COPY protocol protocol
 COPY server server
-RUN /opt/oracle/bin/pip install -c constraints.txt ./protocol ./server
+# With what traces take: nobody can install it into a running container.
+RUN /opt/oracle/bin/pip install -c constraints.txt ./protocol "./server[otel]"
 
 FROM python:3.11-slim
 RUN useradd --create-home --uid 10001 oracle && install -d -o oracle /data

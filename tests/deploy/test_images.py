@@ -52,10 +52,11 @@ def copied(dockerfile: Path) -> list[str]:
     return [source for source, _target in (p for p in pairs if not p[0].startswith("--from"))]
 
 
-def installed(dockerfile: Path) -> list[str]:
-    """The folders of the workspace that pip installs, in the order given."""
+def installed(dockerfile: Path) -> dict[str, list[str]]:
+    """The folders of the workspace that pip installs, in the order given, and their extras."""
     runs = [s.rest for s in steps(dockerfile) if s.word == "RUN"]
-    return [name for run in runs for name in re.findall(r"(?<=\s)\./(\w+)", run)]
+    found = [pair for run in runs for pair in re.findall(r'[\s"]\./(\w+)(?:\[(.*?)\])?', run)]
+    return {name: extras.split(",") if extras else [] for name, extras in found}
 
 
 def manifest(package: str):
@@ -98,8 +99,9 @@ def test_what_is_installed_is_copied_and_needs_nothing_that_is_not(dockerfile):
     assert names
     assert set(names) <= set(copied(dockerfile))
     siblings = {f"hyperoracle-{name}" for name in names}
-    for name in names:
-        for text in manifest(name)["dependencies"]:
+    for name, extras in names.items():
+        optional = manifest(name).get("optional-dependencies", {})
+        for text in [*manifest(name)["dependencies"], *(t for e in extras for t in optional[e])]:
             needed = Requirement(text)
             if needed.name.startswith("hyperoracle-"):
                 assert needed.name in siblings, f"{name} needs {needed.name}"
@@ -136,6 +138,11 @@ def test_its_entry_point_and_command_are_there(dockerfile):
     else:
         assert arguments == ["-m", "hyperoracle_server"]
         assert (ROOT / "server/src/hyperoracle_server/__main__.py").is_file()
+
+
+def test_the_oracles_image_can_send_traces():
+    oracle = next(d for d in DOCKERFILES if id_of(d) == "oracle")
+    assert installed(oracle) == {"protocol": [], "server": ["otel"]}
 
 
 def test_the_oracles_image_is_built_for_any_processor_and_asks_after_its_health():

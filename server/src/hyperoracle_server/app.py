@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
@@ -13,6 +14,7 @@ from starlette.middleware import Middleware
 
 from hyperoracle_server.ledger.store import Ledger, damaged
 from hyperoracle_server.metrics import Metrics
+from hyperoracle_server.observer import Observer, Observers
 from hyperoracle_server.oracle import Oracle
 from hyperoracle_server.readiness import Readiness
 from hyperoracle_server.routes import health, jobs, snapshots, studies
@@ -30,10 +32,15 @@ from hyperoracle_server.security.token_store import TokenStore
 from hyperoracle_server.settings import ServerSettings
 from hyperoracle_server.upkeep import Upkeep
 
+if TYPE_CHECKING:
+    from hyperoracle_server.tracing import Tracing
+
 log = logging.getLogger(__name__)
 
 
-def create_app(settings: ServerSettings, *, is_embedded: bool = False) -> FastAPI:
+def create_app(
+    settings: ServerSettings, *, is_embedded: bool = False, tracing: Tracing | None = None
+) -> FastAPI:
     """The application on the store that the settings name.
 
     The store is opened here, so that a store that cannot be used is told before anything
@@ -43,6 +50,7 @@ def create_app(settings: ServerSettings, *, is_embedded: bool = False) -> FastAP
         settings: the server's.
         is_embedded: whether it is called by the process that holds the store's file, which is
             asked for no token, and not through a socket.
+        tracing: makes a trace of each request; it is closed with the store.
 
     Raises:
         OSError: the audit log cannot be written, or the administrator's token not be read.
@@ -51,8 +59,9 @@ def create_app(settings: ServerSettings, *, is_embedded: bool = False) -> FastAP
     admin_token = settings.read_admin_token()
     audit = None if is_embedded else AuditLog(settings.audit_log)
     metrics = Metrics()
-    ledger = Ledger(settings.store, metrics, check=not settings.trust_store)
-    oracle, tokens = _loaded(ledger, settings, metrics)
+    observer = metrics if tracing is None else Observers(metrics, tracing)
+    ledger = Ledger(settings.store, observer, check=not settings.trust_store)
+    oracle, tokens = _loaded(ledger, settings, observer)
     doorkeeper = Doorkeeper(tokens, admin_token=admin_token, is_required=settings.require_token)
     readiness = Readiness(oracle, settings.disk_headroom_bytes)
     upkeep = Upkeep(oracle)
@@ -62,6 +71,8 @@ def create_app(settings: ServerSettings, *, is_embedded: bool = False) -> FastAP
         ledger.close()
         if audit is not None:
             audit.close()
+        if tracing is not None:
+            tracing.close()
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -76,9 +87,13 @@ def create_app(settings: ServerSettings, *, is_embedded: bool = False) -> FastAP
         docs_url=None,
         redoc_url=None,
         responses=PROBLEMS,
+        # The framework's own telemetry would send queries, and exceptions with their text, also to
+        # what the process of an embedded oracle has set up. `tracing` says what a trace may hold.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         # For the OpenAPI document only: the guard is who asks.
         dependencies=[Depends(HTTPBearer(auto_error=False))],
         middleware=[
+            *([] if tracing is None else [_traced(tracing, oracle)]),
             Middleware(
                 Gate,
                 body_limit_bytes=settings.body_limit_bytes,
@@ -108,8 +123,14 @@ def create_app(settings: ServerSettings, *, is_embedded: bool = False) -> FastAP
     return app
 
 
+def _traced(tracing: Tracing, oracle: Oracle) -> Middleware:
+    from hyperoracle_server.routes.traced import Traced  # which needs the extra `otel`
+
+    return Middleware(Traced, tracing=tracing, study_of_job=oracle.study_of_job)
+
+
 def _loaded(
-    ledger: Ledger, settings: ServerSettings, metrics: Metrics
+    ledger: Ledger, settings: ServerSettings, observer: Observer
 ) -> tuple[Oracle, TokenStore]:
     """What the ledger remembers, in mind.
 
@@ -117,7 +138,7 @@ def _loaded(
         StoreRefused: it remembers what cannot be; nothing was changed.
     """
     try:
-        oracle = Oracle(ledger, lease_seconds=settings.lease_seconds, observer=metrics)
+        oracle = Oracle(ledger, lease_seconds=settings.lease_seconds, observer=observer)
         return oracle, TokenStore(ledger)
     except Exception as error:  # what a damaged row leads to is not foreseeable
         log.debug("the store cannot be loaded", exc_info=True)

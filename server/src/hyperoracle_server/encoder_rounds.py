@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -77,6 +78,7 @@ class EncoderRounds:
             for due in self._due(study):
                 if self._closed:
                     return published
+                began = time.perf_counter()
                 try:
                     published += self._round(due)
                 except (EncoderTrainingError, OracleError) as error:
@@ -87,6 +89,8 @@ class EncoderRounds:
                 except Exception:  # a bug that one study meets is not to keep others waiting
                     log.exception("encoder round met a bug", extra=about(study=study.name))
                     self._give_up(due)
+                seconds = time.perf_counter() - began
+                self._oracle.observer.worked("encoder round", study.name, seconds)
         return published
 
     def _give_up(self, due: _Due) -> None:

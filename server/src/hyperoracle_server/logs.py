@@ -1,8 +1,8 @@
 """The program's own log: one event a line, as JSON for machines or readable on a terminal.
 
 An event is a short text with fields beside it: `log.info("job started", extra=about(job=...))`.
-What is logged while a request is answered carries the request's id. Fields name studies, jobs and
-numbers; never a token, a header or a feature.
+What is logged while a request is answered carries the request's id, and its trace's id where there
+is one. Fields name studies, jobs and numbers; never a token, a header or a feature.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ LogFormat = Literal["auto", "json", "human"]
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The id of the request that is being answered here, None outside of requests."""
+
+trace_id: ContextVar[str | None] = ContextVar("trace_id", default=None)
+"""The id of the trace that the request belongs to, 32 hexadecimal digits; None without tracing."""
 
 
 def about(**fields: Any) -> dict[str, Any]:
@@ -76,9 +79,9 @@ def configure(level: str, kind: LogFormat, stream: TextIO | None = None) -> None
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
     fields: dict[str, Any] = dict(getattr(record, "about", {}))
-    known = request_id.get()
-    if known is not None:
-        fields.setdefault("request_id", known)
+    for name, known in (("request_id", request_id.get()), ("trace_id", trace_id.get())):
+        if known is not None:
+            fields.setdefault(name, known)
     return fields
 
 

@@ -1,6 +1,7 @@
 """Who is told what happens inside the oracle, so that it can be counted and timed.
 
-The oracle knows no metrics: it tells an `Observer`, and `metrics.Metrics` is one.
+The oracle knows neither metrics nor traces: it tells an `Observer`; `metrics.Metrics` is one and
+`tracing.Tracing` another.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ a decision is made, a report waits until it is on disk."""
 
 RoundOutcome = Literal["published", "not_accepted", "failed"]
 """How a training round of an encoder ended."""
+
+Work = Literal["encoder round", "index build"]
+"""What is done beside the calls: an encoder is trained and published, search graphs are built."""
 
 
 class Observer:
@@ -40,8 +44,63 @@ class Observer:
     def encoder_round(self, outcome: RoundOutcome, loss: float | None) -> None:
         """A training round ended; the loss of its last minibatch, None where it gave none."""
 
+    def worked(self, work: Work, study: str, seconds: float) -> None:
+        """Work for a study, in this thread and until now, took so long; however it ended."""
+
     def lease_expired(self) -> None:
         """A running job was silent for longer than its lease."""
+
+
+class Observers(Observer):
+    """Tells each of several observers, in their order."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def stage(self, stage: Stage, seconds: float) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.stage(stage, seconds)
+
+    def committed(self, seconds: float) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.committed(seconds)
+
+    def commit_failed(self) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.commit_failed()
+
+    def evicted(self, count: int) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.evicted(count)
+
+    def index_built(self) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.index_built()
+
+    def index_sampled(self, recall: float) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.index_sampled(recall)
+
+    def encoder_round(self, outcome: RoundOutcome, loss: float | None) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.encoder_round(outcome, loss)
+
+    def worked(self, work: Work, study: str, seconds: float) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.worked(work, study, seconds)
+
+    def lease_expired(self) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.lease_expired()
 
 
 class StageClock:

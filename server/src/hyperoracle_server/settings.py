@@ -88,6 +88,11 @@ class ServerSettings(BaseModel):
         ge=0,
         description="With less free space where the store is, /readyz says no.",
     )
+    otlp_endpoint: str | None = Field(
+        default=None,
+        description="Send traces to this OpenTelemetry collector, such as http://localhost:4318; "
+        "takes the extra otel. OTEL_EXPORTER_OTLP_ENDPOINT does the same.",
+    )
     log_level: str = Field(default="info", description="debug, info, warning or error.")
     log_format: LogFormat = Field(
         default="auto",
@@ -95,7 +100,7 @@ class ServerSettings(BaseModel):
     )
 
     @field_validator("admin_token", "admin_token_file", "tls_certificate", "tls_key", "audit_log",
-                     mode="before")  # fmt: skip
+                     "otlp_endpoint", mode="before")  # fmt: skip
     @classmethod
     def _empty_is_absent(cls, value: Any) -> Any:
         """An empty environment variable, as a compose file makes them, says nothing."""

@@ -51,14 +51,22 @@ class Upkeep:
                 self._oracle.note_expired_leases()
                 self._rounds.run_due()
                 for study in self._oracle.studies():
-                    for _ in range(build_indexes(study, self._stop)):
-                        self._oracle.observer.index_built()
-                        log.info("search graphs built", extra=about(study=study.name))
+                    self._build(study)
                 if time.monotonic() - sampled_at >= SAMPLE_SECONDS:
                     sampled_at = time.monotonic()
                     sample_recall(self._oracle)
             except Exception:  # a bug in upkeep must not end it: serving goes on as it is
                 log.exception("upkeep failed; it tries again in %.0f s", LOOK_SECONDS)
+
+    def _build(self, study: StudyRuntime) -> None:
+        began = time.perf_counter()
+        adopted = build_indexes(study, self._stop)
+        for _ in range(adopted):
+            self._oracle.observer.index_built()
+            log.info("search graphs built", extra=about(study=study.name))
+        if adopted:
+            seconds = time.perf_counter() - began
+            self._oracle.observer.worked("index build", study.name, seconds)
 
 
 def sample_recall(oracle: Oracle) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from hyperoracle_client.errors import DeadlineMissed, OracleMisconfigured, OracleUnreachable
+from hyperoracle_client.trace_context import trace_headers
 from hyperoracle_client.transports import REQUEST_ID_HEADER, Request, RequestIds, Response
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -91,6 +92,7 @@ class HttpChannel:
                 head,
                 self._fixed_headers,
                 _header_lines(request.headers),
+                _header_lines(trace_headers()),
                 f"{last}\r\n\r\n".encode("ascii"),
                 request.body,
             )

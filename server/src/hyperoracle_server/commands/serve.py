@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from hyperoracle_server import failpoints, logs
 from hyperoracle_server.app import create_app
 from hyperoracle_server.errors import StoreRefused
+from hyperoracle_server.otlp import open_tracing, traces_endpoint
 from hyperoracle_server.routes.connections import BoundedProtocol, Limits
 from hyperoracle_server.settings import ENVIRONMENT_ONLY, ServerSettings
 
@@ -122,6 +123,7 @@ def serve(settings: ServerSettings, ready_file: str | None) -> int:
     certificate, key = settings.tls_certificate, settings.tls_key
     if certificate is not None and key is not None:
         check_certificate(certificate, key)
+    traces = traces_endpoint(settings.otlp_endpoint, os.environ)
     # IPPROTO_TCP said explicitly: only then does asyncio set TCP_NODELAY on the connections.
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -136,7 +138,7 @@ def serve(settings: ServerSettings, ready_file: str | None) -> int:
     host, port = listener.getsockname()[:2]
     scheme = "http" if certificate is None else "https"
     url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-    app = create_app(settings)
+    app = create_app(settings, tracing=None if traces is None else open_tracing(traces))
     try:
         check_exposure(settings, asks_for_tokens=app.state.doorkeeper.asks_for_tokens)
     except ValueError:

@@ -12,7 +12,8 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from hyperoracle_protocol.codec import BINARY_MEDIA_TYPE
 from hyperoracle_protocol.errors import HTTP_STATUS
@@ -21,6 +22,7 @@ from hyperoracle_server import wire
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.logs import about
 from hyperoracle_server.metrics import Metrics
+from hyperoracle_server.observer import Observer
 from hyperoracle_server.oracle import Oracle
 from hyperoracle_server.routes.documents import self_contained
 
@@ -49,7 +51,18 @@ def add_hot_routes(app: FastAPI) -> None:
         app.add_api_route(path, endpoint, methods=["POST"], summary=summary, name=name,
                           response_model=response_model, tags=["jobs"],
                           openapi_extra={"requestBody": body, "parameters": [job]})  # fmt: skip
-        app.router.routes.insert(0, Route(path, endpoint, methods=["POST"]))
+        app.router.routes.insert(0, _HotRoute(path, endpoint, methods=["POST"]))
+
+
+class _HotRoute(Route):
+    """A route that leaves itself in the request's scope, as the framework's own kind does."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Whether it is meant, and what the scope gets."""
+        match, found = super().matches(scope)
+        if match is not Match.NONE:
+            found["route"] = self
+        return match, found
 
 
 def _endpoint(name: str, call: HotCall) -> Callable[[Request], object]:
@@ -63,7 +76,7 @@ def _endpoint(name: str, call: HotCall) -> Callable[[Request], object]:
         try:
             answer = call(state.oracle, job, media_type, body)
             if answer.durable is not None:
-                await _durable(answer.durable, metrics)
+                await _durable(answer.durable, state.oracle.observer)
         except OracleError as error:
             if name == "report":
                 metrics.count_report("rejected")
@@ -82,10 +95,10 @@ def _endpoint(name: str, call: HotCall) -> Callable[[Request], object]:
     return endpoint
 
 
-async def _durable(future: Future[Any], metrics: Metrics) -> None:
+async def _durable(future: Future[Any], observer: Observer) -> None:
     waiting_since = time.perf_counter()
     if future.done():
         future.result()
     else:
         await asyncio.wrap_future(future)
-    metrics.stage("commit", time.perf_counter() - waiting_since)
+    observer.stage("commit", time.perf_counter() - waiting_since)
