@@ -21,7 +21,8 @@ from hyperoracle_server.encoder.state import initial_state
 from hyperoracle_server.hyper_agents.keyed import architecture_of
 
 SEED = 11
-ENCODER = {"kind": "random", "key_size": 4, "hidden_size": 8, "minimum_samples": 100_000}
+# Of 8 hidden units all are silent for one hyper-state in some thousand, whose keys are the same.
+ENCODER = {"kind": "random", "key_size": 4, "hidden_size": 64, "minimum_samples": 100_000}
 MEMORY = {"capacity": 1_000_000, "neighbours_write": 3, "write_rate": 0.5,
           "write_rule": "average", "index": "exact"}  # fmt: skip
 STRATEGY = {"name": "epgt", "hyper_state": {"width": 2, "orders": 0}, "encoder": ENCODER,
@@ -105,6 +106,7 @@ def crowd(process: OracleProcess, clients: int, operations: int) -> None:
     assert wire.study(study, strategy=STRATEGY, seed=SEED,
                       returns={"kind": "phase_episodes"}).status == 201  # fmt: skip
     jobs = [wire.job(study, total=operations) for _ in range(clients)]
+    wire.close()  # idle for longer than the server keeps a connection
     together = threading.Barrier(clients)
     running = [Client(process.url, job, n, operations, together) for n, job in enumerate(jobs)]
     for client in running:
@@ -115,6 +117,7 @@ def crowd(process: OracleProcess, clients: int, operations: int) -> None:
     assert not failures, failures[0]
 
     acknowledged = clients * (operations // 2)
+    wire = Wire(url=process.url)
     told = wire.call("GET", f"/v1/studies/{study}").json
     counts = [told[n] for n in ("proposals", "reports", "credited_proposals", "memory_size")]
     assert counts == [acknowledged] * 4
