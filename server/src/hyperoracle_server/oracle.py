@@ -30,7 +30,7 @@ from hyperoracle_protocol.jobs import (
 from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server import recovery
 from hyperoracle_server.clock import Clock
-from hyperoracle_server.errors import OracleError
+from hyperoracle_server.errors import OracleError, StoreUnavailable
 from hyperoracle_server.failpoints import failpoint
 from hyperoracle_server.hyper_agents.keyed import KeyedAgent
 from hyperoracle_server.job_state import Answer, JobState
@@ -329,6 +329,31 @@ class Oracle:
                         log.warning("a job fell silent", extra=fields)
         return count
 
+    def forget_answers(self) -> int:
+        """Let go of the answers to jobs that ended or fell silent; how many such jobs had any.
+
+        Only of answers that the ledger has: whoever repeats a request gets the same one from there.
+        """
+        epoch = self.ledger.writer.epoch
+        found: list[tuple[StudyRuntime, JobState, list[int]]] = []
+        for study in self.studies():
+            with study.lock:
+                found += [
+                    (study, job, list(job.answers))
+                    for job in study.jobs.values()
+                    if job.answers and self.job_status(job) != "running"
+                ]
+        if not found:
+            return 0
+        try:
+            self.ledger.writer.submit_durably((), epoch).result()  # after all that was submitted
+        except StoreUnavailable:
+            return 0  # the studies are loaded again, or the store is busy: another time
+        for study, job, answered in found:
+            with study.lock:
+                job.forget(answered)
+        return len(found)
+
     # -- the loop ------------------------------------------------------------------------------
 
     def propose(
@@ -379,10 +404,11 @@ class Oracle:
         with self.job(job_id) as (study, job):
             if job.status == "finished":
                 return
+            answered = list(job.answers)
             future: Future[Any] = study.finish(job, finish.reason, finish.env_step)
         future.result()
         with self.job(job_id) as (_, job):
-            job.answers.clear()  # the ledger has them now
+            job.forget(answered)  # the ledger has them now
         fields = about(study=self.study_of_job(job_id), job=job_id, reason=finish.reason)
         log.info("job finished", extra=fields)
 

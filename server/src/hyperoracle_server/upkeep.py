@@ -1,6 +1,7 @@
 """The one background thread: trains encoders that are due, builds search indexes that pay.
 
-It also notices what nobody calls about: leases that run out, graphs that miss neighbours.
+It also notices what nobody calls about: leases that run out, answers that nobody will ask for
+again, graphs that miss neighbours.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Upkeep:
         while not self._stop.wait(LOOK_SECONDS):
             try:
                 self._oracle.note_expired_leases()
+                self._oracle.forget_answers()
                 self._rounds.run_due()
                 for study in self._oracle.studies():
                     for _ in range(build_indexes(study, self._stop)):
