@@ -154,18 +154,19 @@ class StudyRuntime:
             return repeated
         if job.status == "finished":
             raise OracleError(ErrorCode.JOB_FINISHED, "the job is finished; start a new one")
+        before = _durable_state(job)
         changes = self._drop_not_applied(job, request.not_applied)
         held = job.held
-        noted = job.hyper_agent_notes
         if held is not None and held.holds(request.update_step, request.env_step):
             decision = Decision(held.hyper_action, held.explored, held.epsilon, held.propensity)
         else:
             held = None
             decision = self._decide(job, request, features)
             job.held = self._hold(job, request, decision)
+        if held is None or request.not_applied:
             job.hyper_agent_notes = self.agent.notes(job.id)
         answer = self._answer(job, request, decision, held, digest)
-        if held is not job.held or noted != job.hyper_agent_notes:
+        if _durable_state(job) != before:
             changes.append(job.update())
         changes += self._record(job, request, decision, held is not None, features, answer)
         self._touch(job, request.env_step)
@@ -425,3 +426,8 @@ class StudyRuntime:
         """Keep the job's lease."""
         self._touch(job, env_step or 0)
         self._services.writer.submit([job.update()], self.epoch)
+
+
+def _durable_state(job: JobState) -> tuple[Held | None, str | None, int]:
+    """What a proposal may change of the job's row, besides what counts and times say."""
+    return job.held, job.hyper_agent_notes, job.credit.not_applied_count
