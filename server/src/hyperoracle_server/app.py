@@ -28,6 +28,7 @@ from hyperoracle_server.security.callers import Doorkeeper
 from hyperoracle_server.security.rate_limit import RateLimit
 from hyperoracle_server.security.token_store import TokenStore
 from hyperoracle_server.settings import ServerSettings
+from hyperoracle_server.snapshots.under_way import clear_leftovers
 from hyperoracle_server.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ def create_app(settings: ServerSettings, *, is_embedded: bool = False) -> FastAP
     audit = None if is_embedded else AuditLog(settings.audit_log)
     metrics = Metrics()
     ledger = Ledger(settings.store, metrics, check=not settings.trust_store)
+    clear_leftovers(ledger.path)
     oracle, tokens = _loaded(ledger, settings, metrics)
     doorkeeper = Doorkeeper(tokens, admin_token=admin_token, is_required=settings.require_token)
     readiness = Readiness(oracle, settings.disk_headroom_bytes)
