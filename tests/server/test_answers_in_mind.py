@@ -8,7 +8,7 @@ import pytest
 from support.waiting import wait_until
 from support.wire_client import Wire
 
-from hyperoracle_server import upkeep
+from hyperoracle_server import leases, upkeep
 from hyperoracle_server.clock import Clock
 from hyperoracle_server.embedded import EmbeddedTransport
 from hyperoracle_server.study import StudyRuntime
@@ -86,14 +86,14 @@ def answered(wire, monkeypatch):
 def test_a_silent_jobs_answers_are_let_go_and_come_from_the_ledger_byte_for_byte(
     wire, oracle, silence, answered
 ):
-    """Seen to fail (all are kept until a restart) without `Oracle.forget_answers`."""
+    """Seen to fail (all are kept until a restart) without `leases.forget_answers`."""
     job, again = answered
-    assert oracle.forget_answers() == 0
+    assert leases.forget_answers(oracle) == 0
     assert in_mind(oracle, job) == list(range(1, 9))
     silence(LEASE_SECONDS + 1)
-    assert oracle.forget_answers() == 1
+    assert leases.forget_answers(oracle) == 1
     assert in_mind(oracle, job) == []
-    assert oracle.forget_answers() == 0
+    assert leases.forget_answers(oracle) == 0
     credited = wire.call("GET", "/v1/studies/s").json["credited_proposals"]
     assert again(), "while it is stale"
     assert ask(wire, job, [9, 10]) == [200, 200], "and it goes on"
@@ -111,15 +111,15 @@ def test_upkeep_lets_them_go(tmp_path, monkeypatch, silence):
     job = wire.job("s")
     ask(wire, job, range(1, 5))
     gone = threading.Event()
-    forget = oracle.forget_answers
+    forget = leases.forget_answers
 
-    def told() -> int:
-        count = forget()
+    def told(given) -> int:
+        count = forget(given)
         if count:
             gone.set()
         return count
 
-    monkeypatch.setattr(oracle, "forget_answers", told)
+    monkeypatch.setattr(leases, "forget_answers", told)
     silence(LEASE_SECONDS + 1)
     assert gone.wait(30)
     assert in_mind(oracle, job) == []
@@ -145,7 +145,7 @@ def test_an_answer_that_the_ledger_does_not_have_yet_stays_in_mind(wire, oracle,
     reporter.start()
     wait_until("the report is taken in", lambda: 10 in in_mind(oracle, job))
     silence(LEASE_SECONDS + 1)
-    forgetter = threading.Thread(target=oracle.forget_answers)
+    forgetter = threading.Thread(target=leases.forget_answers, args=(oracle,))
     forgetter.start()
     wait_until("it waits behind both", lambda: writer.queued == 3)
     assert {9, 10} <= set(in_mind(oracle, job))
@@ -172,7 +172,7 @@ def test_a_write_that_fails_meanwhile_costs_no_answer(wire, oracle, silence, ans
     submit = writer.submit_durably
     with monkeypatch.context() as patch:
         patch.setattr(writer, "submit_durably", failing)
-        assert oracle.forget_answers() == 0
+        assert leases.forget_answers(oracle) == 0
     assert again()
 
 
@@ -197,6 +197,6 @@ def test_a_finished_jobs_answers_are_let_go_but_not_one_that_comes_meanwhile(
         patch.setattr(StudyRuntime, "finish", lambda *given: Late(finish(*given)))
         wire.call("POST", f"/v1/jobs/{job['job_id']}/finish", {})
     assert in_mind(oracle, job) == [10]
-    assert oracle.forget_answers() == 1
+    assert leases.forget_answers(oracle) == 1
     assert in_mind(oracle, job) == []
     assert again()

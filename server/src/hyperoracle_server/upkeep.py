@@ -11,6 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from hyperoracle_server import leases
 from hyperoracle_server.encoder_rounds import EncoderRounds
 from hyperoracle_server.failpoints import failpoint
 from hyperoracle_server.hyper_agents.episodic import EpisodicAgent
@@ -49,8 +50,8 @@ class Upkeep:
         sampled_at = time.monotonic()
         while not self._stop.wait(LOOK_SECONDS):
             try:
-                self._oracle.note_expired_leases()
-                self._oracle.forget_answers()
+                leases.note_expired(self._oracle)
+                leases.forget_answers(self._oracle)
                 self._rounds.run_due()
                 for study in self._oracle.studies():
                     for _ in range(build_indexes(study, self._stop)):

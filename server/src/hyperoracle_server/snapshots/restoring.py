@@ -26,7 +26,8 @@ from hyperoracle_server.snapshots.under_way import folder_beside
 
 if TYPE_CHECKING:
     from hyperoracle_server.oracle import Oracle
-    from hyperoracle_server.study import Services, StudyRuntime
+    from hyperoracle_server.services import Services
+    from hyperoracle_server.study import StudyRuntime
 
 _BATCH = 500
 
