@@ -262,7 +262,9 @@ class Job:
     def finish(self, reason: Reason = "completed") -> JobStats:
         """Deliver what waits, within `finish_deadline_seconds`, and end the job.
 
-        What cannot be delivered stays on disk; a job that is started with the same key sends it.
+        It waits so long while reports are left and the oracle is away, and a second more at most
+        to tell it that the job has ended. What cannot be delivered stays on disk, and one line of
+        the log says how much and where; a job that is started with the same key sends it.
 
         Returns:
             The final counts; `reports_pending` says what is left.
@@ -367,14 +369,21 @@ class Job:
         self._sender.spill_rest()
         stats = self.stats
         if stats.reports_pending:
-            left = (
-                f"{stats.reports_pending} reports could not be delivered and wait in "
-                f"{self._spool.path}: start a job with job_key={self.key!r} to send them"
-            )
+            left = self._what_is_left(stats)
             if self._settings.on_error == "raise":
                 raise OracleUnreachable(left)
             logger.warning("%s", left)
         return stats
+
+    def _what_is_left(self, stats: JobStats) -> str:
+        kept = f"{self._spool.path}: start a job with job_key={self.key!r} to send them"
+        if stats.reports_spooled == stats.reports_pending:
+            return f"{stats.reports_pending} reports could not be delivered and wait in {kept}"
+        return (
+            f"{stats.reports_pending} reports could not be delivered, and "
+            f"{stats.reports_pending - stats.reports_spooled} of them are lost because they could "
+            f"not be written to disk; {stats.reports_spooled} wait in {kept}"
+        )
 
     def _tell_finished(self, job_id: str, reason: Reason, deadline: float) -> None:
         finish = FinishJob(env_step=self._env_step, reason=reason)
