@@ -127,7 +127,7 @@ def test_upkeep_lets_them_go(tmp_path, monkeypatch, silence):
 
 
 def test_an_answer_that_the_ledger_does_not_have_yet_stays_in_mind(wire, oracle, silence, answered):
-    """Seen to fail (the report is taken in twice) where answers go before those of the ledger."""
+    """Seen to fail (nothing is awaited) where answers go at once."""
     job, again = answered
     writer = oracle.ledger.writer
     held, may_go_on = threading.Event(), threading.Event()

@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import socket
+import struct
 from typing import Any, NamedTuple
 
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_server.errors import OracleError
@@ -36,6 +38,8 @@ REFUSED_POLITELY = 100
 """So many connections past the limit are told that it is reached; the next are cut."""
 
 RETRY_SECONDS = 2.0
+
+_AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 s
 
 
 class Limits(NamedTuple):
@@ -70,6 +74,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._check: asyncio.TimerHandle | None = None
         self._unread_until: float | None = None  # what is unread now has to be read by then
         self._look: asyncio.TimerHandle | None = None
+        self._answering: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
         """Take the connection, or see that it is refused."""
@@ -93,6 +98,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_checking()
         if self._look is not None:
             self._look.cancel()
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -152,6 +160,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unread_until = None
         super().resume_writing()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Begin to answer: of requests behind each other uvicorn knows only the newest."""
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
     def _look_at_reader(self) -> None:
         """Cut the connection off if nobody reads what is written to it, its closing included."""
         unread = self.transport.get_write_buffer_size()
@@ -163,6 +176,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._unread_until = now + seconds + unread / LEAST_BYTES_PER_SECOND
         elif now >= self._unread_until:
             log.info("cut off, its answer was not read", extra=about(client=self.client))
+            connection = self.transport.get_extra_info("socket")
+            if connection is not None:  # what the kernel has of it goes, too
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
             self.transport.abort()
             return
         wait = seconds if self._unread_until is None else seconds / LOOKS
