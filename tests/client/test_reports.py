@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import errno
 import logging
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,8 +20,8 @@ from client.scripted_oracle import (
     reply_with,
 )
 
-from hyperoracle_client import Job, OracleUnreachable
-from hyperoracle_client.spool import read_spool
+from hyperoracle_client import Job, OracleUnreachable, report_sender
+from hyperoracle_client.spool import Spool, read_spool
 
 QUICK = {"circuit_least_seconds": 0.001, "circuit_most_seconds": 0.01}
 KEY = "a-key-of-its-own"
@@ -223,6 +226,37 @@ class TestSpool:
         assert start(QUICK, job_key=KEY).stats.joined
         assert [left.suffix for left in path.parent.iterdir()] == [".damaged"]
 
+    def test_what_a_full_disk_cut_short_is_written_anew_when_there_is_space(
+        self, server: ScriptedOracle, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Seen to fail (the reports after the torn line are not found) without `rewrite`."""
+        monkeypatch.setattr(report_sender, "_FAILED_SPILL_SECONDS", 0.01)
+        is_full = threading.Event()
+        append = Spool._append_to
+
+        def torn(spool: Spool, path: Path, job_id: str | None, reports: list) -> None:
+            append(spool, path, job_id, reports)
+            if is_full.is_set():
+                with path.open("r+b") as file:
+                    file.truncate(path.stat().st_size - 10)
+                raise OSError(errno.ENOSPC, "no space left on device")
+
+        monkeypatch.setattr(Spool, "_append_to", torn)
+        job = start(QUICK, job_key=KEY)
+        server.die()
+        job.report([0.0], env_step=0)
+        eventually(lambda: job.stats.reports_spooled == 1)
+        is_full.set()
+        job.report([1.0], env_step=1)
+        eventually(lambda: not job._sender._spool_is_whole)
+        job.report([2.0], env_step=2)
+        assert job.stats.reports_spooled == 1
+        is_full.clear()
+        eventually(lambda: job.stats.reports_spooled == 3)
+        spooled = read_spool(spool_file(tmp_path))
+        assert [report.episode_returns for report in spooled.reports] == [[0.0], [1.0], [2.0]]
+        server.come_back()
+
     def test_without_a_place_for_it_reports_wait_in_memory(
         self,
         server: ScriptedOracle,
@@ -264,6 +298,43 @@ class TestFinish:
             stats = job.finish()
         assert (stats.reports_pending, stats.reports_spooled) == (1, 1)
         assert job.key in caplog.text
+
+    def test_it_does_not_wait_for_an_answer_that_does_not_come(
+        self, server: ScriptedOracle, start: Start, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Its own deadline counts, not that of a request, which is 60 times as long."""
+        server.always["report"] = hang
+        job = start({"finish_deadline_seconds": 0.5, "request_deadline_seconds": 30.0}, job_key=KEY)
+        for n in range(3):
+            job.report([1.0], env_step=n)
+        server.wait_for("report", 1)
+        began = time.monotonic()
+        with caplog.at_level(logging.WARNING, "hyperoracle_client"):
+            stats = job.finish()
+        assert time.monotonic() - began < 15.0
+        assert (stats.reports_pending, stats.reports_spooled) == (3, 3)
+        (line,) = [each.getMessage() for each in caplog.records]
+        assert "3 reports could not be delivered and wait in" in line
+        assert KEY in line
+
+    def test_it_does_not_claim_that_something_waits_on_a_disk_that_takes_nothing(
+        self,
+        server: ScriptedOracle,
+        start: Start,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """Seen to fail where what was to be written counts as written."""
+        (tmp_path / "file").write_text("not a directory")
+        job = start({**QUICK, "finish_deadline_seconds": 0.1,
+                     "spool_directory": tmp_path / "file" / "spool"})  # fmt: skip
+        server.die()
+        for n in range(2):
+            job.report([1.0], env_step=n)
+        with caplog.at_level(logging.WARNING, "hyperoracle_client"):
+            stats = job.finish()
+        assert (stats.reports_pending, stats.reports_spooled) == (2, 0)
+        assert "2 of them are lost" in caplog.records[-1].getMessage()
 
     def test_it_raises_what_is_left_if_asked_to(self, server: ScriptedOracle, start: Start) -> None:
         job = start({**QUICK, "finish_deadline_seconds": 0.05, "on_error": "raise"})

@@ -3,7 +3,7 @@
 Each gets a 4xx (or, where its body never comes to its end, no answer), what the server knows stays
 as it was, and its process does not grow.
 
-Seen to fail with the check for finite features taken out of `oracle.check_features`, without a
+Seen to fail with the check for finite features taken out of `job_calls.check_features`, without a
 bound of returns (their sums overflow: 500), and while a caller that hung up counted as a bug.
 """
 

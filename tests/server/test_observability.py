@@ -12,7 +12,7 @@ import pytest
 from support.oracle_process import OracleProcess
 from support.wire_client import Wire
 
-from hyperoracle_server import logs, upkeep
+from hyperoracle_server import job_calls, leases, logs, upkeep
 from hyperoracle_server.clock import Clock
 from hyperoracle_server.embedded import EmbeddedTransport
 from hyperoracle_server.ledger.store import Ledger
@@ -122,16 +122,16 @@ def test_a_job_that_falls_silent_is_counted_and_logged_once_for_each_silence(tmp
     definition = StudyDefinition.model_validate({"space": space, "strategy": {"name": "random"}})
     oracle.create_study("s", definition)
     started = oracle.start_job("s", StartJob(total_env_steps=10, tensors=[]))
-    assert oracle.note_expired_leases() == 0
+    assert leases.note_expired(oracle) == 0
     clock.ahead += 121
     with caplog.at_level(logging.WARNING):
-        assert [oracle.note_expired_leases() for _ in range(3)] == [1, 0, 0]
+        assert [leases.note_expired(oracle) for _ in range(3)] == [1, 0, 0]
     record = next(r for r in caplog.records if r.getMessage() == "a job fell silent")
     assert record.about == {"study": "s", "job": started.job_id}
-    oracle.heartbeat(started.job_id, Heartbeat())
-    assert oracle.note_expired_leases() == 0
+    job_calls.heartbeat(oracle, started.job_id, Heartbeat())
+    assert leases.note_expired(oracle) == 0
     clock.ahead += 121
-    assert oracle.note_expired_leases() == 1
+    assert leases.note_expired(oracle) == 1
     assert observer.silent == 2
     ledger.close()
 

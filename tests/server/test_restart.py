@@ -134,6 +134,28 @@ def test_old_answers_are_found_again_in_the_ledger(tmp_path):
     transport.close()
 
 
+@pytest.mark.parametrize("hold", [1, 5])
+def test_a_proposal_that_was_not_used_and_arrives_after_a_restart_is_not_credited(tmp_path, hold):
+    """Seen to fail (both are credited) where only a report writes down what was not used."""
+    path = str(tmp_path / "oracle.db")
+    transport = EmbeddedTransport(path)
+    wire = Wire(transport=transport)
+    wire.study("s", hold={"updates": hold})
+    job = wire.job("s")
+    assert wire.propose(job, 1).status == 200
+    # The requests of 2 and 3 are still under way; the job went on without their answers.
+    assert wire.propose(job, 4, not_applied=[2, 3]).status == 200
+    transport.close()
+    transport = EmbeddedTransport(path)
+    wire = Wire(transport=transport)
+    assert wire.propose(job, 2, update_step=6).status == 200
+    assert wire.report(job, 5, 4, [1.0], credits_after=1).json["credited"] == (hold == 1)
+    rows = wire.call("GET", "/v1/studies/s/schedule").json["rows"]
+    credited = [row["sequence"] for row in rows if row["hyper_return"] is not None]
+    assert credited == ([4] if hold == 1 else [])
+    transport.close()
+
+
 def test_a_commit_that_fails_leaves_nothing_behind_and_later_ones_work(embedded, monkeypatch):
     wire = embedded
     wire.study("s")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import threading
@@ -15,8 +14,8 @@ from typing import Any, Literal, Self
 from hyperoracle_client.asking import Asker
 from hyperoracle_client.background import Background
 from hyperoracle_client.circuit import Circuit
-from hyperoracle_client.credits import CreditBook
 from hyperoracle_client.decision import Hyperparameters
+from hyperoracle_client.earlier_process import EarlierProcess
 from hyperoracle_client.endpoint import Endpoint
 from hyperoracle_client.errors import (
     OracleError,
@@ -70,7 +69,6 @@ class Job:
         self._start = start
         self._source = source
         self._prefetch = prefetch
-        self._resume_from = resume_from
         self._defaults = default_values(definition.space)
         self._lock = threading.RLock()
         self._counts = Counts()
@@ -86,12 +84,7 @@ class Job:
             self._background_channel, settings.request_deadline_seconds, lambda: self._env_step
         )
         self._spool = Spool(settings.spool_directory, study, start.job_key)
-        self._leftovers = None
-        if resume_from is None:
-            self._leftovers = self._spool.load()
-        else:  # its reports are in the state, or are made again
-            with contextlib.suppress(OSError):
-                self._spool.clear()
+        self._earlier = EarlierProcess(self._spool, resume_from)
         self._sender = ReportSender(
             self._background_channel, self._spool, settings,
             on_contact=self._heartbeat.contact, on_withdrawal=self._withdraw,
@@ -269,7 +262,9 @@ class Job:
     def finish(self, reason: Reason = "completed") -> JobStats:
         """Deliver what waits, within `finish_deadline_seconds`, and end the job.
 
-        What cannot be delivered stays on disk; a job that is started with the same key sends it.
+        It waits so long while reports are left and the oracle is away, and a second more at most
+        to tell it that the job has ended. What cannot be delivered stays on disk, and one line of
+        the log says how much and where; a job that is started with the same key sends it.
 
         Returns:
             The final counts; `reports_pending` says what is left.
@@ -340,44 +335,21 @@ class Job:
             self._channel.connect(time.monotonic() + self._settings.request_deadline_seconds)
         except OracleUnreachable as error:
             self._circuit.failed(str(error))
-        leftovers = self._leftover_reports(started.job_id)
-        earlier = self._resume_from["session"] if self._resume_from is not None else None
-        if self._resume_from is not None and earlier is not None:
-            # It repeats what the earlier process asked after its checkpoint, with the same
-            # sequences: the oracle gives the same answers and counts nothing twice.
-            book = CreditBook.restored(earlier["book"])
-            previous = self._resume_from["previous"]
-        else:
-            numbered = [r.credits.sequence for r in leftovers if r.credits is not None]
-            last_sequence = max([started.last_sequence, *numbered])
-            book = CreditBook(last_sequence)
-            previous = None if last_sequence else 0
+        left = self._earlier.left_to(started)
         session = Session(
-            started, Asker(self._channel, started), self._circuit, book, self._counts,
+            started, Asker(self._channel, started), self._circuit, left.book, self._counts,
             source=self._source, compressor=compressor, prefetch=self._prefetch,
             total_env_steps=self._start.total_env_steps,
             on_contact=self._heartbeat.contact, on_circuit_open=self._background.wake,
         )  # fmt: skip
-        if earlier is not None:
-            session.restore(earlier)
+        if left.session is not None:
+            session.restore(left.session)
         with self._lock:
-            self._sender.join(started.job_id, previous=previous, leftovers=leftovers, book=book)
+            self._sender.join(
+                started.job_id, previous=left.previous, leftovers=left.reports, book=left.book
+            )
             self._heartbeat.start(started.job_id, started.lease_seconds)
             self._session = session
-
-    def _leftover_reports(self, job_id: str) -> list[OutgoingReport]:
-        """What an earlier process of the same job left on disk, or in the state it left."""
-        if self._resume_from is not None:
-            return [OutgoingReport.of(fields) for fields in self._resume_from["reports"]]
-        if self._leftovers is None:
-            return []
-        if self._leftovers.job_id not in (None, job_id):
-            logger.warning(
-                "oracle reports in %s are of job %s, not of %s: dropped",
-                self._spool.path, self._leftovers.job_id, job_id,
-            )  # fmt: skip
-            return []
-        return self._leftovers.reports
 
     def _finish(self, reason: Reason, seconds: float) -> JobStats:
         with self._lock:
@@ -397,14 +369,21 @@ class Job:
         self._sender.spill_rest()
         stats = self.stats
         if stats.reports_pending:
-            left = (
-                f"{stats.reports_pending} reports could not be delivered and wait in "
-                f"{self._spool.path}: start a job with job_key={self.key!r} to send them"
-            )
+            left = self._what_is_left(stats)
             if self._settings.on_error == "raise":
                 raise OracleUnreachable(left)
             logger.warning("%s", left)
         return stats
+
+    def _what_is_left(self, stats: JobStats) -> str:
+        kept = f"{self._spool.path}: start a job with job_key={self.key!r} to send them"
+        if stats.reports_spooled == stats.reports_pending:
+            return f"{stats.reports_pending} reports could not be delivered and wait in {kept}"
+        return (
+            f"{stats.reports_pending} reports could not be delivered, and "
+            f"{stats.reports_pending - stats.reports_spooled} of them are lost because they could "
+            f"not be written to disk; {stats.reports_spooled} wait in {kept}"
+        )
 
     def _tell_finished(self, job_id: str, reason: Reason, deadline: float) -> None:
         finish = FinishJob(env_step=self._env_step, reason=reason)

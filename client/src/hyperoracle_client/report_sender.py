@@ -32,6 +32,8 @@ _UNAUTHORISED = (401, 403)
 _SPILL_SECONDS = 0.25
 """While the oracle is away, reports are written to the spool this often, not one by one: each
 writing costs training some 0.2 ms."""
+_FAILED_SPILL_SECONDS = 5.0
+"""After a spool that could not be written, the next try is made after so long."""
 
 
 def report_body(report: OutgoingReport) -> bytes:
@@ -97,6 +99,7 @@ class ReportSender:
         self._job_id: str | None = None
         self._previous: int | None = 0
         self._spilled = 0
+        self._spool_is_whole = True  # not torn by a writing that failed
         self._away = False
         self._next_attempt = -math.inf
         self._next_spill = -math.inf
@@ -151,8 +154,7 @@ class ReportSender:
             self._previous = previous
             self._next_attempt = -math.inf
         if leftovers or self._spilled:
-            self._write(lambda: self._spool.rewrite(job_id, list(self._pending)))
-            self._spilled = len(self._pending)
+            self._rewrite()
 
     def state(self) -> dict[str, Any]:
         """The reports that wait and the sequence of the last one that arrived, as JSON values."""
@@ -221,7 +223,7 @@ class ReportSender:
             return self._lock.wait_for(lambda: not self._pending, seconds)
 
     def spill_rest(self) -> None:
-        """Put on disk what is pending; the background thread must have ended."""
+        """Put on disk what is pending, if it can be; the background thread must have ended."""
         if self._spilled < len(self._pending):
             self._spill()
 
@@ -254,17 +256,33 @@ class ReportSender:
 
     def _spill(self) -> None:
         self._next_spill = time.monotonic() + _SPILL_SECONDS
+        if not self._spool_is_whole:
+            self._rewrite()
+            return
         with self._lock:
             waiting = list(self._pending)
         fresh = waiting[self._spilled :]
-        self._write(lambda: self._spool.append(self._job_id, fresh))
-        self._spilled = len(waiting)
+        if self._write(lambda: self._spool.append(self._job_id, fresh)):
+            self._spilled = len(waiting)
 
-    def _write(self, write: Callable[[], None]) -> None:
+    def _rewrite(self) -> None:
+        """Put all that waits on disk, in place of what is there."""
+        with self._lock:
+            waiting = list(self._pending)
+        if self._write(lambda: self._spool.rewrite(self._job_id, waiting)):
+            self._spilled = len(waiting)
+            self._spool_is_whole = True
+
+    def _write(self, write: Callable[[], None]) -> bool:
+        """Change the spool; whether that worked."""
         try:
             write()
         except OSError as error:
+            self._spool_is_whole = False
+            self._next_spill = time.monotonic() + _FAILED_SPILL_SECONDS
             self._log_once("oracle reports are kept in memory only, the spool fails: %s", error)
+            return False
+        return True
 
     def _log_once(self, message: str, why: object) -> None:
         if message not in self._told:

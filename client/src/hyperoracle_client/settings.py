@@ -58,7 +58,11 @@ class ClientSettings(BaseModel):
         10.0, gt=0, le=600, description="Any call that training does not wait for may take so long."
     )
     finish_deadline_seconds: float = Field(
-        10.0, ge=0, le=600, description="finish waits so long for reports to be delivered."
+        10.0,
+        ge=0,
+        le=600,
+        description="finish waits so long for reports to be delivered, also where the oracle is "
+        "dead; what is left stays in spool_directory.",
     )
     circuit_least_seconds: float = Field(
         0.5, gt=0, le=3600, description="After a failure the oracle is left alone for so long."

@@ -30,6 +30,7 @@ from hyperoracle_server.security.callers import Doorkeeper
 from hyperoracle_server.security.rate_limit import RateLimit
 from hyperoracle_server.security.token_store import TokenStore
 from hyperoracle_server.settings import ServerSettings
+from hyperoracle_server.snapshots.under_way import clear_leftovers
 from hyperoracle_server.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def create_app(
     metrics = Metrics()
     observer = metrics if tracing is None else Observers(metrics, tracing)
     ledger = Ledger(settings.store, observer, check=not settings.trust_store)
+    clear_leftovers(ledger.path)
     oracle, tokens = _loaded(ledger, settings, observer)
     doorkeeper = Doorkeeper(tokens, admin_token=admin_token, is_required=settings.require_token)
     readiness = Readiness(oracle, settings.disk_headroom_bytes)

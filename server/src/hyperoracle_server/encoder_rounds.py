@@ -107,7 +107,7 @@ class EncoderRounds:
         now = self._oracle.clock.monotonic()
         with study.lock:
             for signature, recollection in agent.recollections.items():
-                samples = study.recent_samples.get(signature) or [0]
+                samples = study.samples.of(signature) or [0]
                 rested = now >= self._rest_until.get((study.number, signature), 0.0)
                 if len(samples) >= setting.minimum_samples and rested:
                     newest = samples[-1]

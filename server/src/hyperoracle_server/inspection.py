@@ -30,6 +30,7 @@ from hyperoracle_server.clock import as_datetime
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.hyper_agents.keyed import KeyedAgent
 from hyperoracle_server.job_state import JobState
+from hyperoracle_server.leases import status_of
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.oracle import Oracle
 from hyperoracle_server.study import StudyRuntime
@@ -50,7 +51,7 @@ def describe_study(oracle: Oracle, study: StudyRuntime) -> Study:
             seed=study.seed,
             created_at=as_datetime(study.created_at),
             jobs=len(jobs),
-            running_jobs=sum(oracle.job_status(job) == "running" for job in jobs),
+            running_jobs=sum(status_of(oracle, job) == "running" for job in jobs),
             proposals=sum(job.proposals for job in jobs),
             reports=sum(job.reports for job in jobs),
             credited_proposals=sum(job.credited for job in jobs),
@@ -72,7 +73,7 @@ def describe_job(oracle: Oracle, study: StudyRuntime, job: JobState) -> Job:
     return Job(
         job_id=job.public_id,
         study=study.name,
-        status=oracle.job_status(job),
+        status=status_of(oracle, job),
         role=job.role,
         created_at=as_datetime(job.created_at),
         last_seen_at=as_datetime(job.last_seen_at),

@@ -13,6 +13,8 @@ from hyperoracle_server.errors import OracleError
 from hyperoracle_server.ledger.statements import Change
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy as np
     from jaxtyping import Float
 
@@ -129,6 +131,11 @@ class JobState:
         self.last_sequence = max(self.last_sequence, sequence)
         if len(self.answers) > REMEMBERED_ANSWERS:
             self.answers.popitem(last=False)
+
+    def forget(self, sequences: Iterable[int]) -> None:
+        """Let go of answers that the ledger has."""
+        for sequence in sequences:
+            self.answers.pop(sequence, None)
 
     def row(self) -> dict[str, Any]:
         """The job as a row of the ledger."""

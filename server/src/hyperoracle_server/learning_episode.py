@@ -149,6 +149,11 @@ class CreditBook:
         """Sequence of the newest report that was applied; 0 if none."""
         return self._last_applied
 
+    @property
+    def not_applied_count(self) -> int:
+        """How many not applied proposals it remembers, in case that they have yet to arrive."""
+        return len(self._not_applied)
+
     def add_proposal(self, sequence: int) -> bool:
         """Note a creditable proposal; False if a report has already covered its sequence."""
         if sequence <= self._covered_through or sequence in self._not_applied:

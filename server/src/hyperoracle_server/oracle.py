@@ -1,53 +1,45 @@
-"""The use cases of the oracle: what a caller can ask, whatever the way it asks.
+"""The oracle: which studies and jobs there are, each found under its lock, made and deleted.
 
-Knows no HTTP. Thread-safe: each call takes the lock of the one study that it is about.
+What a job asks of it at work is in `job_calls`; what people read, in `inspection`. Knows no HTTP.
+Thread-safe.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 from sqlalchemy import Connection, delete, select
 
 from hyperoracle_protocol.errors import ErrorCode
-from hyperoracle_protocol.hyper_state import HyperStateLayout
-from hyperoracle_protocol.jobs import (
-    FinishJob,
-    Heartbeat,
-    ProposeMetadata,
-    Report,
-    StartedJob,
-    StartJob,
-)
+from hyperoracle_protocol.jobs import StartedJob, StartJob
 from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server import recovery
 from hyperoracle_server.clock import Clock
+from hyperoracle_server.definitions import check_same_definition
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.failpoints import failpoint
 from hyperoracle_server.hyper_agents.keyed import KeyedAgent
-from hyperoracle_server.job_state import Answer, JobState
+from hyperoracle_server.job_state import JobState
 from hyperoracle_server.learning_curve import LearningCurve
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.ledger.statements import Change
 from hyperoracle_server.ledger.store import Ledger
 from hyperoracle_server.logs import about
 from hyperoracle_server.observer import Observer
+from hyperoracle_server.services import Identifiers, Services
 from hyperoracle_server.snapshots.renumbering import Numbers, Renumbering
-from hyperoracle_server.study import Identifiers, Services, StudyRuntime
+from hyperoracle_server.study import StudyRuntime
 
 log = logging.getLogger(__name__)
 
 
 class Oracle:
-    """Studies, jobs, proposals and reports on one ledger.
+    """The studies of one ledger and their jobs.
 
     Args:
         ledger: the durable store; the caller closes it.
@@ -99,7 +91,7 @@ class Oracle:
         with self._lock:
             existing = self._studies.get(name)
             if existing is not None:
-                _check_same_definition(existing, definition)
+                check_same_definition(existing, definition)
                 return existing, False
             seed = secrets.randbits(52) if definition.seed is None else definition.seed
             number = self._study_ids()
@@ -308,84 +300,6 @@ class Oracle:
         """The name of a job's study, None if there is no such job."""
         return self._study_of_job.get(job_id)
 
-    def job_status(self, job: JobState) -> Literal["running", "stale", "finished"]:
-        """`running`, `stale` (its lease ran out) or `finished`."""
-        if job.status == "running":
-            silent_for = self.clock.monotonic() - job.lease_started
-            return "running" if silent_for < self.lease_seconds else "stale"
-        return job.status
-
-    def note_expired_leases(self) -> int:
-        """Tell of each job whose lease has run out since the last time; how many there were."""
-        count = 0
-        for study in self.studies():
-            with study.lock:
-                for job in study.jobs.values():
-                    if not job.lease_told and self.job_status(job) == "stale":
-                        job.lease_told = True
-                        count += 1
-                        self.observer.lease_expired()
-                        fields = about(study=study.name, job=job.public_id)
-                        log.warning("a job fell silent", extra=fields)
-        return count
-
-    # -- the loop ------------------------------------------------------------------------------
-
-    def propose(
-        self, job_id: str, request: ProposeMetadata, features: np.ndarray | None, body: bytes
-    ) -> Answer:
-        """Answer a proposal's request.
-
-        Args:
-            job_id: the asking job.
-            request: the metadata.
-            features: the hyper-state as it came, float64 from a JSON body; None if none came.
-            body: the request's bytes, for telling a repetition from a conflict.
-
-        Raises:
-            OracleError: `job_not_found`, `job_finished`, `sequence_conflict`,
-                `hyper_state_mismatch`, `store_unavailable`.
-        """
-        digest = _digest(b"propose", body)
-        with self.job(job_id) as (study, job):
-            features = check_features(job.layout, request.signature, features)
-            return study.propose(job, request, features, digest)
-
-    def report(self, job_id: str, report: Report, body: bytes) -> Answer:
-        """Take in a report; give the answer only once its future has resolved.
-
-        Raises:
-            OracleError: `job_not_found`, `sequence_conflict`, `invalid_request`,
-                `store_unavailable`.
-        """
-        digest = _digest(b"report", body)
-        with self.job(job_id) as (study, job):
-            if report.credits_through >= report.sequence:
-                raise OracleError(
-                    ErrorCode.INVALID_REQUEST,
-                    "a report credits proposals made before it",
-                    expected=f"credits_through < {report.sequence}",
-                    got=report.credits_through,
-                )
-            return study.report(job, report, digest)
-
-    def heartbeat(self, job_id: str, heartbeat: Heartbeat) -> None:
-        """Keep a job's lease."""
-        with self.job(job_id) as (study, job):
-            study.heartbeat(job, heartbeat.env_step)
-
-    def finish(self, job_id: str, finish: FinishJob) -> None:
-        """End a job; a finished one stays finished."""
-        with self.job(job_id) as (study, job):
-            if job.status == "finished":
-                return
-            future: Future[Any] = study.finish(job, finish.reason, finish.env_step)
-        future.result()
-        with self.job(job_id) as (_, job):
-            job.answers.clear()  # the ledger has them now
-        fields = about(study=self.study_of_job(job_id), job=job_id, reason=finish.reason)
-        log.info("job finished", extra=fields)
-
     def _commit(self, study: StudyRuntime, changes: list[Change]) -> None:
         self.ledger.writer.submit_durably(changes, study.epoch).result()
 
@@ -399,90 +313,12 @@ def _no_such_job(job_id: str) -> OracleError:
     )
 
 
-def check_features(
-    layout: HyperStateLayout, signature: str | None, features: np.ndarray | None
-) -> np.ndarray | None:
-    """The hyper-state in the layout's dtype.
-
-    Args:
-        layout: what the job was asked for at its start.
-        signature: the layout that the numbers follow, as the client says.
-        features: shape (features,), in the layout's dtype, or float64 from a JSON body.
-
-    Raises:
-        OracleError: `hyper_state_mismatch`: wrong layout, length, dtype, or a number that is not
-            finite in the layout's dtype.
-    """
-    if layout.kind == "none":
-        return None
-    mismatch = ErrorCode.HYPER_STATE_MISMATCH
-    if signature != layout.signature:
-        detail = "the hyper-state follows another layout than the one given at the job's start"
-        raise OracleError(mismatch, detail, expected=layout.signature, got=signature)
-    if features is None or features.size != layout.feature_count:
-        detail = "the hyper-state has the wrong number of features"
-        got = 0 if features is None else features.size
-        raise OracleError(mismatch, detail, expected=layout.feature_count, got=got)
-    if features.dtype == np.float64:  # from a JSON body
-        with np.errstate(over="ignore"):  # what float16 cannot hold is refused below
-            features = features.astype(layout.dtype)
-    if features.dtype != layout.dtype:
-        detail = "the hyper-state has the wrong dtype"
-        raise OracleError(mismatch, detail, expected=layout.dtype, got=features.dtype)
-    if not np.isfinite(features).all():
-        detail = "the hyper-state has numbers that are not finite"
-        count = int(np.count_nonzero(~np.isfinite(features)))
-        raise OracleError(
-            mismatch, detail, expected="finite numbers only", got=f"{count} that are not"
-        )
-    return features
-
-
 def new_job_id() -> str:
     """A public id for a job; it says nothing, and nobody guesses it."""
     return f"job-{secrets.token_hex(8)}"
-
-
-def _digest(kind: bytes, body: bytes) -> bytes:
-    return hashlib.blake2b(body, digest_size=16, person=kind).digest()
 
 
 def _job_with_key(study: StudyRuntime, job_key: str | None) -> JobState | None:
     if job_key is None:
         return None
     return next((job for job in study.jobs.values() if job.job_key == job_key), None)
-
-
-def _check_same_definition(study: StudyRuntime, definition: StudyDefinition) -> None:
-    ours, theirs = study.definition.model_dump(mode="json"), definition.model_dump(mode="json")
-    if theirs["seed"] is None or theirs["seed"] == study.seed:
-        theirs["seed"] = ours["seed"]
-    same_order = list(ours["space"]) == list(theirs["space"])
-    differences = _differences(ours, theirs)
-    if not same_order and not differences:
-        differences = ["the order of the hyperparameters"]
-    if differences:
-        raise OracleError(
-            ErrorCode.STUDY_CONFLICT,
-            f"study {study.name!r} exists with another definition; it differs in "
-            f"{', '.join(differences)}: use its definition, or another name",
-            expected={d: _at(ours, d) for d in differences},
-            got={d: _at(theirs, d) for d in differences},
-        )
-
-
-def _differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
-    """Dotted paths at which two JSON values differ."""
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        found = []
-        for key in [*ours, *(k for k in theirs if k not in ours)]:
-            inner = f"{path}.{key}" if path else key
-            found += _differences(ours.get(key), theirs.get(key), inner)
-        return found
-    return [] if ours == theirs else [path]
-
-
-def _at(value: Any, path: str) -> Any:
-    for key in path.split("."):
-        value = value.get(key) if isinstance(value, dict) else None
-    return value

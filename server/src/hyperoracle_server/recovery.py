@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,10 +19,11 @@ from hyperoracle_server.job_state import Answer, Held, JobState, OpenProposal
 from hyperoracle_server.learning_curve import LearningCurve
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.memory.base import Entries
-from hyperoracle_server.study import Services, StudyRuntime
+from hyperoracle_server.study import StudyRuntime
 
 if TYPE_CHECKING:
     from hyperoracle_server.ledger.store import Ledger
+    from hyperoracle_server.services import Services
 
 
 def load_studies(ledger: Ledger, services: Services) -> dict[str, StudyRuntime]:
@@ -246,5 +246,4 @@ def _load_samples(connection: Connection, study: StudyRuntime, signature: str) -
         .order_by(h.proposal_id.desc())
         .limit(strategy.encoder.replay)
     ).scalars()
-    kept = deque(sorted(newest), maxlen=2 * strategy.encoder.replay)
-    study.recent_samples[signature] = kept
+    study.samples.restore(signature, newest)

@@ -11,9 +11,8 @@ transaction fail, the whole study is forgotten and loaded again (`writer.epoch`)
 from __future__ import annotations
 
 import threading
-from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.jobs import (
@@ -37,47 +36,13 @@ from hyperoracle_server.hyper_agents.registry import grid_of, make_hyper_agent
 from hyperoracle_server.job_state import Answer, Held, JobState, OpenProposal, check_repeated
 from hyperoracle_server.learning_episode import Credit, CreditBook, Settlement
 from hyperoracle_server.ledger.statements import Change
-from hyperoracle_server.observer import Observer, StageClock
+from hyperoracle_server.observer import StageClock
+from hyperoracle_server.samples import Samples
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
 
-    from hyperoracle_server.clock import Clock
-    from hyperoracle_server.ledger.writer import Writer
-
-
-class Identifiers:
-    """Increasing numbers for proposals and memory entries, over all studies."""
-
-    def __init__(self, first: int) -> None:
-        self._next = first
-        self._lock = threading.Lock()
-
-    def __call__(self) -> int:
-        """The next number."""
-        with self._lock:
-            self._next += 1
-            return self._next
-
-    def reserve(self, count: int) -> int:
-        """Keep the next `count` numbers for the caller; returns the one before the first."""
-        with self._lock:
-            before = self._next
-            self._next += count
-            return before
-
-
-class Services(NamedTuple):
-    """What a study needs of the world around it."""
-
-    writer: Writer
-    clock: Clock
-    proposal_ids: Identifiers
-    entry_ids: Identifiers
-    stored_answer: Callable[[int, int], Answer | None]  # (job number, sequence) from the ledger
-    observer: Observer
+    from hyperoracle_server.services import Services
 
 
 class StudyRuntime:
@@ -99,7 +64,6 @@ class StudyRuntime:
         self.jobs: dict[str, JobState] = {}
         self.entry_jobs: dict[int, int] = {}  # memory entry -> number of the job that left it
         self.entry_proposals: dict[int, int] = {}  # memory entry -> proposal, for its hyper-state
-        self.recent_samples: dict[str, deque[int]] = {}  # newest hyper-states by layout
         self._services = services
         self._stages = StageClock(services.observer)
         if isinstance(self.agent, KeyedAgent):
@@ -107,7 +71,10 @@ class StudyRuntime:
         self._chance = NumberedStreams(seed)
         strategy = definition.strategy
         self._episode = strategy.learning_episode if isinstance(strategy, KeyedStrategy) else None
-        self._replay = strategy.encoder.replay if isinstance(strategy, KeyedStrategy) else 0
+        # Without an encoder no hyper-state comes, and none is kept.
+        self.samples = Samples(
+            strategy.encoder.replay if isinstance(strategy, KeyedStrategy) else 1
+        )
         self.sign = 1.0 if definition.returns.direction == "maximise" else -1.0
 
     def new_credit_book(self) -> CreditBook:
@@ -154,18 +121,19 @@ class StudyRuntime:
             return repeated
         if job.status == "finished":
             raise OracleError(ErrorCode.JOB_FINISHED, "the job is finished; start a new one")
+        before = _durable_state(job)
         changes = self._drop_not_applied(job, request.not_applied)
         held = job.held
-        noted = job.hyper_agent_notes
         if held is not None and held.holds(request.update_step, request.env_step):
             decision = Decision(held.hyper_action, held.explored, held.epsilon, held.propensity)
         else:
             held = None
             decision = self._decide(job, request, features)
             job.held = self._hold(job, request, decision)
+        if held is None or request.not_applied:
             job.hyper_agent_notes = self.agent.notes(job.id)
         answer = self._answer(job, request, decision, held, digest)
-        if held is not job.held or noted != job.hyper_agent_notes:
+        if _durable_state(job) != before:
             changes.append(job.update())
         changes += self._record(job, request, decision, held is not None, features, answer)
         self._touch(job, request.env_step)
@@ -271,19 +239,14 @@ class StudyRuntime:
 
     def _keep_sample(self, job: JobState, number: int, features: np.ndarray) -> list[Change]:
         """Store a hyper-state; thin those that neither memory nor training need any more."""
-        recent = self.recent_samples.setdefault(job.signature, deque(maxlen=2 * self._replay))
-        recent.append(number)
         row = partial(records.hyper_state_row, number, self.number, job.signature, features)
         changes = [Change("insert_hyper_state", row)]
-        if len(recent) == 2 * self._replay:
-            for _ in range(self._replay):
-                recent.popleft()
-            needed = min((p.proposal_id for j in self.jobs.values() for p in j.open.values()),
-                         default=recent[0])  # fmt: skip
+        if self.samples.add(job.signature, number):
+            still_open = (p.proposal_id for j in self.jobs.values() for p in j.open.values())
             where = {
                 "where_study_id": self.number,
                 "where_layout_signature": job.signature,
-                "below": min(needed, recent[0]),
+                "below": self.samples.thin(job.signature, still_open),
             }
             changes.append(Change("thin_hyper_states", where))
         return changes
@@ -425,3 +388,8 @@ class StudyRuntime:
         """Keep the job's lease."""
         self._touch(job, env_step or 0)
         self._services.writer.submit([job.update()], self.epoch)
+
+
+def _durable_state(job: JobState) -> tuple[Held | None, str | None, int]:
+    """What a proposal may change of the job's row, besides what counts and times say."""
+    return job.held, job.hyper_agent_notes, job.credit.not_applied_count

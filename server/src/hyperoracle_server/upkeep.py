@@ -1,6 +1,7 @@
 """The one background thread: trains encoders that are due, builds search indexes that pay.
 
-It also notices what nobody calls about: leases that run out, graphs that miss neighbours.
+It also notices what nobody calls about: leases that run out, answers that nobody will ask for
+again, graphs that miss neighbours.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from hyperoracle_server import leases
 from hyperoracle_server.encoder_rounds import EncoderRounds
 from hyperoracle_server.failpoints import failpoint
 from hyperoracle_server.hyper_agents.episodic import EpisodicAgent
@@ -48,7 +50,8 @@ class Upkeep:
         sampled_at = time.monotonic()
         while not self._stop.wait(LOOK_SECONDS):
             try:
-                self._oracle.note_expired_leases()
+                leases.note_expired(self._oracle)
+                leases.forget_answers(self._oracle)
                 self._rounds.run_due()
                 for study in self._oracle.studies():
                     self._build(study)

@@ -23,6 +23,7 @@ from hyperoracle_protocol.jobs import (
     Report,
     ReportMetadata,
 )
+from hyperoracle_server import job_calls
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.job_state import ReportOutcome
 from hyperoracle_server.oracle import Oracle
@@ -64,7 +65,7 @@ def propose(oracle: Oracle, job_id: str, media_type: str, body: bytes) -> WireAn
             request = message.model_copy(update={"signature": state.signature})
             features = np.array(state.values, np.float64)
     oracle.observer.stage("parse", time.perf_counter() - started)
-    answer = oracle.propose(job_id, request, features, body)
+    answer = job_calls.propose(oracle, job_id, request, features, body)
     return WireAnswer(200, JSON_MEDIA_TYPE, answer.body)
 
 
@@ -89,7 +90,7 @@ def report(oracle: Oracle, job_id: str, media_type: str, body: bytes) -> WireAns
     else:
         message = parse(Report, body)
     oracle.observer.stage("parse", time.perf_counter() - started)
-    answer = oracle.report(job_id, message, body)
+    answer = job_calls.report(oracle, job_id, message, body)
     return WireAnswer(200, JSON_MEDIA_TYPE, answer.body, answer.durable, answer.outcome)
 
 

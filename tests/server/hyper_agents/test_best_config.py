@@ -1,30 +1,18 @@
 """`best_config` against numbers worked out by hand."""
 
-import numpy as np
 import pytest
+from support.whole_jobs import decide, fall_behind, run_with
 
 from hyperoracle_protocol.jobs import Role
 from hyperoracle_protocol.strategies import BestConfigStrategy
 from hyperoracle_server.hyper_actions import HyperActionGrid
-from hyperoracle_server.hyper_agents.base import CurvePoint, Moment
+from hyperoracle_server.hyper_agents.base import CurvePoint
 from hyperoracle_server.hyper_agents.best_config import BestConfigAgent
 from hyperoracle_server.hyper_agents.holding import FOR_EVER
 
 
 def agent_of(bins=(5,), default=(2,), ordered=(True,), **settings) -> BestConfigAgent:
     return BestConfigAgent(HyperActionGrid(bins, default), ordered, BestConfigStrategy(**settings))
-
-
-def decide(agent: BestConfigAgent, job_id: int, role: Role = "exploit", seed: int = 0):
-    moment = Moment(job_id, role, 0, 100, "none", None, 1, {})
-    return agent.decide(moment, np.random.default_rng(seed))
-
-
-def whole_job(agent: BestConfigAgent, job_id: int, action: int, value: float) -> None:
-    """A job that ran with an action to its end, at one return all the way."""
-    agent._jobs.of(job_id).hyper_action = action
-    agent.observe(job_id, [CurvePoint(100, value)])
-    agent.close(job_id, "completed")
 
 
 def test_a_score_is_the_area_under_the_curve_over_env_steps():
@@ -54,7 +42,7 @@ def test_the_best_mean_with_enough_jobs_is_exploited():
     for job_id, (action, value) in enumerate(
         [(2, 5.0), (2, 7.0), (3, 4.0), (3, 10.0), (1, 6.0), (1, 6.5), (4, 99.0)]
     ):
-        whole_job(agent, job_id, action, value)
+        run_with(agent, job_id, action, value)
     # Means 6, 7 and 6.25; the 99 has one job behind it.
     decision = decide(agent, 50, "exploit")
     assert (decision.hyper_action, decision.explored, decision.propensity) == (3, False, 1.0)
@@ -63,18 +51,18 @@ def test_the_best_mean_with_enough_jobs_is_exploited():
 
 def test_the_default_is_kept_until_it_has_enough_jobs_itself():
     agent = agent_of(jobs_needed=2)
-    whole_job(agent, 1, 3, 10.0)
-    whole_job(agent, 2, 3, 10.0)
-    whole_job(agent, 3, 2, 1.0)
+    run_with(agent, 1, 3, 10.0)
+    run_with(agent, 2, 3, 10.0)
+    run_with(agent, 3, 2, 1.0)
     assert decide(agent, 50, "exploit").hyper_action == 2
-    whole_job(agent, 4, 2, 1.0)
+    run_with(agent, 4, 2, 1.0)
     assert decide(agent, 51, "exploit").hyper_action == 3
 
 
 def test_equal_means_go_to_what_is_nearest_to_the_default():
     agent = agent_of(jobs_needed=1)
     for job_id, action in enumerate([0, 4, 1, 2]):
-        whole_job(agent, job_id, action, 0.1 if action == 2 else 0.3)
+        run_with(agent, job_id, action, 0.1 if action == 2 else 0.3)
     assert decide(agent, 50, "exploit").hyper_action == 1
 
 
@@ -102,7 +90,7 @@ def test_one_step_changes_one_hyperparameter_and_names_have_no_order():
 
 def test_exploration_says_how_probable_its_choice_was():
     agent = agent_of()
-    whole_job(agent, 1, 2, 1.0)
+    run_with(agent, 1, 2, 1.0)
     # The default was given, its two neighbours never: chance has both.
     decision = decide(agent, 101, "explore")
     assert (decision.explored, decision.propensity) == (True, 0.5)
@@ -113,15 +101,15 @@ def test_a_job_keeps_its_hyper_action_whatever_is_learned_meanwhile(role: Role):
     agent = agent_of(jobs_needed=1)
     first = decide(agent, 1, role)
     for job_id in range(2, 6):
-        whole_job(agent, job_id, 2, 0.0)
-        whole_job(agent, 10 * job_id, 4, 9.0)
+        run_with(agent, job_id, 2, 0.0)
+        run_with(agent, 10 * job_id, 4, 9.0)
     assert decide(agent, 1, role, seed=5) == first
 
 
 def test_a_control_job_gets_the_default_and_counts_for_it():
     agent = agent_of(jobs_needed=1)
-    whole_job(agent, 1, 2, 0.0)
-    whole_job(agent, 2, 4, 9.0)
+    run_with(agent, 1, 2, 0.0)
+    run_with(agent, 2, 4, 9.0)
     assert decide(agent, 3, "control").hyper_action == 2
     agent.observe(3, [CurvePoint(1, 100.0)])
     agent.close(3, "completed")
@@ -130,18 +118,9 @@ def test_a_control_job_gets_the_default_and_counts_for_it():
 
 def test_exploiting_jobs_get_the_default_for_a_while_after_they_fell_behind():
     agent = agent_of(jobs_needed=1)
-    whole_job(agent, 1, 2, 0.0)
-    whole_job(agent, 2, 4, 9.0)
-    job = 10
-    while not agent.guard.trips:
-        # Exploiting jobs do worse, whatever they are given.
-        role: Role = "control" if job % 2 else "exploit"
-        decide(agent, job, role)
-        value = 5.0 if role == "control" else 3.0
-        agent.observe(job, [CurvePoint(100, value + 0.01 * (job % 7))])
-        agent.close(job, "completed")
-        job += 1
-        assert job < 60
+    run_with(agent, 1, 2, 0.0)
+    run_with(agent, 2, 4, 9.0)
+    job = fall_behind(agent, first=10)
     agent._jobs.of(2).total = 1e9  # it still looks best
     assert agent.best() == 4
     assert decide(agent, job, "exploit").hyper_action == 2

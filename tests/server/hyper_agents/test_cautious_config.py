@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.whole_jobs import decide, fall_behind, run_with
 
-from hyperoracle_protocol.jobs import Role
 from hyperoracle_protocol.strategies import CautiousConfigStrategy
 from hyperoracle_server.hyper_actions import HyperActionGrid
-from hyperoracle_server.hyper_agents.base import LARGEST_RETURN, CurvePoint, Moment
+from hyperoracle_server.hyper_agents.base import LARGEST_RETURN, CurvePoint
 from hyperoracle_server.hyper_agents.cautious_config import CautiousConfigAgent
 from hyperoracle_server.value_model.gaussian_process import SCALES
 
@@ -20,17 +20,10 @@ def agent_of(bins=(7,), default=(3,), ordered=(True,), **settings) -> CautiousCo
     return CautiousConfigAgent(HyperActionGrid(bins, default), ordered, strategy)
 
 
-def decide(agent: CautiousConfigAgent, job_id: int, role: Role = "exploit", seed: int = 0):
-    moment = Moment(job_id, role, 0, 100, "none", None, 1, {})
-    return agent.decide(moment, np.random.default_rng(seed))
-
-
 def whole_jobs(agent: CautiousConfigAgent, *jobs: tuple[int, float], first: int = 1) -> None:
     """Jobs that ran with an action to their ends, each at one return all the way."""
     for job_id, (action, value) in enumerate(jobs, first):
-        agent._jobs.of(job_id).hyper_action = action
-        agent.observe(job_id, [CurvePoint(100, value)])
-        agent.close(job_id, "completed")
+        run_with(agent, job_id, action, value)
 
 
 def textbook_effects(bins: list[int], scores: list[float], count: int, default: int):
@@ -138,15 +131,7 @@ def test_exploiting_jobs_get_the_default_for_a_while_after_they_fell_behind():
     whole_jobs(agent, *[(3, 1.0 + 0.01 * i) for i in range(6)])
     whole_jobs(agent, *[(4, 9.0 + 0.01 * i) for i in range(6)], first=10)
     assert agent.best() == 4
-    job = 100
-    while not agent.guard.trips:
-        role: Role = "control" if job % 2 else "exploit"
-        decide(agent, job, role)
-        value = 5.0 if role == "control" else 3.0
-        agent.observe(job, [CurvePoint(100, value + 0.01 * (job % 7))])
-        agent.close(job, "completed")
-        job += 1
-        assert job < 160
+    job = fall_behind(agent, first=100)
     assert decide(agent, job, "exploit").hyper_action == 3
     assert agent.guards() == (0, 1, agent.guard.pause)
 
@@ -172,6 +157,7 @@ def test_notes_bring_back_every_decision():
         again._jobs._notes.pop(100)
 
 
+@settings(deadline=None)  # what else the machine does may slow any example down
 @given(
     st.lists(
         st.tuples(

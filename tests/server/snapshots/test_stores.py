@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sqlite3
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from hyperoracle_client import cli
 from hyperoracle_server.commands import db
 from hyperoracle_server.embedded import EmbeddedTransport
 from hyperoracle_server.ledger.store import locked
+from hyperoracle_server.snapshots import stores
 
 
 @pytest.fixture
@@ -126,6 +128,33 @@ def test_a_store_that_is_there_is_refused_or_moved_and_never_lost(hyperoracle_db
     former = Path(json.loads(out)["former"])
     assert former.read_bytes() == b"damaged"
     assert former.with_name(former.name + "-wal").read_bytes() == b"its journal"
+    assert hyperoracle_db("verify", "--store", store)[0] == 0
+
+
+def test_stores_replaced_within_a_second_are_all_kept(hyperoracle_db, store, tmp_path, monkeypatch):
+    """Seen to fail (the last takes the others' place) where the second alone makes the name."""
+
+    class Stopped(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2026, 1, 2, 3, 4, 5, tzinfo=tz)
+
+    monkeypatch.setattr(stores, "datetime", Stopped)
+    backup = tmp_path / "backup"
+    hyperoracle_db("backup", backup, "--store", store)
+    formers = []
+    for number in range(3):
+        store.write_bytes(b"store %d" % number)
+        if number == 0:  # a journal is no reason to take the name of the store beside it
+            store.with_name("oracle.db-wal").write_bytes(b"its journal")
+        code, out, _ = hyperoracle_db("restore", backup, "--store", store, "--replace", "--json")
+        assert code == 0
+        formers.append(Path(json.loads(out)["former"]))
+    assert [former.read_bytes() for former in formers] == [b"store 0", b"store 1", b"store 2"]
+    assert formers[0].with_name(formers[0].name + "-wal").read_bytes() == b"its journal"
+    assert [former.name.partition("-")[2] for former in formers] == [
+        "20260102T030405Z", "20260102T030405Z-2", "20260102T030405Z-3",
+    ]  # fmt: skip
     assert hyperoracle_db("verify", "--store", store)[0] == 0
 
 

@@ -1,7 +1,9 @@
-"""Connections: how many there may be, and how long a request may take to arrive.
+"""Connections: how many there may be, how long a request may take to arrive, an answer to be read.
 
 uvicorn waits for ever for the rest of a request. Here a client that sends its headers or its body
 drop by drop is answered 408 and let go; one that comes when all places are taken is answered 503.
+For who reads its answer it waits for ever, too, and keeps the place of a connection that is to be
+closed until all of it is read; here who does not read is cut off.
 """
 
 from __future__ import annotations
@@ -9,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import socket
+import struct
 from typing import Any, NamedTuple
 
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_server.errors import OracleError
@@ -24,12 +28,18 @@ log = logging.getLogger(__name__)
 
 LEAST_BYTES_PER_SECOND = 64 * 1024
 """What has arrived prolongs the wait for the rest at this rate, so that a long snapshot over a
-line of this speed comes through, and a byte now and then prolongs nothing."""
+line of this speed comes through, and a byte now and then prolongs nothing. So does what has to be
+read."""
+
+LOOKS = 8
+"""How often, within the time that a request has, it looks whether an answer is being read."""
 
 REFUSED_POLITELY = 100
 """So many connections past the limit are told that it is reached; the next are cut."""
 
 RETRY_SECONDS = 2.0
+
+_AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 s
 
 
 class Limits(NamedTuple):
@@ -38,7 +48,8 @@ class Limits(NamedTuple):
     Attributes:
         connections: that may be open at once.
         request_seconds: within which a request has to arrive, and what it has already brought
-            at `LEAST_BYTES_PER_SECOND` on top.
+            at `LEAST_BYTES_PER_SECOND` on top; what is written of an answer has so long to be
+            read, from when it is noticed that it is not.
         metrics: count what is refused here.
     """
 
@@ -61,6 +72,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._began = 0.0
         self._received = 0
         self._check: asyncio.TimerHandle | None = None
+        self._unread_until: float | None = None  # what is unread now has to be read by then
+        self._look: asyncio.TimerHandle | None = None
+        self._answering: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
         """Take the connection, or see that it is refused."""
@@ -77,10 +91,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(
             silence, self.timeout_keep_alive_handler
         )
+        self._look = self.loop.call_later(self._limits.request_seconds, self._look_at_reader)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
         self._stop_checking()
+        if self._look is not None:
+            self._look.cancel()
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -134,6 +154,35 @@ class BoundedProtocol(HttpToolsProtocol):
             cycle.disconnected = True  # whoever waits for the body learns that none will come
             cycle.message_event.set()
         self.transport.close()
+
+    def resume_writing(self) -> None:
+        """Most of what was written is read."""
+        self._unread_until = None
+        super().resume_writing()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Begin to answer: of requests behind each other uvicorn knows only the newest."""
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _look_at_reader(self) -> None:
+        """Cut the connection off if nobody reads what is written to it, its closing included."""
+        unread = self.transport.get_write_buffer_size()
+        seconds = self._limits.request_seconds
+        now = self.loop.time()
+        if not unread:
+            self._unread_until = None
+        elif self._unread_until is None:
+            self._unread_until = now + seconds + unread / LEAST_BYTES_PER_SECOND
+        elif now >= self._unread_until:
+            log.info("cut off, its answer was not read", extra=about(client=self.client))
+            connection = self.transport.get_extra_info("socket")
+            if connection is not None:  # what the kernel has of it goes, too
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+            self.transport.abort()
+            return
+        wait = seconds if self._unread_until is None else seconds / LOOKS
+        self._look = self.loop.call_later(wait, self._look_at_reader)
 
     def _too_slow(self) -> bytes:
         seconds = self._limits.request_seconds

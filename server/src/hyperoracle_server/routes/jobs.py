@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from hyperoracle_protocol.inspection import Explanation
 from hyperoracle_protocol.jobs import FinishJob, Heartbeat, Job
-from hyperoracle_server import inspection
+from hyperoracle_server import inspection, job_calls
 from hyperoracle_server.routes.dependencies import TheOracle
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
@@ -22,13 +22,13 @@ def get_job(job: str, oracle: TheOracle) -> Job:
 @router.post("/jobs/{job}/heartbeat", status_code=204)
 def heartbeat(job: str, oracle: TheOracle, beat: Heartbeat | None = None) -> None:
     """Keep a job's lease."""
-    oracle.heartbeat(job, beat or Heartbeat())
+    job_calls.heartbeat(oracle, job, beat or Heartbeat())
 
 
 @router.post("/jobs/{job}/finish")
 def finish(job: str, oracle: TheOracle, end: FinishJob | None = None) -> Job:
     """End a job; a finished one stays finished."""
-    oracle.finish(job, end or FinishJob())
+    job_calls.finish(oracle, job, end or FinishJob())
     with oracle.job(job) as (study, state):
         return inspection.describe_job(oracle, study, state)
 

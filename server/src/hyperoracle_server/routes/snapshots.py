@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
+from contextlib import ExitStack
 
 from fastapi import APIRouter, Request
 from starlette.background import BackgroundTask
@@ -18,6 +17,7 @@ from hyperoracle_server.routes.guard import AUDITED
 from hyperoracle_server.routes.studies import StudyName
 from hyperoracle_server.snapshots.restoring import restore_study
 from hyperoracle_server.snapshots.taking import snapshot_study
+from hyperoracle_server.snapshots.under_way import folder_beside
 
 router = APIRouter(prefix="/v1/studies", tags=["snapshots"])
 
@@ -28,16 +28,12 @@ _FILE = {"content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary
 @router.post("/{study}/snapshots", response_class=FileResponse, responses={200: _FILE})
 def take_snapshot(study: StudyName, oracle: TheOracle) -> FileResponse:
     """The study as one file: all that was acknowledged before this call, at one moment."""
-    folder = tempfile.TemporaryDirectory(prefix="hyperoracle-snapshot-")
-    try:
-        path = Path(folder.name) / f"{study}.snapshot"
+    with ExitStack() as stack:
+        folder = stack.enter_context(folder_beside(oracle.ledger.path))
+        path = folder / f"{study}.snapshot"
         snapshot_study(oracle, study, path)
-    except BaseException:
-        folder.cleanup()
-        raise
-    return FileResponse(
-        path, media_type=MEDIA_TYPE, filename=path.name, background=BackgroundTask(folder.cleanup)
-    )
+        clean_up = BackgroundTask(stack.pop_all().close)  # once the file is sent
+    return FileResponse(path, media_type=MEDIA_TYPE, filename=path.name, background=clean_up)
 
 
 @router.post(
@@ -47,8 +43,8 @@ def take_snapshot(study: StudyName, oracle: TheOracle) -> FileResponse:
 )
 async def restore_snapshot(study: StudyName, request: Request, oracle: TheOracle) -> Study:
     """Make the study, under this name, from the snapshot that is the request's body."""
-    with tempfile.TemporaryDirectory(prefix="hyperoracle-snapshot-") as folder:
-        path = Path(folder) / "body"
+    with folder_beside(oracle.ledger.path) as folder:
+        path = folder / "body"
         received = 0
         with path.open("wb") as file:
             async for chunk in request.stream():

@@ -5,7 +5,6 @@ A snapshot is examined, and its studies are loaded once, before anything is chan
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,10 +22,12 @@ from hyperoracle_server.ledger.store import HEAD, upgrade
 from hyperoracle_server.snapshots.examination import findings
 from hyperoracle_server.snapshots.renumbering import Renumbering
 from hyperoracle_server.snapshots.seal import Sealed, check_seal, unseal
+from hyperoracle_server.snapshots.under_way import folder_beside
 
 if TYPE_CHECKING:
     from hyperoracle_server.oracle import Oracle
-    from hyperoracle_server.study import Services, StudyRuntime
+    from hyperoracle_server.services import Services
+    from hyperoracle_server.study import StudyRuntime
 
 _BATCH = 500
 
@@ -52,7 +53,7 @@ def restore_study(oracle: Oracle, path: Path, name: str | None = None) -> StudyR
         raise SnapshotRefused(
             f"{path} is a snapshot of a whole store: restore it with `hyperoracle db restore`"
         )
-    with _examined(sealed) as snapshot:
+    with _examined(sealed, oracle.ledger.path) as snapshot:
         _load(snapshot, oracle.services, path)
         names = snapshot.execute(select(t.studies.c.name)).scalars().all()
         if names != [sealed.manifest.study]:
@@ -65,10 +66,10 @@ def restore_study(oracle: Oracle, path: Path, name: str | None = None) -> StudyR
 
 
 @contextmanager
-def _examined(sealed: Sealed) -> Iterator[Connection]:
-    """A snapshot's database, of the newest schema and nothing wrong with it."""
-    with tempfile.TemporaryDirectory(prefix="hyperoracle-restore-") as folder:
-        database = Path(folder) / "snapshot.db"
+def _examined(sealed: Sealed, store: Path) -> Iterator[Connection]:
+    """A snapshot's database, beside the store, of the newest schema and nothing wrong with it."""
+    with folder_beside(store) as folder:
+        database = folder / "snapshot.db"
         unseal(sealed, database)
         engine = careful_engine(database)
         if sealed.manifest.schema_revision != HEAD:

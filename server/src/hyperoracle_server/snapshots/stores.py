@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
+from itertools import chain, count
 from pathlib import Path
 from urllib.parse import quote
 
@@ -147,8 +149,19 @@ def _revision(store: Path) -> str | None:
 def _move_away(store: Path) -> Path:
     """Give a store's files other names, its WAL first: it must never meet another store."""
     stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    moved = store.with_name(f"{store.name}.replaced-{stamp}")
+    names = (f"{store.name}.replaced-{stamp}{again}" for again in _endings())
+    moved = next(each for each in map(store.with_name, names) if _is_free(each))
     for path in reversed(files_of(store)):
         if path.exists():
             path.rename(path.with_name(moved.name + path.name.removeprefix(store.name)))
     return moved
+
+
+def _is_free(store: Path) -> bool:
+    """Whether no file has a name that one of this store's would have."""
+    return not any(path.exists() or path.is_symlink() for path in files_of(store))
+
+
+def _endings() -> Iterator[str]:
+    """Nothing, then `-2`, `-3`, ...: for a name that must be new."""
+    return chain([""], (f"-{number}" for number in count(2)))
