@@ -4,6 +4,7 @@ import json
 import sqlite3
 import sys
 import threading
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -33,10 +34,8 @@ def picture(oracle: Oracle, name: str):
     with oracle.study(name) as study:
         jobs = {
             job.public_id: (
-                job.credit.dump(), sorted(job.open), job.held, job.last_sequence, job.env_step,
-                job.last_return, job.proposals, job.reports, job.credited, job.not_applied,
-                job.neighbours_read, job.neighbours_other, job.status, job.curve.dump(),
-                job.memory_reads, job.memory_hits,
+                job.credit.dump(), sorted(job.open), job.held, job.env_step, job.last_return,
+                job.counts.dump(), job.counted_through, job.status, job.curve.dump(),
                 {s: (p.proposal_id, p.hyper_action, p.features.tobytes())
                  for s, p in job.open.items()},
             )
@@ -71,6 +70,8 @@ def work(wire: Wire, name: str, phases: int = 8) -> None:
         # One more that waits for a report that has not come.
         wire.report(job, sequence + 3, sequence + 1, [1.0], credits_after=covered,
                     previous_report=sequence + 2)  # fmt: skip
+        # And one that no row of its job counts yet.
+        wire.propose(job, sequence + 4, seed=6)
 
 
 def test_a_restart_brings_back_studies_jobs_open_episodes_memory_and_encoder(tmp_path):
@@ -92,6 +93,31 @@ def test_a_restart_brings_back_studies_jobs_open_episodes_memory_and_encoder(tmp
     # And it goes on: the same request after the restart is answered as it was.
     sequence = work_again["last_sequence"]
     assert wire.job("s", job_key="job-key-0")["last_sequence"] == sequence
+    transport.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "is_the_same"),
+    [
+        ("UPDATE jobs SET counts = NULL, counted_through = NULL", True),
+        ("UPDATE proposals SET neighbours_read = 1000 WHERE status = 'credited'", True),
+        ("UPDATE proposals SET neighbours_read = 1000 WHERE status = 'open'", False),
+    ],
+)
+def test_a_start_adds_to_a_jobs_counts_what_came_after_its_row_and_no_more(
+    tmp_path, statement, is_the_same
+):
+    """However long a job's history is. Rows without counts are of an earlier release. Seen to fail
+    with `counted_through` not written, and with `counts` not read."""
+    path = tmp_path / "oracle.db"
+    transport = EmbeddedTransport(str(path))
+    work(Wire(transport=transport), "s")
+    before = picture(transport._app.state.oracle, "s")
+    transport.close()
+    with closing(sqlite3.connect(path)) as store, store:
+        store.execute(statement)
+    transport = EmbeddedTransport(str(path))
+    assert (picture(transport._app.state.oracle, "s") == before) == is_the_same
     transport.close()
 
 
@@ -449,7 +475,8 @@ def to_first_schema(path) -> None:
     store.execute("DROP TABLE tokens")
     store.execute("ALTER TABLE jobs DROP COLUMN hyper_agent_notes")
     store.execute("ALTER TABLE jobs DROP COLUMN learning_curve")
-    store.execute("ALTER TABLE jobs DROP COLUMN chance_number")
+    for column in ("chance_number", "counts", "counted_through"):
+        store.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
     store.execute("ALTER TABLE proposals DROP COLUMN memory_hit")
     store.execute("ALTER TABLE memory_entries DROP COLUMN hyper_reward")
     store.execute("ALTER TABLE memory_entries DROP COLUMN ends_episode")

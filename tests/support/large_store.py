@@ -127,8 +127,20 @@ def _multiply(database: sqlite3.Connection, copies: int, layout: Any) -> None:
         entries += copies
         credit = json.loads(job["credit_state"])
         credit |= {"covered_through": asked[-1], "last_applied": told[-1]}
-        database.execute("UPDATE jobs SET credit_state = ?, env_step = ? WHERE id = ?",
-                         (json.dumps(credit), told[-1], job["id"]))  # fmt: skip
+        counts = json.loads(job["counts"])
+        for name in ("proposals", "reports", "credited"):
+            counts[name] += copies
+        for name in ("neighbours_read", "neighbours_other"):
+            counts[name] += copies * proposal[name]
+        if proposal["memory_hit"] is not None:
+            counts["memory_reads"] += copies
+            counts["memory_hits"] += copies * proposal["memory_hit"]
+        counts["last_sequence"] = told[-1]
+        database.execute(
+            "UPDATE jobs SET credit_state = ?, env_step = ?, counts = ?, counted_through = ? "
+            "WHERE id = ?",
+            (json.dumps(credit), told[-1], json.dumps(counts), numbers[-1], job["id"]),
+        )
 
 
 def _one(database: sqlite3.Connection, query: str, *values: Any) -> dict[str, Any]:

@@ -84,10 +84,10 @@ def whole_jobs(jobs: Sequence[JobState]) -> dict[Role, int]:
 def evidence_counts(jobs: Sequence[JobState]) -> tuple[int, int, int, int]:
     """Neighbours read, those that other jobs left, reads of the memory, those that found any."""
     return (
-        sum(job.neighbours_read for job in jobs),
-        sum(job.neighbours_other for job in jobs),
-        sum(job.memory_reads for job in jobs),
-        sum(job.memory_hits for job in jobs),
+        sum(job.counts.neighbours_read for job in jobs),
+        sum(job.counts.neighbours_other for job in jobs),
+        sum(job.counts.memory_reads for job in jobs),
+        sum(job.counts.memory_hits for job in jobs),
     )
 
 

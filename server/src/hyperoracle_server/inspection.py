@@ -43,8 +43,8 @@ def describe_study(oracle: Oracle, study: StudyRuntime) -> Study:
         agent = study.agent
         recollections = agent.recollections if isinstance(agent, KeyedAgent) else {}
         capacity = agent.capacity if isinstance(agent, KeyedAgent) else None
-        read = sum(job.neighbours_read for job in jobs)
-        other = sum(job.neighbours_other for job in jobs)
+        read = sum(job.counts.neighbours_read for job in jobs)
+        other = sum(job.counts.neighbours_other for job in jobs)
         return Study(
             name=study.name,
             definition=study.definition,
@@ -52,9 +52,9 @@ def describe_study(oracle: Oracle, study: StudyRuntime) -> Study:
             created_at=as_datetime(study.created_at),
             jobs=len(jobs),
             running_jobs=sum(status_of(oracle, job) == "running" for job in jobs),
-            proposals=sum(job.proposals for job in jobs),
-            reports=sum(job.reports for job in jobs),
-            credited_proposals=sum(job.credited for job in jobs),
+            proposals=sum(job.counts.proposals for job in jobs),
+            reports=sum(job.counts.reports for job in jobs),
+            credited_proposals=sum(job.counts.credited for job in jobs),
             memory_size=sum(r.memory.size for r in recollections.values()),
             memory_capacity=capacity,
             encoder_versions={s: r.state.version for s, r in recollections.items()},
@@ -79,10 +79,10 @@ def describe_job(oracle: Oracle, study: StudyRuntime, job: JobState) -> Job:
         last_seen_at=as_datetime(job.last_seen_at),
         total_env_steps=job.total_env_steps,
         env_step=job.env_step,
-        proposals=job.proposals,
-        reports=job.reports,
-        credited_proposals=job.credited,
-        not_applied_proposals=job.not_applied,
+        proposals=job.counts.proposals,
+        reports=job.counts.reports,
+        credited_proposals=job.counts.credited,
+        not_applied_proposals=job.counts.not_applied,
         last_return=job.last_return,
         metadata=job.metadata,
     )

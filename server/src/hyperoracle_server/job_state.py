@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_server.errors import OracleError
+from hyperoracle_server.job_counts import JobCounts
 from hyperoracle_server.ledger.statements import Change
 
 if TYPE_CHECKING:
@@ -101,17 +102,10 @@ class JobState:
     finish_reason: str | None = None
     env_step: int = 0
     last_return: float | None = None
-    last_sequence: int = 0
     held: Held | None = None
     hyper_agent_notes: str | None = None  # JSON
-    proposals: int = 0
-    reports: int = 0
-    credited: int = 0
-    not_applied: int = 0
-    neighbours_read: int = 0
-    neighbours_other: int = 0
-    memory_reads: int = 0  # decisions with a look into the memory
-    memory_hits: int = 0  # those for which it knew anything
+    counts: JobCounts = field(default_factory=JobCounts)
+    counted_through: int = 0  # the id of its newest proposal
     open: dict[int, OpenProposal] = field(default_factory=dict)
     answers: OrderedDict[int, Answer] = field(default_factory=OrderedDict)
 
@@ -128,7 +122,6 @@ class JobState:
     def remember(self, sequence: int, answer: Answer) -> None:
         """Keep an answer for a repeated request."""
         self.answers[sequence] = answer
-        self.last_sequence = max(self.last_sequence, sequence)
         if len(self.answers) > REMEMBERED_ANSWERS:
             self.answers.popitem(last=False)
 
@@ -168,6 +161,8 @@ class JobState:
             "held_decision": None if self.held is None else json.dumps(self.held),
             "hyper_agent_notes": self.hyper_agent_notes,
             "learning_curve": None if self.curve is None else self.curve.dump(),
+            "counts": self.counts.dump(),
+            "counted_through": self.counted_through,
         }
 
 

@@ -244,7 +244,7 @@ class Oracle:
                 layout=job.layout,
                 space=study.definition.space,
                 lease_seconds=self.lease_seconds,
-                last_sequence=job.last_sequence,
+                last_sequence=job.counts.last_sequence,
             )
 
     def _new_job(self, study: StudyRuntime, start: StartJob) -> JobState:

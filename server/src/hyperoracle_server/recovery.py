@@ -15,6 +15,7 @@ from hyperoracle_protocol.strategies import KeyedStrategy
 from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server.encoder.state import EncoderState
 from hyperoracle_server.hyper_agents.keyed import KeyedAgent, architecture_of
+from hyperoracle_server.job_counts import JobCounts
 from hyperoracle_server.job_state import Answer, Held, JobState, OpenProposal
 from hyperoracle_server.learning_curve import LearningCurve
 from hyperoracle_server.ledger import schema as t
@@ -119,7 +120,7 @@ def _load_job(
         held=None if row.held_decision is None else Held(*json.loads(row.held_decision)),
         hyper_agent_notes=row.hyper_agent_notes,
     )
-    _load_counts(connection, job)
+    _load_counts(connection, job, row)
     _load_open(connection, job)
     waiting = connection.execute(
         select(t.reports.c.body).where(
@@ -134,29 +135,39 @@ def _load_job(
     return job
 
 
-def _load_counts(connection: Connection, job: JobState) -> None:
-    p, r = t.proposals.c, t.reports.c
-    counts = connection.execute(
+def _load_counts(connection: Connection, job: JobState, row: Any) -> None:
+    """Those of the job's row, and of the proposals that came after it was written.
+
+    Where the row has none (it is of an earlier release, or was restored), all are counted.
+    """
+    if row.counts is None:
+        r = t.reports.c
+        reports, last_report = connection.execute(
+            select(func.count(), func.coalesce(func.max(r.sequence), 0)).where(r.job_id == job.id)
+        ).one()
+        known, through = JobCounts(reports=reports, last_sequence=last_report), 0
+    else:
+        known, through = JobCounts.load(row.counts), row.counted_through
+    p = t.proposals.c
+    newest, env_step, *counts = connection.execute(
         select(
+            func.coalesce(func.max(p.id), 0),
+            func.coalesce(func.max(p.env_step), 0),
             func.count(),
-            func.coalesce(func.max(p.sequence), 0),
             func.coalesce(func.sum(case((p.status == "credited", 1), else_=0)), 0),
             func.coalesce(func.sum(case((p.status == "not_applied", 1), else_=0)), 0),
             func.coalesce(func.sum(p.neighbours_read), 0),
             func.coalesce(func.sum(p.neighbours_other), 0),
             func.count(p.memory_hit),
             func.coalesce(func.sum(case((p.memory_hit, 1), else_=0)), 0),
-            func.coalesce(func.max(p.env_step), 0),
-        ).where(p.job_id == job.id)
+            func.coalesce(func.max(p.sequence), 0),
+        ).where(p.job_id == job.id, p.id > through)
     ).one()
-    job.proposals, last_proposal, job.credited, job.not_applied = counts[:4]
-    job.neighbours_read, job.neighbours_other = counts[4:6]
-    job.memory_reads, job.memory_hits = counts[6:8]
-    job.env_step = max(job.env_step, counts[8])
-    job.reports, last_report = connection.execute(
-        select(func.count(), func.coalesce(func.max(r.sequence), 0)).where(r.job_id == job.id)
-    ).one()
-    job.last_sequence = max(last_proposal, last_report)
+    names = ("proposals", "credited", "not_applied", "neighbours_read", "neighbours_other",
+             "memory_reads", "memory_hits", "last_sequence")  # fmt: skip
+    job.counts = known + JobCounts(**dict(zip(names, counts, strict=True)))
+    job.counted_through = max(through, newest)
+    job.env_step = max(job.env_step, env_step)
 
 
 def _load_open(connection: Connection, job: JobState) -> None:

@@ -197,7 +197,9 @@ class StudyRuntime:
     ) -> list[Change]:  # fmt: skip
         """The proposal's rows, and its place among the open ones."""
         number = self._services.proposal_ids()
-        job.proposals += 1
+        job.counts.proposals += 1
+        job.counts.saw(request.sequence)
+        job.counted_through = number
         read, other, memory_hit = self._count_evidence(job, decision)
         creditable = not held and job.credit.add_proposal(request.sequence)
         if creditable:
@@ -230,11 +232,11 @@ class StudyRuntime:
         else:
             owners = [self.entry_jobs.get(i) for i in decision.evidence.neighbour_ids.tolist()]
         other = sum(owner != job.id for owner in owners)
-        job.neighbours_read += len(owners)
-        job.neighbours_other += other
+        job.counts.neighbours_read += len(owners)
+        job.counts.neighbours_other += other
         hit = bool(decision.evidence.known.any())
-        job.memory_reads += 1
-        job.memory_hits += hit
+        job.counts.memory_reads += 1
+        job.counts.memory_hits += hit
         return len(owners), other, hit
 
     def _keep_sample(self, job: JobState, number: int, features: np.ndarray) -> list[Change]:
@@ -277,7 +279,8 @@ class StudyRuntime:
         row = records.report_row(job, report, digest, body, settlement.status,
                                  now=self._services.clock.now())  # fmt: skip
         changes.insert(0, Change("insert_report", row))
-        job.reports += 1
+        job.counts.reports += 1
+        job.counts.saw(report.sequence)
         changes.append(job.update())
         durable = self._services.writer.submit_durably(changes, self.epoch)
         answer = Answer(digest, body, durable, settlement.status)
@@ -321,7 +324,7 @@ class StudyRuntime:
 
     def _credit(self, job: JobState, credit: Credit) -> list[Change]:
         proposal = job.open.pop(credit.sequence)
-        job.credited += 1
+        job.counts.credited += 1
         changes = [
             records.settled("proposal", job, credit.sequence, status="credited",
                      hyper_return=credit.hyper_return)
@@ -366,7 +369,7 @@ class StudyRuntime:
         changes = []
         for sequence in job.credit.mark_not_applied(sequences):
             job.open.pop(sequence, None)
-            job.not_applied += 1
+            job.counts.not_applied += 1
             changes.append(
                 records.settled("proposal", job, sequence, status="not_applied", hyper_return=None)
             )
@@ -374,7 +377,7 @@ class StudyRuntime:
 
     def _repeated(self, job: JobState, sequence: int, digest: bytes) -> Answer | None:
         answer = job.answers.get(sequence)
-        if answer is None and sequence <= job.last_sequence:
+        if answer is None and sequence <= job.counts.last_sequence:
             answer = self._services.stored_answer(job.id, sequence)
         return None if answer is None else check_repeated(answer, digest, sequence)
 

@@ -97,6 +97,7 @@ def test_everything_in_mind_comes_back_with_a_trained_encoder(opened):
     rounds.close()
     before = picture(oracle, "s")
     answer = restore(elsewhere, "s", snapshot(home, "s"))
+    assert answer.status == 201, answer
     assert (answer.status, answer.json["memory_size"]) == (201, before_size(before))
     # Both stores were new: the numbers are the same as well.
     assert picture(elsewhere._transport._app.state.oracle, "s") == before
@@ -256,6 +257,8 @@ def test_damaged_files_are_refused_with_the_remedy_and_nothing_changes(opened):
         ("UPDATE reports SET response = 'x'", "reports"),
         ("UPDATE studies SET definition = '{}'", "definition"),
         ("UPDATE studies SET name = 'other'", "manifest"),
+        ("UPDATE jobs SET counts = json_set(counts, '$.proposals', 2)", "whose counts"),
+        ("UPDATE jobs SET counts = json_set(counts, '$.last_sequence', 5)", "whose counts"),
         ("UPDATE memory_keys SET key = x'00'", "cannot be loaded"),
         ("UPDATE jobs SET credit_state = '[]'", "cannot be loaded"),
         ("DROP TABLE memory_keys", "memory_keys is missing"),
@@ -316,7 +319,8 @@ def test_a_snapshot_of_an_earlier_schema_is_brought_up_to_date(opened, tmp_path,
     take_study(tmp_path / "home.db", "s", path)
     with sqlite3.connect(path, isolation_level=None) as database:
         database.execute("PRAGMA journal_mode=OFF")
-        database.execute("ALTER TABLE jobs DROP COLUMN chance_number")
+        for column in ("chance_number", "counts", "counted_through"):
+            database.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
         database.execute("UPDATE alembic_version SET version_num = '0005'")
         pages, size = (
             database.execute(f"PRAGMA page_{n}").fetchone()[0] for n in ("count", "size")

@@ -59,6 +59,8 @@ jobs = Table(
     Column("hyper_agent_notes", Text, nullable=True),  # JSON, HyperAgent.notes()
     Column("learning_curve", Text, nullable=True),  # JSON, LearningCurve.dump()
     Column("chance_number", BigInteger, nullable=True),  # null before revision 0006: its id
+    Column("counts", Text, nullable=True),  # JSON, Counts; null: count its proposals and reports
+    Column("counted_through", BigInteger, nullable=True),  # id of the newest proposal in `counts`
     UniqueConstraint("study_id", "job_key"),
 )
 

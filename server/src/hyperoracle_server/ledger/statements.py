@@ -62,6 +62,8 @@ STATEMENTS: dict[str, Executable] = {
         held_decision=bindparam("held_decision"),
         hyper_agent_notes=bindparam("hyper_agent_notes"),
         learning_curve=bindparam("learning_curve"),
+        counts=bindparam("counts"),
+        counted_through=bindparam("counted_through"),
     ),
     "revoke_token": update(t.tokens)
     .where(_by(t.tokens.c.id))

@@ -24,7 +24,7 @@ from hyperoracle_server.observer import Observer
 
 log = logging.getLogger(__name__)
 
-HEAD = "0006"
+HEAD = "0007"
 """The schema revision that this program reads and writes."""
 
 _MIGRATIONS = Path(__file__).with_name("migrations")

@@ -49,6 +49,16 @@ LAWS = {
     "WHERE (SELECT coalesce(sum(json_extract(r.response, '$.credited')), 0) FROM reports r "
     "WHERE r.job_id = j.id) > (SELECT count(*) FROM proposals p WHERE p.job_id = j.id "
     "AND p.status = 'credited')",
+    "jobs whose counts are not those of their proposals and reports": "SELECT count(*) FROM jobs j "
+    "WHERE counts IS NOT NULL AND ("
+    "json_extract(counts, '$.proposals') <> (SELECT count(*) FROM proposals p "
+    "WHERE p.job_id = j.id AND p.id <= counted_through) "
+    "OR json_extract(counts, '$.credited') <> (SELECT count(*) FROM proposals p "
+    "WHERE p.job_id = j.id AND p.status = 'credited') "
+    "OR json_extract(counts, '$.reports') <> (SELECT count(*) FROM reports r "
+    "WHERE r.job_id = j.id) "
+    "OR json_extract(counts, '$.last_sequence') < (SELECT max(sequence) FROM reports r "
+    "WHERE r.job_id = j.id))",
 }
 """What there must be none of: a query that counts them, by what they are."""
 
@@ -59,8 +69,8 @@ _DOCUMENTS: dict[tuple[str, str], type[BaseModel]] = {
     ("reports", "body"): Report,
     ("reports", "response"): Receipt,
 }
-_JSON = {"credit_state", "held_decision", "hyper_agent_notes", "learning_curve", "base_values",
-         "metadata", "signals", "studies", "report"}  # fmt: skip
+_JSON = {"credit_state", "held_decision", "hyper_agent_notes", "learning_curve", "counts",
+         "base_values", "metadata", "signals", "studies", "report"}  # fmt: skip
 
 
 def findings(connection: Connection) -> list[str]:

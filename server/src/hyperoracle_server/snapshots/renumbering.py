@@ -93,6 +93,8 @@ class Renumbering:
             new["chance_number"] = (
                 row["id"] if row["chance_number"] is None else row["chance_number"]
             )
+            # They are counted anew: what a snapshot says they are need not be so.
+            new["counts"] = new["counted_through"] = None
             new["public_id"] = self._public_ids.get(row["public_id"], row["public_id"])
         elif table == "proposals":
             new["response"] = self._renamed(row["response"])

@@ -1,0 +1,59 @@
+"""What a job's proposals and reports add up to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Self
+
+
+@dataclass
+class JobCounts:
+    """Counts of one job; its study's lock guards them.
+
+    The job's row of the ledger has them as they were when it was last written, so that a start
+    adds only the proposals that came after that (`recovery`), however many there were before.
+
+    Attributes:
+        proposals: that were answered.
+        reports: that were taken in.
+        credited: proposals that a report credited.
+        not_applied: proposals that the job did not use.
+        neighbours_read: memory entries that decisions looked at.
+        neighbours_other: those of them that other jobs left.
+        memory_reads: decisions with a look into the memory.
+        memory_hits: those for which it knew anything.
+        last_sequence: the highest of a proposal or report.
+    """
+
+    proposals: int = 0
+    reports: int = 0
+    credited: int = 0
+    not_applied: int = 0
+    neighbours_read: int = 0
+    neighbours_other: int = 0
+    memory_reads: int = 0
+    memory_hits: int = 0
+    last_sequence: int = 0
+
+    def saw(self, sequence: int) -> None:
+        """Note the sequence of a proposal or report."""
+        self.last_sequence = max(self.last_sequence, sequence)
+
+    def dump(self) -> str:
+        """As JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def load(cls, text: str) -> Self:
+        """What `dump` wrote.
+
+        Raises:
+            ValueError, TypeError: it did not write this.
+        """
+        return cls(**json.loads(text))
+
+    def __add__(self, other: JobCounts) -> JobCounts:
+        """Of both; the higher `last_sequence`."""
+        sums = {name: ours + getattr(other, name) for name, ours in asdict(self).items()}
+        return JobCounts(**{**sums, "last_sequence": max(self.last_sequence, other.last_sequence)})
