@@ -53,7 +53,7 @@ def test_what_is_added_behind_a_torn_line_is_read(
     spool.path.write_bytes(torn)
     spool.append("j", reports(4, 5))
     survived = max(0, torn.count(b"\n") - 1)
-    assert numbers_in(spool) == [1, 2, 3][:survived] + [4, 5]
+    assert numbers_in(spool) == [*[1, 2, 3][:survived], 4, 5]
 
 
 @pytest.mark.parametrize("room", [0, 1, 60, 150])

@@ -3,9 +3,9 @@
 R1 was seen to fail with `Writer.submit_durably` resolving its future at once, which acknowledges
 before the commit. Under load alone R16 cannot see that: the writer has caught up when the last
 request is answered. So its guards have tests of their own, on a disk that stands still: what waits
-for it is known. That what is queued is written at the end is `tests/server/ledger/test_writer.py`'s.
-That the disk has what was committed at a loss of power cannot be
-seen by killing a process; `synchronous=FULL` is what it rests on.
+for it is known. `tests/server/ledger/test_writer.py` looks at what is queued when an oracle closes.
+That the disk has what was committed at a loss of power cannot be seen by killing a process;
+`synchronous=FULL` is what it rests on.
 """
 
 from __future__ import annotations

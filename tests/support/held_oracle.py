@@ -1,4 +1,4 @@
-"""`python held_oracle.py ...` serves like `python -m hyperoracle_server ...`, on a disk that can stand
+"""`python held_oracle.py ...` serves like `python -m hyperoracle_server ...`, and its disk can stand
 still: a `HeldDisk` says when.
 """
 

@@ -72,6 +72,8 @@ def test_what_is_queued_when_an_oracle_closes_is_written(held, tmp_path):
     held.close_while_held()
     transport = EmbeddedTransport(str(tmp_path / "oracle.db"))
     wire = Wire(transport=transport)
+    # The same would be decided again: only the ledger can tell that it was.
+    assert wire.call("GET", "/v1/studies/s").json["proposals"] == 5
     assert [wire.propose(job, s, seed=s).json for s in range(1, 6)] == made
     assert wire.report(job, 6, 5).json["credited"] == 5
     transport.close()
