@@ -1,5 +1,6 @@
-"""`python held_oracle.py ...` serves like `python -m hyperoracle_server ...`, and its disk can stand
-still: a `HeldDisk` says when.
+"""`python held_oracle.py ...` serves like `python -m hyperoracle_server ...`.
+
+Its disk can stand still: a `HeldDisk` says when.
 """
 
 from __future__ import annotations
