@@ -84,6 +84,7 @@ DEFINITIONS: list[dict[str, Any]] = [
 names = st.sampled_from(["a", "b"])
 whichever = st.integers(0, 7)
 seldom = st.sampled_from([False, False, False, True])
+seeds = st.lists(st.integers(0, 4), min_size=1, max_size=4)
 returns = st.lists(st.integers(-9, 9).map(float), max_size=3)
 
 
@@ -361,7 +362,7 @@ class OracleAgainstPlainModel(RuleBasedStateMachine):
     @precondition(has_jobs)
     @rule(
         which=whichever,
-        seeds=st.lists(st.integers(0, 4), min_size=1, max_size=4),
+        seeds=seeds,
         episode_returns=returns,
         phase_return=st.integers(-9, 9),
         is_overtaken=st.booleans(),
@@ -407,6 +408,29 @@ class OracleAgainstPlainModel(RuleBasedStateMachine):
         self.oracle.reopen()
         self._is_durable()
         self.everything_is_there()
+
+    @precondition(has_lived)
+    @precondition(has_jobs)
+    @rule(which=whichever, seeds=seeds, phase_return=st.integers(-9, 9), crashes=st.booleans())
+    def end_amid_a_phase(
+        self, which: int, seeds: list[int], phase_return: int, crashes: bool
+    ) -> None:
+        """Proposals are open when it ends, and where reports are chained one waits for another."""
+        _, job, job_id = self._job(which)
+        if job.key is not None:
+            self.phase(which, [0], [1.0], 1, True)
+            self.phase(which, [1], [2.0], 2, False)
+        for seed in seeds:
+            self.propose(which, 1, seed, 1, set())
+        self.oracle.writer.flush()
+        self._is_durable()
+        if crashes:
+            self.crash()
+        else:
+            self.reopen()
+        if self.owed[job_id]:
+            self.deliver(which, len(self.owed[job_id]) - 1)
+        self.report(which, [3.0], phase_return, 0, set(), False)
 
     @invariant()
     def counts_are_right(self) -> None:
