@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperoracle_client import report_sender
@@ -40,6 +40,7 @@ def no_file_grows_past(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@settings(max_examples=60, deadline=None)
 @given(cut=st.integers(0, 400))
 def test_what_is_added_behind_a_torn_line_is_read(
     tmp_path_factory: pytest.TempPathFactory, cut: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperoracle_protocol.jobs import Role
@@ -137,6 +137,7 @@ jobs = st.lists(
 )
 
 
+@settings(max_examples=60, deadline=None)
 @given(jobs=jobs, order=st.randoms(use_true_random=False))
 def test_a_guard_made_anew_from_the_notes_knows_what_the_first_one_knew(jobs, order):
     """Jobs end in another order than they began in, some without having come to their end."""
