@@ -88,8 +88,8 @@ def test_there_are_three_images():
 
 @every_image
 def test_what_is_copied_exists_and_is_sent_to_the_builder(dockerfile):
-    """Seen to fail with a source that is not there, `server` in `.dockerignore`, and the constraints
-    left out."""
+    """Seen to fail with a source that is not there, with `server` in `.dockerignore`, and without
+    the constraints."""
     ignored = (ROOT / ".dockerignore").read_text().split()
     for source in copied(dockerfile):
         assert (ROOT / source).exists(), source

@@ -1,4 +1,7 @@
-"""The Kubernetes manifests and the systemd unit: confined, consistent, and with known settings."""
+"""The Kubernetes manifests and the systemd unit: confined, consistent, and with known settings.
+
+Tests say with what change of the files that they read they were seen to fail.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,7 @@ def of_kind(kind):
 
 
 def test_there_is_one_oracle_with_one_volume_behind_one_address():
+    """Seen to fail with two replicas, and with a liveness probe that asks for readiness."""
     oracle, service = of_kind("StatefulSet"), of_kind("Service")
     assert oracle["spec"]["replicas"] == 1
     labels = oracle["spec"]["template"]["metadata"]["labels"]
@@ -42,6 +46,8 @@ def test_there_is_one_oracle_with_one_volume_behind_one_address():
 
 @pytest.mark.parametrize("pod", PODS, ids=lambda pod: pod["containers"][0]["name"])
 def test_a_pod_is_confined_and_mounts_what_it_has(pod):
+    """Seen to fail with a root file system that can be written, a user that may be root, links to
+    services, and privileges that may be gained."""
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["runAsUser"] == 10001
     # Kubernetes would set HYPERORACLE_PORT=tcp://... for a service of that name.
@@ -58,6 +64,7 @@ def test_a_pod_is_confined_and_mounts_what_it_has(pod):
 
 
 def test_a_shutdown_is_given_longer_than_the_server_takes_for_it():
+    """Seen to fail with a server that takes 80 s for a shutdown."""
     pod = of_kind("StatefulSet")["spec"]["template"]["spec"]
     wanted = ServerSettings.model_fields["shutdown_seconds"].default
     assert pod["terminationGracePeriodSeconds"] > wanted + 2

@@ -125,8 +125,8 @@ def test_any_bit_may_flip_and_no_row_is_lost_in_silence(tmp_path, whole):
 
 
 def test_other_versions_and_other_programs_stores_are_refused_and_left_alone(tmp_path, whole):
-    """Seen to fail with the look at the tables left out (our tables came into the other's file), the
-    comparison with the newest schema, and the look for a schema that says nothing."""
+    """Seen to fail without the look at the tables (our tables came into the other's file), without
+    the comparison with the newest schema, and without the look for a schema that says nothing."""
     path = tmp_path / "oracle.db"
     for statement, says in (
         ("UPDATE alembic_version SET version_num = '9999'", "upgrade hyperoracle-server"),
