@@ -5,7 +5,8 @@ commit; `stored_answer`, which finds repetitions in the ledger; evictions, or ch
 a memory write's changes (`records.memory_changes`); the kernel's offset of 1e-3 as in Eq. 4;
 waiting reports, or open proposals, among what a restart loads (`recovery._load_job`); what the
 thinning of hyper-states leaves alone, those of open proposals (`StudyRuntime._keep_sample`) and
-those that are remembered (`thin_hyper_states`). The rule `end_amid_a_phase` is there for some of these.
+those that are remembered (`thin_hyper_states`). The rule `end_amid_a_phase` is there for
+some of these.
 """
 
 from __future__ import annotations
