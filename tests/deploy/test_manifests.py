@@ -72,6 +72,7 @@ def test_a_shutdown_is_given_longer_than_the_server_takes_for_it():
 
 
 def test_environment_variables_are_settings_and_images_are_of_this_release():
+    """Seen to fail with a variable that is misspelt."""
     manifest = tomllib.loads((ROOT / "server/pyproject.toml").read_text())
     for pod, fields in zip(PODS, (ServerSettings, ClientSettings), strict=True):
         container = pod["containers"][0]
@@ -81,6 +82,7 @@ def test_environment_variables_are_settings_and_images_are_of_this_release():
 
 
 def test_the_example_jobs_command_is_one_that_the_trainer_takes_and_finds_the_oracle(capsys):
+    """Seen to fail with an option that is misspelt."""
     arguments = PODS[1]["containers"][0]["args"]
     assert main([*arguments, "--dry-run"]) == 0
     capsys.readouterr()
@@ -104,6 +106,8 @@ def unit():
 
 
 def test_the_unit_gives_known_settings_and_confines_the_service():
+    """Seen to fail with a setting that is misspelt, a user that stays, a system that can be written,
+    and no credential."""
     service = unit()["Service"]
     settings = re.findall(r"HYPERORACLE_(\w+)=", service["Environment"])
     assert settings
@@ -116,6 +120,7 @@ def test_the_unit_gives_known_settings_and_confines_the_service():
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")
 def test_systemd_has_nothing_against_the_unit(tmp_path):
+    """Seen to fail with `LoadCredentials` for `LoadCredential`."""
     program = shutil.which("true")
     text = UNIT.read_text().replace("/opt/hyperoracle/bin/python", program)
     copy = tmp_path / UNIT.name
