@@ -106,8 +106,8 @@ def unit():
 
 
 def test_the_unit_gives_known_settings_and_confines_the_service():
-    """Seen to fail with a setting that is misspelt, a user that stays, a system that can be written,
-    and no credential."""
+    """Seen to fail with a setting that is misspelt, a user that stays, a system that can be
+    written, and no credential."""
     service = unit()["Service"]
     settings = re.findall(r"HYPERORACLE_(\w+)=", service["Environment"])
     assert settings
