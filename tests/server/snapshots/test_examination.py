@@ -19,6 +19,7 @@ from hyperoracle_server.embedded import EmbeddedTransport
 from hyperoracle_server.snapshots.examination import LAWS, damage, findings
 
 NOBODY = 999_999
+COUNTS = "jobs whose counts are not those of their proposals and reports"
 BREACHES = {
     "jobs of no study": f"UPDATE jobs SET study_id = {NOBODY} WHERE id = 1",
     "proposals of no job": f"UPDATE proposals SET job_id = {NOBODY} "
@@ -47,8 +48,11 @@ BREACHES = {
     "(SELECT job_id FROM proposals WHERE status = 'open' LIMIT 1)",
     "jobs with more credits acknowledged than proposals credited": "UPDATE reports SET response = "
     "json_set(response, '$.credited', 1000) WHERE rowid = 1",
+    COUNTS: "UPDATE jobs SET counts = json_set(counts, '$.reports', 1000) WHERE id = 1",
 }
 ALSO = {
+    "proposals of no job": {COUNTS},
+    "reports of no job": {COUNTS},
     "memory entries of no job": {"memory entries whose proposal was not credited"},
 }
 
