@@ -1,4 +1,7 @@
-"""docker-compose.yml keeps to the compose specification, and names what exists."""
+"""docker-compose.yml keeps to the compose specification, and names what exists.
+
+Each test says with what change of the files that it reads it was seen to fail.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,7 @@ def errors(document):
 
 
 def test_the_file_keeps_to_the_specifications_schema():
+    """Seen to fail with `read-only` for `read_only`."""
     assert errors(COMPOSE) == []
 
 
@@ -45,6 +49,7 @@ def test_the_schema_finds_mistakes(mistake):
 
 
 def test_what_is_built_and_mounted_exists():
+    """Seen to fail with another name of a Dockerfile, a volume, or a config."""
     for name, service in SERVICES.items():
         if "build" in service:
             assert (ROOT / service["build"]["dockerfile"]).is_file(), name
@@ -59,6 +64,8 @@ def test_what_is_built_and_mounted_exists():
 
 
 def test_every_container_is_confined_and_every_port_is_on_loopback():
+    """Seen to fail without `read_only`, with a capability that is not dropped, with privileges that
+    may be gained, and with a port on all interfaces."""
     for name, service in SERVICES.items():
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
@@ -67,6 +74,7 @@ def test_every_container_is_confined_and_every_port_is_on_loopback():
 
 
 def test_profiles_leave_the_plain_oracle_alone():
+    """Seen to fail with Prometheus in the profile of the example."""
     assert [name for name, s in SERVICES.items() if not s.get("profiles")] == ["oracle"]
     assert JOBS == ["job-1", "job-2"]
     assert {n for n, s in SERVICES.items() if s.get("profiles") == ["monitoring"]} == {
@@ -75,6 +83,7 @@ def test_profiles_leave_the_plain_oracle_alone():
 
 
 def test_environment_variables_are_settings():
+    """Seen to fail with a variable that is misspelt."""
     for name, fields in (
         ("oracle", ServerSettings.model_fields),
         *((job, ClientSettings.model_fields) for job in JOBS),
@@ -85,11 +94,13 @@ def test_environment_variables_are_settings():
 
 @pytest.mark.parametrize("job", JOBS)
 def test_a_jobs_command_is_one_that_the_trainer_takes(job, capsys):
+    """Seen to fail with an option that is misspelt."""
     assert main([*SERVICES[job]["command"], "--dry-run"]) == 0
     assert "Hopper-v5" in capsys.readouterr().out
 
 
 def test_prometheus_finds_the_oracle_by_its_name_here():
+    """Seen to fail with another host to scrape, and with the oracle's port elsewhere."""
     configuration = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
     scraped = configuration["scrape_configs"][0]
     host, port = scraped["static_configs"][0]["targets"][0].split(":")
@@ -99,6 +110,7 @@ def test_prometheus_finds_the_oracle_by_its_name_here():
 
 
 def test_grafana_finds_prometheus_and_the_dashboards():
+    """Seen to fail with another port of Prometheus, and another folder of dashboards."""
     provisioning = ROOT / "deploy/grafana/provisioning"
     source = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text())
     assert source["datasources"][0]["url"] == "http://prometheus:9090"

@@ -4,6 +4,8 @@ The cheap form reads the Dockerfiles against the checkout: every source is there
 dependencies are installed or pinned, the entry points exist. The long form performs each image's
 `COPY` and `pip` steps in clean virtual environments, in a folder that holds nothing else, and runs
 what the image would run: a file or a dependency that an image lacks is missed there.
+
+Tests say with what change of the files that they read they were seen to fail.
 """
 
 from __future__ import annotations
@@ -86,6 +88,8 @@ def test_there_are_three_images():
 
 @every_image
 def test_what_is_copied_exists_and_is_sent_to_the_builder(dockerfile):
+    """Seen to fail with a source that is not there, with `server` in `.dockerignore`, and without
+    the constraints."""
     ignored = (ROOT / ".dockerignore").read_text().split()
     for source in copied(dockerfile):
         assert (ROOT / source).exists(), source
@@ -95,6 +99,8 @@ def test_what_is_copied_exists_and_is_sent_to_the_builder(dockerfile):
 
 @every_image
 def test_what_is_installed_is_copied_and_needs_nothing_that_is_not(dockerfile):
+    """Seen to fail with `COPY server` left out, with `./client` left out of the trainer's pip step,
+    and with a dependency that is not pinned."""
     names = installed(dockerfile)
     assert names
     assert set(names) <= set(copied(dockerfile))
@@ -112,6 +118,7 @@ def test_what_is_installed_is_copied_and_needs_nothing_that_is_not(dockerfile):
 
 @every_image
 def test_it_runs_as_a_user_by_number_and_brings_no_compiler(dockerfile):
+    """Seen to fail with a user by name, with none, and with a compiler in the last stage."""
     found = steps(dockerfile)
     last = max(step.stage for step in found)
     final = [step for step in found if step.stage == last]
@@ -123,6 +130,7 @@ def test_it_runs_as_a_user_by_number_and_brings_no_compiler(dockerfile):
 
 @every_image
 def test_torch_is_the_one_that_the_packages_ask_for(dockerfile):
+    """Seen to fail with another version of torch in a Dockerfile."""
     for wanted in re.findall(r"torch==(\S+)", dockerfile.read_text()):
         assert wanted == pins()["torch"]
         assert f"torch=={wanted}" in manifest("server")["dependencies"]
@@ -130,6 +138,7 @@ def test_torch_is_the_one_that_the_packages_ask_for(dockerfile):
 
 @every_image
 def test_its_entry_point_and_command_are_there(dockerfile):
+    """Seen to fail with another program, and with the package that has it not installed."""
     found = {step.word: step.rest for step in steps(dockerfile)}
     program, *arguments = json.loads(found["ENTRYPOINT"])
     if program == "hyperoracle":
@@ -146,6 +155,7 @@ def test_the_oracles_image_can_send_traces():
 
 
 def test_the_oracles_image_is_built_for_any_processor_and_asks_after_its_health():
+    """Seen to fail without `HNSWLIB_NO_NATIVE`, and with a health check that is not the probe."""
     oracle = next(d for d in DOCKERFILES if id_of(d) == "oracle")
     found = {step.word: step.rest for step in steps(oracle)}
     assert "HNSWLIB_NO_NATIVE=1" in oracle.read_text()
@@ -166,6 +176,7 @@ def test_the_oracles_image_is_built_for_any_processor_and_asks_after_its_health(
     ],
 )
 def test_the_health_check_asks_where_the_server_listens(environment, url):
+    """Seen to fail with http for https, and with another port where none is set."""
     assert probe.ready_url(environment) == url
 
 

@@ -1,4 +1,7 @@
-"""The Kubernetes manifests and the systemd unit: confined, consistent, and with known settings."""
+"""The Kubernetes manifests and the systemd unit: confined, consistent, and with known settings.
+
+Tests say with what change of the files that they read they were seen to fail.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,7 @@ def of_kind(kind):
 
 
 def test_there_is_one_oracle_with_one_volume_behind_one_address():
+    """Seen to fail with two replicas, and with a liveness probe that asks for readiness."""
     oracle, service = of_kind("StatefulSet"), of_kind("Service")
     assert oracle["spec"]["replicas"] == 1
     labels = oracle["spec"]["template"]["metadata"]["labels"]
@@ -42,6 +46,8 @@ def test_there_is_one_oracle_with_one_volume_behind_one_address():
 
 @pytest.mark.parametrize("pod", PODS, ids=lambda pod: pod["containers"][0]["name"])
 def test_a_pod_is_confined_and_mounts_what_it_has(pod):
+    """Seen to fail with a root file system that can be written, a user that may be root, links to
+    services, and privileges that may be gained."""
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["runAsUser"] == 10001
     # Kubernetes would set HYPERORACLE_PORT=tcp://... for a service of that name.
@@ -58,6 +64,7 @@ def test_a_pod_is_confined_and_mounts_what_it_has(pod):
 
 
 def test_a_shutdown_is_given_longer_than_the_server_takes_for_it():
+    """Seen to fail with a server that takes 80 s for a shutdown."""
     pod = of_kind("StatefulSet")["spec"]["template"]["spec"]
     wanted = ServerSettings.model_fields["shutdown_seconds"].default
     assert pod["terminationGracePeriodSeconds"] > wanted + 2
@@ -65,6 +72,7 @@ def test_a_shutdown_is_given_longer_than_the_server_takes_for_it():
 
 
 def test_environment_variables_are_settings_and_images_are_of_this_release():
+    """Seen to fail with a variable that is misspelt."""
     manifest = tomllib.loads((ROOT / "server/pyproject.toml").read_text())
     for pod, fields in zip(PODS, (ServerSettings, ClientSettings), strict=True):
         container = pod["containers"][0]
@@ -74,6 +82,7 @@ def test_environment_variables_are_settings_and_images_are_of_this_release():
 
 
 def test_the_example_jobs_command_is_one_that_the_trainer_takes_and_finds_the_oracle(capsys):
+    """Seen to fail with an option that is misspelt."""
     arguments = PODS[1]["containers"][0]["args"]
     assert main([*arguments, "--dry-run"]) == 0
     capsys.readouterr()
@@ -97,6 +106,8 @@ def unit():
 
 
 def test_the_unit_gives_known_settings_and_confines_the_service():
+    """Seen to fail with a setting that is misspelt, a user that stays, a system that can be
+    written, and no credential."""
     service = unit()["Service"]
     settings = re.findall(r"HYPERORACLE_(\w+)=", service["Environment"])
     assert settings
@@ -109,6 +120,7 @@ def test_the_unit_gives_known_settings_and_confines_the_service():
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")
 def test_systemd_has_nothing_against_the_unit(tmp_path):
+    """Seen to fail with `LoadCredentials` for `LoadCredential`."""
     program = shutil.which("true")
     text = UNIT.read_text().replace("/opt/hyperoracle/bin/python", program)
     copy = tmp_path / UNIT.name

@@ -1,4 +1,7 @@
-"""Dashboard and alerts ask only for what `/metrics` really serves, and operations.md knows each."""
+"""Dashboard and alerts ask only for what `/metrics` really serves, and operations.md knows each.
+
+Tests say with what change they were seen to fail.
+"""
 
 from __future__ import annotations
 
@@ -92,6 +95,7 @@ def faults(query, served):
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_a_query_asks_for_what_is_served(query, served):
+    """Seen to fail with another name of a metric in `metrics.py`; the next test has more."""
     assert faults(query, served) == []
 
 
@@ -108,12 +112,14 @@ def test_this_check_finds_faults(query, fault, served):
 
 
 def test_the_dashboards_variable_is_served(served):
+    """Seen to fail with a metric that is misspelt in the dashboard's variable."""
     variable = next(v for v in DASHBOARD["templating"]["list"] if v["name"] == "instance")
     name = re.fullmatch(r"label_values\((\w+), instance\)", variable["query"]["query"])[1]
     assert name in served
 
 
 def test_panels_lie_beside_each_other_and_have_titles_of_their_own():
+    """Seen to fail with a panel one column further left."""
     taken = set()
     for panel in DASHBOARD["panels"]:
         place = panel["gridPos"]
@@ -131,12 +137,14 @@ def test_panels_lie_beside_each_other_and_have_titles_of_their_own():
 
 
 def test_every_alert_says_how_urgent_it_is_and_where_to_read_on():
+    """Seen to fail with another severity, and with another pointer to the guide."""
     for rule in RULES:
         assert rule["labels"]["severity"] in ("page", "ticket"), rule["alert"]
         assert f"See {rule['alert']} in docs/operations.md" in rule["annotations"]["description"]
 
 
 def test_every_alert_has_its_section_in_the_operations_guide_and_no_section_is_left_over():
+    """Seen to fail with another heading, and with a section that does not say what it means."""
     described = re.findall(r"^### (Oracle\w+)$", OPERATIONS, re.MULTILINE)
     assert sorted(described) == sorted(rule["alert"] for rule in RULES)
     for name in described:
@@ -146,12 +154,14 @@ def test_every_alert_has_its_section_in_the_operations_guide_and_no_section_is_l
 
 
 def test_every_metric_of_the_oracle_is_described_in_the_operations_guide(served):
+    """Seen to fail with another name in `metrics.py`, and with one left out of the guide."""
     names = {name for name in served if name.startswith("hyperoracle_")}
     families = {re.sub(r"_(bucket|count|sum|created)$", "", name) for name in names}
     assert [name for name in sorted(families) if f"`{name}" not in OPERATIONS] == []
 
 
 def test_prometheus_reads_the_rules_that_are_here():
+    """Seen to fail with another file of rules."""
     configuration = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
     assert configuration["rule_files"] == ["alerts.yml"]
     assert configuration["scrape_configs"][0]["job_name"] == "hyperoracle"

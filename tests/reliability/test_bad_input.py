@@ -4,7 +4,8 @@ Each gets a 4xx (or, where its body never comes to its end, no answer), what the
 as it was, and its process does not grow.
 
 Seen to fail with the check for finite features taken out of `job_calls.check_features`, without a
-bound of returns (their sums overflow: 500), and while a caller that hung up counted as a bug.
+bound of returns in JSON (their sums overflow: 500) or in binary bodies (they are taken in), and
+while a caller that hung up counted as a bug.
 """
 
 from __future__ import annotations
@@ -176,6 +177,14 @@ class Attacker:
         if value != "null" and self.chance.random() < 0.5:
             what = f'"{field}": {value}'
         return self.json(f'{{"sequence": 100, "credits_through": 0, "env_step": 0, {what}}}')
+
+    def binary_returns_that_are_no_numbers_to_reckon_with(self) -> int:
+        numbers = np.ones(self.chance.randint(1, 9))
+        numbers[self.chance.randrange(numbers.size)] = self.chance.choice(
+            [np.nan, np.inf, -np.inf, 1.7e308, -1e101]
+        )
+        meta = json.dumps({"sequence": 100, "credits_through": 0, "env_step": 0}).encode()
+        return self.call(encode_frame(meta, "float64", numbers.tobytes()), "report")
 
 
 KINDS = [name for name, found in vars(Attacker).items() if callable(found) and name not in (

@@ -104,7 +104,7 @@ def opened_or_refused(path: Path) -> EmbeddedTransport | None:
 
 
 def test_any_bit_may_flip_and_no_row_is_lost_in_silence(tmp_path, whole):
-    """16 bits anywhere. Would fail with what `_loaded` catches let through."""
+    """16 bits anywhere. Seen to fail with what `_loaded` catches let through."""
     path = tmp_path / "oracle.db"
     path.write_bytes(whole)
     before = counts(path)
@@ -125,7 +125,8 @@ def test_any_bit_may_flip_and_no_row_is_lost_in_silence(tmp_path, whole):
 
 
 def test_other_versions_and_other_programs_stores_are_refused_and_left_alone(tmp_path, whole):
-    """Would fail with the look at the tables left out: our tables came into the other's file."""
+    """Seen to fail without the look at the tables (our tables came into the other's file), without
+    the comparison with the newest schema, and without the look for a schema that says nothing."""
     path = tmp_path / "oracle.db"
     for statement, says in (
         ("UPDATE alembic_version SET version_num = '9999'", "upgrade hyperoracle-server"),
@@ -152,7 +153,8 @@ def test_other_versions_and_other_programs_stores_are_refused_and_left_alone(tmp
 
 
 def test_a_store_that_is_gone_but_for_its_journal_is_not_begun_anew(tmp_path, whole):
-    """SQLite would read the journal into a new database. Would fail with the look at it out."""
+    """SQLite would read the journal into a new database. Seen to fail with the look at it left
+    out."""
     path = tmp_path / "oracle.db"
     path.with_name("oracle.db-wal").write_bytes(b"journal")
     assert "it is missing" in refusal(path)
@@ -170,7 +172,7 @@ def test_a_store_that_is_gone_but_for_its_journal_is_not_begun_anew(tmp_path, wh
     ],
 )
 def test_rows_that_cannot_be_loaded_are_refused_with_the_remedy(tmp_path, whole, statement):
-    """Would fail (a traceback) with what `_loaded` catches let through."""
+    """Seen to fail (a traceback) with what `_loaded` catches let through."""
     path = tmp_path / "oracle.db"
     path.write_bytes(whole)
     with sqlite3.connect(path) as database:

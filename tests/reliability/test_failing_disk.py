@@ -81,7 +81,8 @@ def test_writes_that_the_system_refuses_or_cuts_short_acknowledge_nothing(
 
 
 def test_a_full_disk_acknowledges_nothing(tmp_path):
-    """SQLite is let have no more pages: its own error of a full disk."""
+    """SQLite is let have no more pages: its own error of a full disk. Seen to fail with
+    `Writer._fail` resolving the futures."""
     transport = EmbeddedTransport(str(tmp_path / "oracle.db"))
     wire = Wire(transport=transport)
     wire.study("s")

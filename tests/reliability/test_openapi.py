@@ -1,6 +1,7 @@
 """R8: calls made up from the OpenAPI document, right ones and wrong ones, and what they answer.
 
-Seen to fail while the document named no problem answers, and named a snapshot's `Content-Length`.
+Seen to fail with the problem answers taken out of the document (`documents.PROBLEMS`), and while
+it named a snapshot's `Content-Length`.
 """
 
 from __future__ import annotations

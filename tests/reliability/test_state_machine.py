@@ -2,7 +2,11 @@
 
 Seen to fail with each of these taken out, one at a time: a report's future that waits for the
 commit; `stored_answer`, which finds repetitions in the ledger; evictions, or changed values, among
-a memory write's changes (`records.memory_changes`); the kernel's offset of 1e-3 as in Eq. 4.
+a memory write's changes (`records.memory_changes`); the kernel's offset of 1e-3 as in Eq. 4;
+waiting reports, or open proposals, among what a restart loads (`recovery._load_job`); what the
+thinning of hyper-states leaves alone, those of open proposals (`StudyRuntime._keep_sample`) and
+those that are remembered (`thin_hyper_states`). The rule `end_amid_a_phase` is there for
+some of these.
 """
 
 from __future__ import annotations
@@ -84,6 +88,7 @@ DEFINITIONS: list[dict[str, Any]] = [
 names = st.sampled_from(["a", "b"])
 whichever = st.integers(0, 7)
 seldom = st.sampled_from([False, False, False, True])
+seeds = st.lists(st.integers(0, 4), min_size=1, max_size=4)
 returns = st.lists(st.integers(-9, 9).map(float), max_size=3)
 
 
@@ -361,7 +366,7 @@ class OracleAgainstPlainModel(RuleBasedStateMachine):
     @precondition(has_jobs)
     @rule(
         which=whichever,
-        seeds=st.lists(st.integers(0, 4), min_size=1, max_size=4),
+        seeds=seeds,
         episode_returns=returns,
         phase_return=st.integers(-9, 9),
         is_overtaken=st.booleans(),
@@ -408,6 +413,29 @@ class OracleAgainstPlainModel(RuleBasedStateMachine):
         self._is_durable()
         self.everything_is_there()
 
+    @precondition(has_lived)
+    @precondition(has_jobs)
+    @rule(which=whichever, seeds=seeds, phase_return=st.integers(-9, 9), crashes=st.booleans())
+    def end_amid_a_phase(
+        self, which: int, seeds: list[int], phase_return: int, crashes: bool
+    ) -> None:
+        """Proposals are open when it ends, and where reports are chained one waits for another."""
+        _, job, job_id = self._job(which)
+        if job.key is not None:
+            self.phase(which, [0], [1.0], 1, True)
+            self.phase(which, [1], [2.0], 2, False)
+        for seed in seeds:
+            self.propose(which, 1, seed, 1, set())
+        self.oracle.writer.flush()
+        self._is_durable()
+        if crashes:
+            self.crash()
+        else:
+            self.reopen()
+        if self.owed[job_id]:
+            self.deliver(which, len(self.owed[job_id]) - 1)
+        self.report(which, [3.0], phase_return, 0, set(), False)
+
     @invariant()
     def counts_are_right(self) -> None:
         for name, study in self.studies.items():
@@ -428,10 +456,11 @@ class OracleAgainstPlainModel(RuleBasedStateMachine):
         self.everything_is_there()
 
     def everything_is_there(self) -> None:
-        """Every job, every credit and every entry of every memory."""
+        """Every job, every credit and every entry of every memory, in a store that is sound."""
         self.calls = 0
         self.oracle.writer.flush()
         self._is_durable()
+        assert self.oracle.wrong() == []
         listed = self._call("GET", "/v1/studies").json["studies"]
         assert [study["name"] for study in listed] == sorted(self.studies)
         for name, study in self.studies.items():

@@ -7,14 +7,16 @@ import io
 import json
 import logging
 import re
+from concurrent.futures import Future
 
 import pytest
 from support.oracle_process import OracleProcess
 from support.wire_client import Wire
 
-from hyperoracle_server import job_calls, leases, logs, upkeep
+from hyperoracle_server import job_calls, leases, logs, readiness, upkeep
 from hyperoracle_server.clock import Clock
 from hyperoracle_server.embedded import EmbeddedTransport
+from hyperoracle_server.errors import StoreUnavailable
 from hyperoracle_server.ledger.store import Ledger
 from hyperoracle_server.oracle import Oracle
 
@@ -204,6 +206,49 @@ def test_studies_that_cannot_be_loaded_again_are_not_ready(transport, monkeypatc
     status, found = readyz(transport)
     assert status == 503
     assert "ValueError" in found["checks"]["recovery"]
+
+
+def test_a_writer_that_does_not_answer_or_refuses_is_not_ready(transport, monkeypatch):
+    """Seen to fail (500, or for ever) where either is not caught."""
+    monkeypatch.setattr(readiness, "ANSWER_SECONDS", 0.05)
+    writer = transport._app.state.oracle.ledger.writer
+    monkeypatch.setattr(writer, "submit_durably", lambda *_: Future())
+    status, found = readyz(transport)
+    assert (status, "did not answer within" in found["checks"]["store"]) == (503, True)
+
+    def refuses(*_):
+        raise StoreUnavailable("it is closing")
+
+    monkeypatch.setattr(writer, "submit_durably", refuses)
+    status, found = readyz(transport)
+    assert (status, "it is closing" in found["checks"]["store"]) == (503, True)
+
+
+def test_free_space_that_cannot_be_told_is_not_ready(transport, monkeypatch):
+    """Seen to fail (500) where the error is not caught."""
+
+    def fails():
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(transport._app.state.oracle.ledger, "free_bytes", fails)
+    status, found = readyz(transport)
+    assert (status, found["checks"]["disk"]) == (503, "free space is not known: Stale file handle")
+
+
+def test_a_finding_holds_for_a_second_and_a_change_is_logged_once(transport, monkeypatch, caplog):
+    """Seen to fail with a finding that holds for ever, and with changes that are not logged."""
+    now, free = [1000.0], [10**15]
+    oracle = transport._app.state.oracle
+    monkeypatch.setattr(oracle.clock, "monotonic", lambda: now[0])
+    monkeypatch.setattr(oracle.ledger, "free_bytes", lambda: free[0])
+    statuses = []
+    with caplog.at_level(logging.WARNING, "hyperoracle_server.readiness"):
+        assert readyz(transport)[0] == 200
+        for seconds, room in ((0.9, 0), (1.1, 0), (2.2, 0), (3.3, 10**15), (4.4, 10**15)):
+            now[0], free[0] = 1000.0 + seconds, room
+            statuses.append(transport.handle("GET", "/readyz", {}, b"")[0])
+    assert statuses == [200, 503, 503, 200, 200]
+    assert [r.getMessage() for r in caplog.records] == ["readiness changed"] * 2
 
 
 def test_many_questions_make_one_look(transport, monkeypatch):

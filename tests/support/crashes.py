@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperoracle_server.embedded import EmbeddedTransport
+from hyperoracle_server.snapshots.examination import findings
 from support.wire_client import Wire
 
 
@@ -50,6 +51,17 @@ class MortalOracle:
         for earlier in kept:
             self._submit(*earlier)
         return call(*arguments)
+
+    def wrong(self) -> list[str]:
+        """What the store breaks of the laws of a store; and remembered hyper-states that are gone,
+        without which no new encoder could take its memory over."""
+        with self._transport._app.state.oracle.ledger.reading() as connection:
+            gone = connection.exec_driver_sql(
+                "SELECT count(*) FROM memory_entries e WHERE NOT evicted AND NOT EXISTS "
+                "(SELECT 1 FROM hyper_states h WHERE h.proposal_id = e.proposal_id)"
+            ).scalar_one()
+            found = findings(connection)
+        return [*found, f"{gone} remembered hyper-states are gone"] if gone else found
 
     def crash(self) -> None:
         """Lose what is in mind, and go on from the files as they lie there."""

@@ -65,11 +65,15 @@ class OracleProcess:
         self._process.kill()
         self._process.wait()
 
-    def terminate(self, timeout: float = 15) -> int:
-        """SIGTERM; returns the exit code."""
+    def ask_to_stop(self) -> None:
+        """SIGTERM."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(timeout)
+
+    def terminate(self, timeout: float = 15) -> int:
+        """SIGTERM; returns the exit code."""
+        self.ask_to_stop()
+        return self.wait(timeout)
 
     def wait(self, timeout: float = 30) -> int:
         """Wait until it has ended by itself; returns the exit code."""

@@ -99,7 +99,6 @@ class ReportSender:
         self._job_id: str | None = None
         self._previous: int | None = 0
         self._spilled = 0
-        self._spool_is_whole = True  # not torn by a writing that failed
         self._away = False
         self._next_attempt = -math.inf
         self._next_spill = -math.inf
@@ -154,7 +153,9 @@ class ReportSender:
             self._previous = previous
             self._next_attempt = -math.inf
         if leftovers or self._spilled:
-            self._rewrite()
+            self._spilled += len(leftovers)  # as long as nothing takes the place of what is there
+            if self._write(lambda: self._spool.rewrite(job_id, list(self._pending))):
+                self._spilled = len(self._pending)
 
     def state(self) -> dict[str, Any]:
         """The reports that wait and the sequence of the last one that arrived, as JSON values."""
@@ -256,29 +257,17 @@ class ReportSender:
 
     def _spill(self) -> None:
         self._next_spill = time.monotonic() + _SPILL_SECONDS
-        if not self._spool_is_whole:
-            self._rewrite()
-            return
         with self._lock:
             waiting = list(self._pending)
         fresh = waiting[self._spilled :]
         if self._write(lambda: self._spool.append(self._job_id, fresh)):
             self._spilled = len(waiting)
 
-    def _rewrite(self) -> None:
-        """Put all that waits on disk, in place of what is there."""
-        with self._lock:
-            waiting = list(self._pending)
-        if self._write(lambda: self._spool.rewrite(self._job_id, waiting)):
-            self._spilled = len(waiting)
-            self._spool_is_whole = True
-
     def _write(self, write: Callable[[], None]) -> bool:
         """Change the spool; whether that worked."""
         try:
             write()
         except OSError as error:
-            self._spool_is_whole = False
             self._next_spill = time.monotonic() + _FAILED_SPILL_SECONDS
             self._log_once("oracle reports are kept in memory only, the spool fails: %s", error)
             return False

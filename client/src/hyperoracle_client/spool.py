@@ -2,13 +2,14 @@
 
 The file is JSON lines. The first names the study, the job's key and (once known) its id; each
 other line is a report, without `sequence` and credits if the job had not joined its oracle yet.
-A torn last line (the process died while it wrote) is ignored.
+A torn last line (the process died while it wrote) is ignored, and goes when more is added.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import logging
 from collections.abc import Iterable, Mapping
@@ -100,7 +101,7 @@ class Spool:
             return None
 
     def append(self, job_id: str | None, reports: Iterable[OutgoingReport]) -> None:
-        """Add reports; begins the file if there is none.
+        """Add reports, all or none; begins the file if there is none.
 
         Raises:
             OSError: the disk is full, or the directory cannot be written.
@@ -124,11 +125,30 @@ class Spool:
 
     def _append_to(self, path: Path, job_id: str | None, reports: Iterable[OutgoingReport]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            if file.tell() == 0:
-                file.write(json.dumps({**self._header, "job_id": job_id}) + "\n")
-            for report in reports:
-                file.write(_line(report))
+        with path.open("a+b", buffering=0) as file:
+            end = _end_of_whole_lines(file)
+            header = [] if end else [json.dumps({**self._header, "job_id": job_id}) + "\n"]
+            left = memoryview("".join([*header, *map(_line, reports)]).encode())
+            # What is half written, now or by a process that died, would hide what comes behind it.
+            file.truncate(end)
+            try:
+                while left:
+                    left = left[file.write(left) :]
+            except OSError:
+                file.truncate(end)
+                raise
+
+
+def _end_of_whole_lines(file: io.FileIO) -> int:
+    """The file's size without a torn last line, in bytes."""
+    size = file.seek(0, io.SEEK_END)
+    if size == 0:
+        return 0
+    file.seek(size - 1)
+    if file.read(1) == b"\n":
+        return size
+    file.seek(0)
+    return file.readall().rfind(b"\n") + 1
 
 
 def read_spool(path: Path) -> SpooledJob:

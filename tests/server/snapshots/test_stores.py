@@ -72,6 +72,7 @@ def test_a_store_comes_back_from_its_backup_as_it_was(hyperoracle_db, store, tmp
 
 
 def test_a_store_is_backed_up_while_its_server_runs(hyperoracle_db, tmp_path):
+    """Seen to fail with a restore that takes no lock of the store."""
     with OracleProcess(tmp_path) as process:
         wire = Wire(url=process.url)
         wire.study("s", strategy={"name": "random"})
@@ -114,6 +115,7 @@ def test_one_study_goes_from_a_store_through_a_file_into_an_oracle(
 
 
 def test_a_store_that_is_there_is_refused_or_moved_and_never_lost(hyperoracle_db, store, tmp_path):
+    """Seen to fail without the look at what is there, and with the former store not moved away."""
     backup = tmp_path / "backup"
     hyperoracle_db("backup", backup, "--store", store)
     store.write_bytes(b"damaged")
