@@ -115,3 +115,12 @@ def test_a_start_says_what_it_opened(tmp_path):
 
 def _json_lines(process):
     return [line for line in process.log().splitlines() if line.startswith("{")]
+
+
+def test_an_oracle_that_was_never_ready_says_so_in_its_log(tmp_path):
+    with OracleProcess(tmp_path, disk_headroom_bytes=1 << 62) as process:
+        wire = Wire(url=process.url)
+        assert [wire.call("GET", "/readyz").status for _ in range(2)] == [503, 503]
+        wire.close()
+        told = [line for line in _json_lines(process) if "readiness changed" in line]
+    assert len(told) == 1
