@@ -1,5 +1,8 @@
 """The command `serve`: what it refuses, each in one line that says what to do."""
 
+import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -18,7 +21,8 @@ def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (["--host", "0.0.0.0"], "--insecure"),
         (["--port", "99999"], "port"),
-        (["--lease-seconds", "-1"], "lease_seconds"),
+        (["--lease-seconds", "-1"], "lease_seconds (--lease-seconds or HYPERORACLE_LEASE_SECONDS)"),
+        (["--log-level", "loud"], "'debug', 'info', 'warning' or 'error'"),
         (["--store", "."], "directory"),
         (["--tls-key", "key.pem"], "tls_certificate"),
         (["--tls-key", "no.pem", "--tls-certificate", "no.pem"], "cannot read no.pem"),
@@ -88,3 +92,35 @@ def test_an_empty_administrators_token_is_none(tmp_path, monkeypatch):
         wire = Wire(url=process.url)
         assert wire.call("GET", "/v1/studies").status == 200
         wire.close()
+
+
+def test_a_closed_terminal_and_ctrl_c_end_it_in_order(tmp_path):
+    """SIGTERM: `tests/reliability/test_killed_under_load.py`."""
+    with OracleProcess(tmp_path) as process:
+        for number, code in ((signal.SIGHUP, 0), (signal.SIGINT, 130)):
+            os.kill(process.pid, number)
+            assert process.wait() == code
+            assert "Application shutdown complete" in process.log()
+            assert "Traceback" not in process.log()
+            (tmp_path / "server.log").unlink()
+            process.start()
+
+
+def test_a_start_says_what_it_opened(tmp_path):
+    with OracleProcess(tmp_path) as process:
+        events = {line["event"]: line for line in map(json.loads, _json_lines(process))}
+    assert events["store opened"]["store"] == str(tmp_path / "oracle.db")
+    assert events["store opened"]["studies"] == 0
+
+
+def _json_lines(process):
+    return [line for line in process.log().splitlines() if line.startswith("{")]
+
+
+def test_an_oracle_that_was_never_ready_says_so_in_its_log(tmp_path):
+    with OracleProcess(tmp_path, disk_headroom_bytes=1 << 62) as process:
+        wire = Wire(url=process.url)
+        assert [wire.call("GET", "/readyz").status for _ in range(2)] == [503, 503]
+        wire.close()
+        told = [line for line in _json_lines(process) if "readiness changed" in line]
+    assert len(told) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -12,7 +13,8 @@ from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 from starlette.middleware import Middleware
 
-from hyperoracle_server.ledger.store import Ledger, damaged
+from hyperoracle_server.ledger.store import HEAD, Ledger, damaged
+from hyperoracle_server.logs import about
 from hyperoracle_server.metrics import Metrics
 from hyperoracle_server.observer import Observer, Observers
 from hyperoracle_server.oracle import Oracle
@@ -61,9 +63,18 @@ def create_app(
     audit = None if is_embedded else AuditLog(settings.audit_log)
     metrics = Metrics()
     observer = metrics if tracing is None else Observers(metrics, tracing)
+    began = time.perf_counter()
     ledger = Ledger(settings.store, observer, check=not settings.trust_store)
     clear_leftovers(ledger.path)
     oracle, tokens = _loaded(ledger, settings, observer)
+    opened = about(
+        store=str(ledger.path),
+        megabytes=round(ledger.size_bytes() / 1e6, 1),
+        schema=HEAD,
+        studies=len(oracle.studies()),
+        seconds=round(time.perf_counter() - began, 2),
+        release=version("hyperoracle-server"),
+    )
     doorkeeper = Doorkeeper(tokens, admin_token=admin_token, is_required=settings.require_token)
     readiness = Readiness(oracle, settings.disk_headroom_bytes)
     upkeep = Upkeep(oracle)
@@ -78,6 +89,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        log.info("store opened", extra=opened)
         yield
         close()
 

@@ -13,6 +13,8 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
+LogLevel = Literal["debug", "info", "warning", "error"]
+
 LogFormat = Literal["auto", "json", "human"]
 """`auto` is `human` on a terminal and `json` elsewhere."""
 
@@ -57,16 +59,13 @@ class HumanLines(logging.Formatter):
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
-def configure(level: str, kind: LogFormat, stream: TextIO | None = None) -> None:
+def configure(level: LogLevel, kind: LogFormat, stream: TextIO | None = None) -> None:
     """Send everything that is logged in this process to a stream.
 
     Args:
         level: debug, info, warning or error.
         kind: how lines look.
         stream: where they go; standard error if None.
-
-    Raises:
-        ValueError: there is no such level.
     """
     handler = logging.StreamHandler(stream)  # which takes standard error for None
     is_human = kind == "human" or (kind == "auto" and handler.stream.isatty())

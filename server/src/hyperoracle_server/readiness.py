@@ -40,10 +40,10 @@ class Readiness:
         with self._lock:
             now = self._oracle.clock.monotonic()
             if self._found is None or now - self._looked_at >= LOOK_SECONDS:
-                before = self._found
+                before = "ok" if self._found is None else self._found.status
                 self._found = self._look()
                 self._looked_at = now
-                if before is not None and before.status != self._found.status:
+                if before != self._found.status:
                     fields = about(status=self._found.status, **self._found.checks)
                     log.warning("readiness changed", extra=fields)
             return self._found

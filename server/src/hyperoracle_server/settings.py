@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from hyperoracle_server.logs import LogFormat
+from hyperoracle_server.logs import LogFormat, LogLevel
 
 ENVIRONMENT_ONLY = frozenset({"admin_token"})
 """Settings that are no options: others on the machine see a command line."""
@@ -93,7 +93,7 @@ class ServerSettings(BaseModel):
         description="Send traces to this OpenTelemetry collector, such as http://localhost:4318; "
         "takes the extra otel. OTEL_EXPORTER_OTLP_ENDPOINT does the same.",
     )
-    log_level: str = Field(default="info", description="debug, info, warning or error.")
+    log_level: LogLevel = Field(default="info", description="debug, info, warning or error.")
     log_format: LogFormat = Field(
         default="auto",
         description="json, a line for each event; human; or auto: human on a terminal.",
@@ -105,6 +105,11 @@ class ServerSettings(BaseModel):
     def _empty_is_absent(cls, value: Any) -> Any:
         """An empty environment variable, as a compose file makes them, says nothing."""
         return None if value == "" else value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _level_in_any_case(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
 
     @field_validator("admin_token")
     @classmethod

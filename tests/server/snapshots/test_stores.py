@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -208,3 +212,80 @@ def test_an_address_is_told_where_to_go_and_a_lock_is_heeded(hyperoracle_db, sto
         code, _, err = hyperoracle_db("restore", store, "--store", store)
     assert code == 1
     assert "snapshot" in err
+
+
+def test_a_store_in_use_is_not_restored_over_and_the_refusal_says_to_stop_it(
+    hyperoracle_db, store, tmp_path
+):
+    hyperoracle_db("backup", tmp_path / "backup", "--store", store)
+    with locked(store):
+        before = files(tmp_path)
+        code, _, err = hyperoracle_db("restore", tmp_path / "backup", "--store", store, "--replace")
+        assert files(tmp_path) == before
+    assert code == 1
+    assert f"(pid {os.getpid()}): stop it first" in err
+
+
+def test_a_studys_backup_names_the_command_that_takes_it(hyperoracle_db, store, tmp_path):
+    backup = tmp_path / "s.snapshot"
+    hyperoracle_db("backup", backup, "--study", "s", "--store", store)
+    code, _, err = hyperoracle_db("restore", backup, "--store", tmp_path / "new.db")
+    assert code == 1
+    assert f"`hyperoracle study restore s {backup} --url ...`" in err
+
+
+def test_a_backup_is_written_where_files_have_no_second_names(
+    hyperoracle_db, store, tmp_path, monkeypatch
+):
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", no_links)
+    backup = tmp_path / "backup"
+    assert hyperoracle_db("backup", backup, "--store", store)[0] == 0
+    assert hyperoracle_db("verify", backup)[0] == 0
+    assert not (tmp_path / "backup.partial").exists()
+    before = files(tmp_path)
+    assert hyperoracle_db("backup", backup, "--store", store)[0] == 1
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_what_root_restores_belongs_to_whom_the_store_or_its_folder_belongs_to(
+    hyperoracle_db, store, tmp_path, monkeypatch, is_there
+):
+    """As root in earnest; as another user by what root would be asked to do."""
+    given = {}
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda path, *owner: given.update({Path(path).name: owner}))
+    folder = tmp_path / "state"
+    folder.mkdir()
+    hyperoracle_db("backup", tmp_path / "backup", "--store", store)
+    target = folder / "oracle.db"
+    arguments = ["restore", tmp_path / "backup", "--store", target]
+    if is_there:
+        assert hyperoracle_db(*arguments)[0] == 0
+        arguments.append("--replace")
+    assert hyperoracle_db(*arguments)[0] == 0
+    like = (target if is_there else folder).stat()
+    assert given == dict.fromkeys(
+        ("oracle.db.restoring", "oracle.db.lock"), (like.st_uid, like.st_gid)
+    )
+
+
+def test_a_backup_of_an_earlier_schema_is_not_said_to_be_served(
+    hyperoracle_db, store, tmp_path, monkeypatch
+):
+    hyperoracle_db("backup", tmp_path / "backup", "--store", store)
+    monkeypatch.setattr(stores, "HEAD", "9999")
+    code, out, _ = hyperoracle_db("verify", tmp_path / "backup")
+    assert code == 1
+    assert "restore it" in out
+    assert "hyperoracle serve" not in out
+
+
+def test_it_works_where_the_client_is_not_installed(store, tmp_path):
+    command = [sys.executable, "-m", "hyperoracle_server", "db", "verify", "--store", str(store)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "nothing is wrong" in ended.stdout

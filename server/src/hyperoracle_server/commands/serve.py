@@ -8,6 +8,7 @@ import ipaddress
 import json
 import logging
 import os
+import signal
 import socket
 import ssl
 import sys
@@ -34,7 +35,8 @@ def register(subparsers: Any) -> None:
     for name in _options():
         field = ServerSettings.model_fields[name]
         flag = f"--{name.replace('_', '-')}"
-        text = f"{field.description} Default: {field.default}.".replace("%", "%%")
+        default = "" if field.default in (None, False) else f" Default: {field.default}."
+        text = f"{field.description}{default}".replace("%", "%%")
         if field.annotation is bool:
             parser.add_argument(flag, action="store_true", default=None, help=text)
         else:
@@ -46,18 +48,24 @@ def register(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until SIGTERM or Ctrl-C; returns the exit code."""
+    """Serve until SIGTERM, SIGHUP or Ctrl-C; returns the exit code."""
     try:
         settings = ServerSettings.load(**{name: getattr(args, name) for name in _options()})
         return serve(settings, args.ready_file)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = "".join(f"{part}: " for part in first["loc"][:1])
+        where = "".join(f"{_spellings(str(part))}: " for part in first["loc"][:1])
         what = first["msg"].removeprefix("Value error, ")
         print(f"hyperoracle serve: {where}{what}", file=sys.stderr)
     except (StoreRefused, ValueError, OSError) as error:
         print(f"hyperoracle serve: {error}", file=sys.stderr)
     return 1
+
+
+def _spellings(name: str) -> str:
+    """A setting, and how it is given."""
+    flag = "" if name in ENVIRONMENT_ONLY else f"--{name.replace('_', '-')} or "
+    return f"{name} ({flag}HYPERORACLE_{name.upper()})"
 
 
 def _options() -> list[str]:
@@ -159,6 +167,8 @@ def serve(settings: ServerSettings, ready_file: str | None) -> int:
         ssl_keyfile=key,
     )
     server = _Announcing(config, url=url, store=settings.store, ready_file=ready_file)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # the terminal closed; not under nohup
+        signal.signal(signal.SIGHUP, server.handle_exit)
     server.run(sockets=[listener])
     return 0 if server.started else 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -20,6 +21,7 @@ from sqlalchemy.pool import NullPool
 from hyperoracle_server.errors import StoreRefused, StoreUnavailable
 from hyperoracle_server.failpoints import failpoint
 from hyperoracle_server.ledger.writer import Writer
+from hyperoracle_server.logs import about
 from hyperoracle_server.observer import Observer
 
 log = logging.getLogger(__name__)
@@ -110,7 +112,7 @@ class Ledger:
         self._lock_file.close()
 
 
-def _lock(path: Path) -> Any:
+def _lock(path: Path, remedy: str = "") -> Any:
     if path.is_dir():
         raise StoreRefused(f"expected a file as the store, got the directory {path}")
     try:
@@ -125,9 +127,14 @@ def _lock(path: Path) -> Any:
         owner = lock_file.read().strip() or "unknown"
         lock_file.close()
         raise StoreRefused(
-            f"the store {path} is open in another process (pid {owner}): share it by "
-            f"`hyperoracle serve --store {path}` and point every job at that server"
+            f"the store {path} is open in another process (pid {owner}): "
+            + (
+                remedy
+                or f"share it by `hyperoracle serve --store {path}` and point every job at "
+                "that server"
+            )
         ) from None
+    give_to_owner(Path(lock_file.name), path if path.exists() else path.parent)
     _write_owner(lock_file)
     return lock_file
 
@@ -181,6 +188,19 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def give_to_owner(path: Path, like: Path) -> None:
+    """Where root works, a file of a store belongs to whom the server runs as, as SQLite's own do.
+
+    Args:
+        path: the file.
+        like: whose owner it gets.
+    """
+    if os.geteuid() == 0:
+        owner = like.stat()
+        with contextlib.suppress(PermissionError):  # root of a container, or over a network
+            os.chown(path, owner.st_uid, owner.st_gid)
+
+
 @contextmanager
 def locked(store: Path) -> Iterator[None]:
     """Hold the lock of a store that is not to be opened now.
@@ -188,7 +208,7 @@ def locked(store: Path) -> Iterator[None]:
     Raises:
         StoreRefused: a process has it open, or it cannot be a file.
     """
-    lock_file = _lock(store.absolute())
+    lock_file = _lock(store.absolute(), "stop it first, or restore to another file")
     try:
         yield
     finally:
@@ -307,6 +327,7 @@ def _migrate(engine: Engine, path: Path, revision: str | None) -> None:
         log.debug("the migration failed", exc_info=True)
         first = (str(getattr(error, "orig", error)).splitlines() or ["no reason given"])[0]
         raise damaged(path, f"its schema {revision} cannot be brought to {HEAD}: {first}") from None
+    log.info("schema migrated", extra=about(store=str(path), before=revision, now=HEAD))
 
 
 def upgrade(engine: Engine, revision: str) -> None:

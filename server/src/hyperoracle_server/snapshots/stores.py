@@ -18,6 +18,7 @@ from hyperoracle_server.failpoints import failpoint
 from hyperoracle_server.ledger.store import (
     HEAD,
     files_of,
+    give_to_owner,
     locked,
     read_only,
     restored_beside,
@@ -49,7 +50,8 @@ def restore_store(snapshot: Path, store: Path, *, replace: bool = False) -> Path
     if sealed.manifest.kind != "store":
         raise SnapshotRefused(
             f"{snapshot} is a snapshot of the study {sealed.manifest.study!r}: restore it with "
-            f"`hyperoracle study restore {snapshot} --url ...` into a running oracle"
+            f"`hyperoracle study restore {sealed.manifest.study} {snapshot} --url ...` into a "
+            "running oracle"
         )
     with locked(store):
         there = [path for path in files_of(store) if path.exists()]
@@ -61,6 +63,7 @@ def restore_store(snapshot: Path, store: Path, *, replace: bool = False) -> Path
         restored = store.with_name(store.name + ".restoring")
         try:
             unseal(sealed, restored)
+            give_to_owner(restored, store if store.exists() else store.absolute().parent)
             engine = careful_engine(restored)
             if sealed.manifest.schema_revision != HEAD:
                 bring_up_to_date(engine, sealed)
@@ -95,6 +98,8 @@ def verify(path: Path) -> tuple[Manifest | None, list[str]]:
         StoreRefused: it cannot be read.
     """
     manifest = None
+    if not path.exists():
+        raise SnapshotRefused(f"there is no file {path}: name a store (--store) or a backup")
     try:
         manifest = check_seal(path).manifest
     except SnapshotRefused:
@@ -107,10 +112,14 @@ def verify(path: Path) -> tuple[Manifest | None, list[str]]:
             return manifest, wrong
         revision = _revision(path) if manifest is None else manifest.schema_revision
         if revision != HEAD:
-            what = (
-                f"its schema is {revision}, not {HEAD}: open it once with this release's "
-                "`hyperoracle serve`, or upgrade hyperoracle-server"
+            remedy = (
+                "open it once with this release's `hyperoracle serve`, or upgrade "
+                "hyperoracle-server"
+                if manifest is None
+                else "its checksum is right; restore it, which brings it up to date and examines "
+                "the rest"
             )
+            what = f"its schema is {revision}, not {HEAD}: {remedy}"
             return manifest, [what]
         return manifest, findings(connection)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -17,6 +18,9 @@ from hyperoracle_server.snapshots.seal import Manifest, seal
 
 if TYPE_CHECKING:
     from hyperoracle_server.oracle import Oracle
+
+_WITHOUT_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+"""What file systems without hard links, such as network shares, answer."""
 
 _THE_JOBS = "job_id IN (SELECT id FROM main.jobs)"
 _THE_STUDY = "study_id IN (SELECT id FROM main.studies)"
@@ -131,8 +135,7 @@ def _write(
         failpoint("before_snapshot_seal")
         manifest = seal(partial, "study" if kind == "study" else "store", study)
         failpoint("before_snapshot_name")
-        # Unlike a renaming, a link never takes the place of a file that has come meanwhile.
-        target.hardlink_to(partial)
+        _name(partial, target)
         sync_folder(target.parent)
     except sqlite3.DatabaseError as error:
         raise StoreRefused(
@@ -144,6 +147,21 @@ def _write(
     finally:
         partial.unlink(missing_ok=True)
     return manifest
+
+
+def _name(partial: Path, target: Path) -> None:
+    """Give a file its name, but never the place of one that has come meanwhile.
+
+    Raises:
+        OSError: it is there, or cannot be made.
+    """
+    try:
+        target.hardlink_to(partial)
+    except OSError as error:
+        if error.errno not in _WITHOUT_LINKS:
+            raise
+        target.touch(exist_ok=False)  # the name is ours from here on
+        partial.replace(target)
 
 
 def _open(store: Path) -> sqlite3.Connection:
