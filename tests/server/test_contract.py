@@ -439,6 +439,36 @@ def test_a_senseless_study_is_refused_with_the_field(wire, name, space, says):
     assert wire.call("GET", f"/v1/studies/{name}").status == 404
 
 
+@pytest.mark.parametrize(
+    "text", ["metadata", "a key of metadata", "a value of a categorical", "a tensor's name"]
+)
+def test_half_a_surrogate_pair_is_no_text_and_is_refused(wire, name, text):
+    """It is JSON all the same. Taken in, it would break each list that has to show it."""
+    half = "\ud800"
+    wire.study(name)
+    job = {"total_env_steps": 9, "tensors": [{"name": "w", "shape": [2, 2]}]}
+    bodies = {
+        "metadata": {**job, "metadata": {"note": half}},
+        "a key of metadata": {**job, "metadata": {half: "note"}},
+        "a tensor's name": {**job, "tensors": [{"name": half, "shape": [2, 2]}]},
+    }
+    if text in bodies:
+        answer = wire.call("POST", f"/v1/studies/{name}/jobs", bodies[text])
+    else:
+        space = {"a": {"type": "categorical", "values": [half, "b"], "default": "b"}}
+        answer = wire.call("PUT", f"/v1/studies/{name}-other", {"space": space})
+    assert (answer.status, answer.json["code"]) == (422, "invalid_request")
+    assert wire.call("GET", f"/v1/studies/{name}/jobs").json == {"jobs": []}
+
+
+def test_a_refusal_does_not_repeat_a_long_name_of_the_callers(wire, name):
+    wire.study(name)
+    body = {"total_env_steps": 9, "metadata": {"k" * 100_000: 1}}
+    answer = wire.call("POST", f"/v1/studies/{name}/jobs", body)
+    assert answer.status == 422
+    assert len(answer.json["detail"]) < 1000
+
+
 def test_a_job_without_tensors_cannot_join_a_study_that_sketches(wire, name):
     wire.study(name)
     answer = wire.call("POST", f"/v1/studies/{name}/jobs", {"total_env_steps": 5})

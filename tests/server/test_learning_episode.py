@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hyperoracle_protocol.jobs import Report
 from hyperoracle_protocol.studies import ReturnSetting
 from hyperoracle_server.learning_episode import (
+    MAX_NOT_APPLIED,
     MAX_WAITING,
     CreditBook,
     hyper_returns,
@@ -280,3 +281,13 @@ def test_the_last_update_of_a_phase_is_known_as_such():
     )
     assert [(c.position, c.last_in_phase) for c in settlement.credits] == [
         (0, False), (1, False), (2, True)]  # fmt: skip
+
+
+def test_what_a_job_says_it_does_not_apply_takes_no_memory_without_end():
+    """The earliest are kept: proposals come in about this order."""
+    book = CreditBook(1, ReturnSetting())
+    for call in range(3):
+        book.mark_not_applied(range(1 + call * MAX_NOT_APPLIED, 1 + (call + 1) * MAX_NOT_APPLIED))
+    assert book.dump()["not_applied"] == list(range(1, MAX_NOT_APPLIED + 1))
+    assert not book.add_proposal(MAX_NOT_APPLIED)
+    assert book.add_proposal(MAX_NOT_APPLIED + 1)

@@ -28,10 +28,20 @@ Return = Annotated[float, Field(ge=-MAX_RETURN, le=MAX_RETURN, allow_inf_nan=Fal
 """What a training run achieved."""
 
 
+MAX_TEXT = 2**24
+"""Characters of one text, at most.
+
+With a limit pydantic looks at a text as it comes in: without one it takes half a surrogate pair
+(`"\\ud800"` is JSON), which no answer can then hold, for it is not Unicode.
+"""
+
+
 class Message(BaseModel):
     """A message on the wire: immutable, finite numbers only, unknown fields are ignored."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="ignore", frozen=True, allow_inf_nan=False, str_max_length=MAX_TEXT
+    )
 
 
 class Definition(BaseModel):
@@ -40,4 +50,6 @@ class Definition(BaseModel):
     A mistyped setting that is silently ignored would run a study that nobody asked for.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, str_max_length=MAX_TEXT
+    )

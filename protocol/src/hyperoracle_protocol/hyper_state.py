@@ -37,6 +37,9 @@ MAX_FEATURES = 65_536
 MAX_SKETCH_WIDTH = 256
 """SHA-256 gives 256 signs per column."""
 
+MAX_ORDERS = 8
+"""Past gradients of a sketch, at most."""
+
 CLIP = 60_000.0
 """Features are clipped to ±CLIP, inside float16's range."""
 
@@ -96,8 +99,8 @@ class HyperStateLayout(Message):
     kind: Literal["none", "statistics", "sketch"]
     dtype: Dtype = "float16"
     seed: Count = 0
-    width: Count = 0
-    orders: Count = 0
+    width: int = Field(default=0, ge=0, le=MAX_SKETCH_WIDTH)
+    orders: int = Field(default=0, ge=0, le=MAX_ORDERS)
     gradient_scale: float = 1024.0
     tensors: tuple[SketchedTensor, ...] = ()
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from hyperoracle_protocol.base import Definition, Name
-from hyperoracle_protocol.hyper_state import MAX_SKETCH_WIDTH, Dtype
+from hyperoracle_protocol.hyper_state import MAX_ORDERS, MAX_SKETCH_WIDTH, Dtype
 from hyperoracle_protocol.space import Categorical, SearchSpace
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -28,7 +28,7 @@ class HyperStateSetting(Definition):
 
     kind: Literal["sketch", "statistics"] = "sketch"
     width: int = Field(default=8, ge=1, le=MAX_SKETCH_WIDTH)
-    orders: int = Field(default=2, ge=0, le=8)
+    orders: int = Field(default=2, ge=0, le=MAX_ORDERS)
     last_weights: int = Field(default=10, ge=0, le=256)
     last_biases: int = Field(default=10, ge=0, le=256)
     dtype: Dtype = "float16"

@@ -100,6 +100,7 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # to wherever the header Host says
         responses=PROBLEMS,
         # The framework's own telemetry would send queries, and exceptions with their text, also to
         # what the process of an embedded oracle has set up. `tracing` says what a trace may hold.
@@ -120,6 +121,7 @@ def create_app(
                 doorkeeper=None if is_embedded else doorkeeper,
                 rate_limit=RateLimit(settings.rate_limit, oracle.clock.monotonic),
                 audit=audit,
+                takes_any_host=settings.insecure,
             ),
         ],
     )

@@ -27,6 +27,9 @@ from hyperoracle_protocol.studies import ReturnSetting
 MAX_WAITING = 64
 """Reports of one job that may wait for a missing one."""
 
+MAX_NOT_APPLIED = 100_000
+"""Proposals to come of one job that it may say it does not apply, as many as one call can name."""
+
 
 class Credit(NamedTuple):
     """A proposal's hyper-return.
@@ -166,6 +169,8 @@ class CreditBook:
         newly = sorted(self._open.intersection(sequences))
         self._open.difference_update(newly)
         self._not_applied.update(s for s in sequences if s > self._covered_through)
+        if len(self._not_applied) > MAX_NOT_APPLIED:  # no job means that; it is kept in memory
+            self._not_applied = set(sorted(self._not_applied)[:MAX_NOT_APPLIED])
         return newly
 
     def add_report(self, report: Report) -> Settlement:

@@ -29,6 +29,9 @@ from hyperoracle_server.job_state import ReportOutcome
 from hyperoracle_server.oracle import Oracle
 
 JSON_MEDIA_TYPE = "application/json"
+LONGEST_NAME = 128
+"""Characters of a field's name that a refusal repeats."""
+
 _M = TypeVar("_M", bound=Message)
 
 
@@ -114,12 +117,18 @@ def invalid_request(error: ValidationError) -> OracleError:
 
 def refusal(location: tuple[Any, ...], message: str, got: Any, count: int) -> OracleError:
     """A refusal of one field of a request."""
-    where = ".".join(str(part) for part in location) or "the body"
+    where = ".".join(map(_shown, location)) or "the body"
     more = f" (and {count - 1} more)" if count > 1 else ""
     text = message.removeprefix("Value error, ")
     return OracleError(
         ErrorCode.INVALID_REQUEST, f"{where}: {text}{more}", expected=text, got=repr(got)
     )
+
+
+def _shown(part: Any) -> str:
+    """A field's name, which may be a key of the caller's: short, and fit to be answered."""
+    text = str(part).encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= LONGEST_NAME else text[:LONGEST_NAME] + "…"
 
 
 def problem(error: OracleError, request_id: str | None = None) -> WireAnswer:

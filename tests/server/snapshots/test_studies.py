@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 import threading
+from pathlib import Path
 
 import pytest
 from server.test_restart import picture, work
@@ -248,6 +249,52 @@ def test_damaged_files_are_refused_with_the_remedy_and_nothing_changes(opened):
     assert restore(home, "copy", content).status == 201
 
 
+def crafted(path: Path, script: str) -> bytes:
+    """A snapshot changed by a script of SQL and sealed anew: only the examination can tell."""
+    with sqlite3.connect(path, isolation_level=None) as database:
+        database.execute("PRAGMA journal_mode=OFF")
+        database.executescript(script)
+        pages, size = (
+            database.execute(f"PRAGMA page_{n}").fetchone()[0] for n in ("count", "size")
+        )
+    database.close()
+    with path.open("r+b") as file:
+        file.truncate(pages * size)
+    seal(path, "study", "s")
+    return path.read_bytes()
+
+
+A_NUMBER_NEAR_THE_LAST = """
+    CREATE TEMP TABLE newest AS SELECT max(id) AS id FROM proposals;
+    UPDATE memory_entries SET proposal_id = 9223372036854775000
+        WHERE proposal_id = (SELECT id FROM newest);
+    UPDATE hyper_states SET proposal_id = 9223372036854775000
+        WHERE proposal_id = (SELECT id FROM newest);
+    UPDATE proposals SET id = 9223372036854775000 WHERE id = (SELECT id FROM newest);
+"""
+A_COMPUTED_COLUMN = """
+    ALTER TABLE jobs DROP COLUMN learning_curve;
+    ALTER TABLE jobs ADD COLUMN learning_curve TEXT AS (NULL);
+"""
+A_TABLE_WITHOUT_ITS_KEY = """
+    ALTER TABLE hyper_agent_states RENAME TO former;
+    CREATE TABLE hyper_agent_states AS SELECT * FROM former;
+    DROP TABLE former;
+"""
+A_COMPUTED_INDEX = """
+    DROP INDEX proposals_open;
+    CREATE INDEX proposals_open ON proposals (hex(request_digest));
+"""
+ANOTHER_PART_OF_AN_INDEX = """
+    DROP INDEX proposals_open;
+    CREATE INDEX proposals_open ON proposals (job_id) WHERE hex(request_digest) LIKE 'a%';
+"""
+AN_ENDLESS_LAYOUT = """
+    UPDATE jobs SET layout = '{"kind": "sketch", "width": 1, "orders": 2000000,
+        "tensors": [{"name": "w", "rows": 1, "columns": 1}]}';
+"""
+
+
 @pytest.mark.parametrize(
     ("statement", "says"),
     [
@@ -266,6 +313,26 @@ def test_damaged_files_are_refused_with_the_remedy_and_nothing_changes(opened):
         ("CREATE VIEW v AS SELECT 1", "view"),
         ("CREATE TRIGGER t AFTER INSERT ON jobs BEGIN DELETE FROM jobs; END", "trigger"),
         ("ALTER TABLE jobs DROP COLUMN chance_number", "jobs.chance_number"),
+        # One that could be restored would take every study's next number, and its own list.
+        (A_NUMBER_NEAR_THE_LAST, "proposals.id"),
+        ("UPDATE jobs SET chance_number = 9223372036854775807", "jobs.chance_number"),
+        ("UPDATE studies SET created_at = 1e300", "studies.created_at"),
+        ("UPDATE jobs SET last_seen_at = -1e300", "jobs.last_seen_at"),
+        ("UPDATE jobs SET last_return = 9e999", "jobs.last_return"),
+        ("UPDATE studies SET seed = 'x'", "studies.seed"),
+        ("UPDATE studies SET seed = -1", "cannot be loaded"),
+        ("UPDATE jobs SET public_id = x'00ff'", "jobs.public_id"),
+        ("UPDATE jobs SET role = 'banana'", "cannot be loaded"),
+        ("UPDATE jobs SET metadata = '{\"a\": 1}'", "cannot be loaded"),
+        ('UPDATE jobs SET metadata = \'{"a": "\\ud800"}\'', "cannot be loaded"),
+        ("UPDATE proposals SET hyper_action = 99", "hyper-action"),
+        ("UPDATE proposals SET explored = 7", "proposals.explored"),
+        (AN_ENDLESS_LAYOUT, "jobs.layout"),
+        (A_COMPUTED_COLUMN, "jobs.learning_curve is computed"),
+        (A_TABLE_WITHOUT_ITS_KEY, "hyper_agent_states"),
+        (A_COMPUTED_INDEX, "proposals_open"),
+        (ANOTHER_PART_OF_AN_INDEX, "proposals_open"),
+        ("CREATE INDEX more ON jobs (role)", "more"),
     ],
 )
 def test_a_whole_file_with_senseless_content_is_refused_and_nothing_changes(
@@ -279,22 +346,10 @@ def test_a_whole_file_with_senseless_content_is_refused_and_nothing_changes(
     for i in range(3):
         home.propose(job, 2 * i + 1, seed=i)
         home.report(job, 2 * i + 2, 2 * i + 1)
-    path = tmp_path / "s.snapshot"
-    take_study(tmp_path / "home.db", "s", path)
-    sealed_bytes = path.stat().st_size
-    with sqlite3.connect(path, isolation_level=None) as database:
-        database.execute("PRAGMA journal_mode=OFF")
-        database.execute(statement)
-        pages, size = (
-            database.execute(f"PRAGMA page_{n}").fetchone()[0] for n in ("count", "size")
-        )
-    database.close()
-    with path.open("r+b") as file:
-        file.truncate(pages * size)
-    seal(path, "study", "s")
-    assert path.stat().st_size >= sealed_bytes - 8192
+    take_study(tmp_path / "home.db", "s", tmp_path / "s.snapshot")
+    content = crafted(tmp_path / "s.snapshot", statement)
     before = home.call("GET", "/v1/studies").json
-    answer = restore(home, "copy", path.read_bytes())
+    answer = restore(home, "copy", content)
     assert (answer.status, answer.json["code"]) == (422, "snapshot_refused"), answer
     assert says in answer.json["detail"]
     assert home.call("GET", "/v1/studies").json == before

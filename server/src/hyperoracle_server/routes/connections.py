@@ -2,6 +2,7 @@
 
 uvicorn waits for ever for the rest of a request. Here a client that sends its headers or its body
 drop by drop is answered 408 and let go; one that comes when all places are taken is answered 503.
+It takes headers and waiting requests without end, too, and all of them into memory: here 413, 400.
 For who reads its answer it waits for ever, too, and keeps the place of a connection that is to be
 closed until all of it is read; here who does not read is cut off.
 """
@@ -13,6 +14,7 @@ import logging
 import secrets
 import socket
 import struct
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -33,6 +35,15 @@ read."""
 
 LOOKS = 8
 """How often, within the time that a request has, it looks whether an answer is being read."""
+
+LONGEST_HEAD_BYTES = 64 * 1024
+"""What a request may have beside its body: request line, headers, trailers."""
+
+FRAMING_BYTES = 8
+"""And this much more for each byte of the body: a chunk of one byte takes five besides."""
+
+MOST_WAITING = 256
+"""Requests that may wait on a connection for the answer to one before them."""
 
 REFUSED_POLITELY = 100
 """So many connections past the limit are told that it is reached; the next are cut."""
@@ -71,6 +82,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_arriving = False
         self._began = 0.0
         self._received = 0
+        self._body_bytes = 0
         self._check: asyncio.TimerHandle | None = None
         self._unread_until: float | None = None  # what is unread now has to be read by then
         self._look: asyncio.TimerHandle | None = None
@@ -109,7 +121,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._begin()
         self._received += len(data)
         super().data_received(data)
-        if self._is_arriving and self._check is None and not self.transport.is_closing():
+        if not self._is_arriving or self.transport.is_closing():
+            return
+        if self._received - self._body_bytes * (1 + FRAMING_BYTES) > LONGEST_HEAD_BYTES:
+            self._end(_too_long())
+        elif self._check is None:
             self._check = self.loop.call_later(self._limits.request_seconds, self._check_arrival)
 
     def on_message_begin(self) -> None:
@@ -117,6 +133,21 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._is_arriving:
             self._begin()
         super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """A request can be answered, or has to wait for the answer to the one before.
+
+        Raises:
+            OverflowError: too many wait already; the parser stops, and uvicorn answers 400.
+        """
+        if len(self.pipeline) >= MOST_WAITING:
+            raise OverflowError("too many requests wait for the answer to the one before")
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        self._body_bytes += len(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request has arrived."""
@@ -128,6 +159,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_arriving = True
         self._began = self.loop.time()
         self._received = 0
+        self._body_bytes = 0
 
     def _stop_checking(self) -> None:
         if self._check is not None:
@@ -148,8 +180,19 @@ class BoundedProtocol(HttpToolsProtocol):
         if left > 0:
             self._check = self.loop.call_later(left, self._check_arrival)
             return
+        self._end(self._too_slow())
+
+    def _end(self, error: OracleError) -> None:
+        """Refuse the request that is arriving, and let the client go."""
+        self._limits.metrics.count_rejection(error.code)
+        status, headers, body = refusals.answer(error, secrets.token_hex(8))
+        fields = about(status=status, code=error.code.value, client=self.client)
+        log.info("refused", extra=fields)
+        cycle = self.cycle
         if cycle is None or cycle.response_complete or not cycle.response_started:
-            self.transport.write(self._too_slow())
+            head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+            phrase = HTTPStatus(status).phrase.encode()
+            self.transport.write(b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, phrase, head, body))
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True  # whoever waits for the body learns that none will come
             cycle.message_event.set()
@@ -184,20 +227,24 @@ class BoundedProtocol(HttpToolsProtocol):
         wait = seconds if self._unread_until is None else seconds / LOOKS
         self._look = self.loop.call_later(wait, self._look_at_reader)
 
-    def _too_slow(self) -> bytes:
+    def _too_slow(self) -> OracleError:
         seconds = self._limits.request_seconds
-        error = OracleError(
+        return OracleError(
             ErrorCode.REQUEST_TIMEOUT,
             "the request did not arrive in time; send it again, in one go",
             expected=f"all of it within {seconds:g} s, and 1 s more for each "
             f"{LEAST_BYTES_PER_SECOND // 1024} KiB",
             got=f"{self._received} bytes",
         )
-        self._limits.metrics.count_rejection(error.code)
-        log.info("refused", extra=about(status=408, code=error.code.value, client=self.client))
-        status, headers, body = refusals.answer(error, secrets.token_hex(8))
-        head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
-        return b"HTTP/1.1 %d Request Timeout\r\n%s\r\n%s" % (status, head, body)
+
+
+def _too_long() -> OracleError:
+    return OracleError(
+        ErrorCode.BODY_TOO_LARGE,
+        "the request's head is too large",
+        expected=f"at most {LONGEST_HEAD_BYTES} bytes of request line, headers and trailers",
+        got="more",
+    )
 
 
 class _Overloaded:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hyperoracle_protocol.errors import ErrorCode
@@ -28,6 +30,7 @@ class Guard:
         doorkeeper: knows the tokens; None lets everybody in (an embedded oracle).
         rate_limit: of each token.
         audit: takes the record of administrative calls.
+        takes_any_host: whether an open oracle may be called by a name that is not this machine's.
     """
 
     def __init__(
@@ -38,12 +41,14 @@ class Guard:
         doorkeeper: Doorkeeper | None,
         rate_limit: RateLimit,
         audit: AuditLog | None,
+        takes_any_host: bool = False,
     ) -> None:
         self.app = app
         self._study_of_job = oracle.study_of_job
         self._doorkeeper = doorkeeper
         self._rate_limit = rate_limit
         self._audit = audit
+        self._takes_any_host = takes_any_host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on with a known caller.
@@ -64,20 +69,49 @@ class Guard:
         needed = requirement(method, scope["path"], self._study_of_job)
         caller = ANYBODY
         if needed is not None and self._doorkeeper is not None:
-            caller = self._doorkeeper.admit(_header(scope, b"authorization"))
-            if caller.token is None:
-                _check_origin(scope)
-            try:
-                caller.check(needed)
-            except OracleError:
-                if needed.scope == "admin":
-                    self._record(scope, caller, 403)
-                raise
+            caller = self._admitted(scope, needed, self._doorkeeper)
             self._check_rate(caller)
+            receive = self._checking_again(scope, receive, self._doorkeeper)
         scope[CALLER] = caller
         if needed is not None and _is_administrative(method, needed):
             send = self._recording(scope, caller, send)
         await self.app(scope, receive, send)
+
+    def _admitted(self, scope: Scope, needed: Requirement, doorkeeper: Doorkeeper) -> Caller:
+        """Who calls, if that caller may do this now."""
+        caller = doorkeeper.admit(_header(scope, b"authorization"))
+        if caller.token is None:
+            _check_origin(scope)
+            if not self._takes_any_host:
+                _check_host(scope)
+        try:
+            caller.check(needed)
+        except OracleError:
+            if needed.scope == "admin":
+                self._record(scope, caller, 403)
+            raise
+        return caller
+
+    def _checking_again(self, scope: Scope, receive: Receive, doorkeeper: Doorkeeper) -> Receive:
+        """A `receive` that looks again once a body that came in pieces is whole.
+
+        A snapshot takes hours at the slowest that is allowed; the token may be revoked meanwhile,
+        and what was no study's job may have become another's.
+        """
+        came_in_pieces = False
+
+        async def receive_and_check() -> Message:
+            nonlocal came_in_pieces
+            message = await receive()
+            if message.get("more_body", False):
+                came_in_pieces = True
+            elif came_in_pieces and message["type"] == "http.request":
+                needed = requirement(scope["method"], scope["path"], self._study_of_job)
+                if needed is not None:
+                    self._admitted(scope, needed, doorkeeper)
+            return message
+
+        return receive_and_check
 
     def _check_rate(self, caller: Caller) -> None:
         if caller.token is None:
@@ -131,11 +165,44 @@ def _check_origin(scope: Scope) -> None:
     Raises:
         OracleError: `forbidden`.
     """
-    if scope["method"] != "GET" and _header(scope, b"sec-fetch-site") == b"cross-site":
+    if scope["method"] == "GET":
+        return
+    site, origin = _header(scope, b"sec-fetch-site"), _header(scope, b"origin")
+    if site is None and origin is not None:  # no secure context: a browser says less
+        is_other = origin.partition(b"://")[2] != _header(scope, b"host")
+    else:
+        is_other = site == b"cross-site"
+    if is_other:
         raise OracleError(
             ErrorCode.FORBIDDEN,
             "a page of another site may not change anything here; give programs a token",
         )
+
+
+def _check_host(scope: Scope) -> None:
+    """Refuse a name in the public DNS, which a page of that name can make mean this machine.
+
+    To the browser the page and an oracle on loopback are then of one origin, and the page reads
+    and changes what it likes (DNS rebinding). An address or a name without a dot is nobody's.
+
+    Raises:
+        OracleError: `forbidden`.
+    """
+    host = (_header(scope, b"host") or b"").decode("latin-1").lower()
+    name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    name = name.strip("[]").removesuffix(".")
+    if "." not in name or name.endswith(".localhost"):
+        return
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        raise OracleError(
+            ErrorCode.FORBIDDEN,
+            "this oracle asks for no token, so it is called by an address or as localhost; to call "
+            "it by another name, make a token (`hyperoracle token create`)",
+            expected="a header Host with an address, or localhost",
+            got=host,
+        ) from None
 
 
 def _is_administrative(method: str, needed: Requirement) -> bool:

@@ -7,7 +7,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel
-from sqlalchemy import Connection, Text, inspect
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    Float,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+    inspect,
+)
 from sqlalchemy.exc import DatabaseError
 
 from hyperoracle_protocol.hyper_state import HyperStateLayout
@@ -73,10 +84,25 @@ _JSON = {"credit_state", "held_decision", "hyper_agent_notes", "learning_curve",
          "base_values", "metadata", "signals", "studies", "report"}  # fmt: skip
 
 
+HIGHEST_NUMBER = 2**40
+"""No ledger comes so far; and a study that brings such a number leaves room for the next ones:
+numbers go up, over all studies of a store, and end at 2^63."""
+
+LATEST_TIME = 253_402_300_799
+"""Seconds since the epoch: the last second of the year 9999, the last that has a date."""
+
+_GREATEST = "1.7976931348623157e308"
+_PARTS_OF_INDEXES = {
+    "proposals_open": "wherestatus='open'",
+    "reports_waiting": "wherestatus='waiting'",
+}
+
+
 def findings(connection: Connection) -> list[str]:
     """What is wrong with a database of the newest schema, a line each; empty if nothing is."""
     try:
-        return [*_structure(connection)] or [*_strangers(connection)] or [*_content(connection)]
+        # The schema first: what another one computes is not to be computed, not even by a check.
+        return [*_strangers(connection)] or [*damage(connection)] or [*_content(connection)]
     except DatabaseError as error:
         return [f"it cannot be read: {error.orig!s}"]
 
@@ -96,14 +122,12 @@ def damage(connection: Connection, *, quick: bool = False) -> list[str]:
     return [] if rows == ["ok"] else [" ".join(str(row).split()) for row in rows]
 
 
-def _structure(connection: Connection) -> Iterator[str]:
-    yield from damage(connection)
-
-
 def _strangers(connection: Connection) -> Iterator[str]:
-    """Tables and columns that the ledger does not have or lacks; views and triggers."""
+    """What the schema has that no ledger's has, or lacks."""
     kinds = connection.exec_driver_sql(
-        "SELECT type, name FROM sqlite_master WHERE type NOT IN ('table', 'index')"
+        "SELECT type, name FROM sqlite_master WHERE type NOT IN ('table', 'index') "
+        "UNION SELECT 'virtual table', name FROM sqlite_master "
+        "WHERE type = 'table' AND sql NOT LIKE 'CREATE TABLE%'"
     )
     yield from (f"it has the {kind} {name}, which no ledger has" for kind, name in kinds.all())
     found = inspect(connection)
@@ -116,6 +140,48 @@ def _strangers(connection: Connection) -> Iterator[str]:
             columns = {column["name"] for column in found.get_columns(name)}
             for column in sorted(columns ^ set(table.columns.keys())):
                 yield f"the column {name}.{column} is missing, or not one of a ledger"
+            if columns == set(table.columns.keys()):
+                yield from _strange_keys(connection, table)
+    yield from _strange_indexes(connection)
+
+
+def _strange_keys(connection: Connection, table: Table) -> Iterator[str]:
+    """Computed columns, and keys other than a ledger's."""
+    rows = connection.exec_driver_sql(f"PRAGMA table_xinfo({table.name})").all()
+    for _, column, _, _, _, _, hidden in rows:
+        if hidden:
+            yield f"the column {table.name}.{column} is computed, which none of a ledger is"
+    key = [row[1] for row in sorted(rows, key=lambda row: int(row[5])) if row[5]]
+    unique = {
+        frozenset(connection.exec_driver_sql(f"PRAGMA index_info('{index.name}')").scalars("name"))
+        for index in connection.exec_driver_sql(f"PRAGMA index_list({table.name})").all()
+        if index.unique and not index.partial
+    }
+    promised = {
+        frozenset(constraint.columns.keys())
+        for constraint in table.constraints
+        if isinstance(constraint, UniqueConstraint)
+    }
+    if set(key) != set(table.primary_key.columns.keys()) or not promised <= unique:
+        yield f"the table {table.name} has not the keys that a ledger's has"
+
+
+def _strange_indexes(connection: Connection) -> Iterator[str]:
+    """Indexes that no ledger has, or that hold something computed."""
+    ours = {str(i.name) for table in metadata.tables.values() for i in table.indexes}
+    rows = connection.exec_driver_sql(
+        "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+    ).all()
+    for name, sql in rows:
+        if name not in ours:
+            yield f"it has the index {name}, which no ledger has"
+            continue
+        parts = connection.exec_driver_sql(f"PRAGMA index_xinfo('{name}')").all()
+        is_computed = any(part[1] == -2 for part in parts)  # SQLite's mark of an expression
+        _, where, part_of = sql.lower().partition("where")
+        condition = where + "".join(part_of.split())
+        if is_computed or condition not in ("", _PARTS_OF_INDEXES.get(name, "")):
+            yield f"the index {name} is not a ledger's"
 
 
 def _content(connection: Connection) -> Iterator[str]:
@@ -128,6 +194,7 @@ def _content(connection: Connection) -> Iterator[str]:
         ]
         for column in documents:
             yield from _unreadable(connection, name, column)
+        yield from _senseless(connection, table)
     for what, query in LAWS.items():
         try:
             count = connection.exec_driver_sql(query).scalar_one()
@@ -136,6 +203,39 @@ def _content(connection: Connection) -> Iterator[str]:
             continue
         if count:
             yield f"it has {count} {what}"
+
+
+def _senseless(connection: Connection, table: Table) -> Iterator[str]:
+    """Values that are not of their column's type, or beyond what the oracle can reckon with.
+
+    SQLite takes any value in any column.
+    """
+    names = list(table.columns.keys())
+    counts = ", ".join(f"sum(NOT ({_makes_sense(column)}))" for column in table.columns)
+    row = connection.exec_driver_sql(f"SELECT {counts} FROM {table.name}").one()  # noqa: S608
+    for name, count in zip(names, row, strict=True):
+        if count:
+            yield f"{count} of {table.name}.{name} are not what a ledger has there"
+
+
+def _makes_sense(column: Column[Any]) -> str:
+    """The condition, in SQL, that holds of each value of a column."""
+    name, kind = column.name, column.type
+    if isinstance(kind, Boolean):
+        condition = f"typeof({name}) = 'integer' AND {name} IN (0, 1)"
+    elif isinstance(kind, Integer):  # BigInteger is one
+        condition = f"typeof({name}) = 'integer'"
+        if name in ("id", "version", "chance_number"):
+            condition += f" AND {name} BETWEEN 0 AND {HIGHEST_NUMBER}"
+    elif isinstance(kind, Float):
+        least, most = f"-{_GREATEST}", _GREATEST
+        if name.endswith("_at"):
+            least, most = "0", str(LATEST_TIME)
+        condition = f"typeof({name}) IN ('real', 'integer') AND {name} BETWEEN {least} AND {most}"
+    else:
+        storage = "blob" if isinstance(kind, LargeBinary) else "text"
+        condition = f"typeof({name}) = '{storage}'"
+    return f"({name} IS NULL OR {condition})" if column.nullable else condition
 
 
 def _unreadable(connection: Connection, table: str, column: str) -> Iterator[str]:

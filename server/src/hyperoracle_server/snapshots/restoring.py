@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, select
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
-from hyperoracle_server import recovery
+from hyperoracle_server import inspection, recovery
 from hyperoracle_server.errors import SnapshotRefused
 from hyperoracle_server.failpoints import failpoint
 from hyperoracle_server.ledger import schema as t
@@ -26,7 +26,6 @@ from hyperoracle_server.snapshots.under_way import folder_beside
 
 if TYPE_CHECKING:
     from hyperoracle_server.oracle import Oracle
-    from hyperoracle_server.services import Services
     from hyperoracle_server.study import StudyRuntime
 
 _BATCH = 500
@@ -54,7 +53,7 @@ def restore_study(oracle: Oracle, path: Path, name: str | None = None) -> StudyR
             f"{path} is a snapshot of a whole store: restore it with `hyperoracle db restore`"
         )
     with _examined(sealed, oracle.ledger.path) as snapshot:
-        _load(snapshot, oracle.services, path)
+        _load(snapshot, oracle, path)
         names = snapshot.execute(select(t.studies.c.name)).scalars().all()
         if names != [sealed.manifest.study]:
             raise SnapshotRefused(f"{path} does not hold what its manifest says: take another")
@@ -92,6 +91,7 @@ def careful_engine(database: Path) -> Engine:
     def configure(connection: Any, _record: Any) -> None:
         connection.execute("PRAGMA trusted_schema=OFF")
         connection.execute("PRAGMA cell_size_check=ON")
+        connection.execute("PRAGMA ignore_check_constraints=ON")  # no ledger has any
 
     return engine
 
@@ -111,16 +111,30 @@ def bring_up_to_date(engine: Engine, sealed: Sealed) -> None:
         ) from None
 
 
-def _load(snapshot: Connection, services: Services, path: Path) -> None:
-    """Load the studies as a start would, and forget them again."""
+def _load(snapshot: Connection, oracle: Oracle, path: Path) -> None:
+    """Load the studies as a start would, describe them as lists do, and forget them again."""
     try:
         for row in snapshot.execute(select(t.studies)).all():
-            recovery.load_study_row(snapshot, row, services)
+            study = recovery.load_study_row(snapshot, row, oracle.services)
+            inspection.describe_study(oracle, study).model_dump_json()
+            for job in study.jobs.values():
+                inspection.describe_job(oracle, study, job).model_dump_json()
+            _check_hyper_actions(snapshot, study)
     except Exception as error:  # what a damaged row leads to is not foreseeable
         raise SnapshotRefused(
             f"{path} cannot be loaded ({type(error).__name__}: {_first_line(error)}): "
             "take another snapshot"
         ) from None
+
+
+def _check_hyper_actions(snapshot: Connection, study: StudyRuntime) -> None:
+    actions = t.proposals.c.hyper_action
+    least, greatest = snapshot.execute(select(func.min(actions), func.max(actions))).one()
+    if least is not None and not 0 <= least <= greatest < study.grid.joint_count:
+        raise ValueError(
+            f"expected hyper-actions from 0 to {study.grid.joint_count - 1}, "
+            f"got {least} to {greatest}"
+        )
 
 
 def _insert(snapshot: Connection, ledger: Connection, renumbering: Renumbering) -> None:
