@@ -96,4 +96,5 @@ class Load:
             credited = sum(receipt["credited"] for receipt in mine)
             assert found["credited_proposals"] - credited in (0, found["reports"] - len(mine))
         study = wire.call("GET", f"/v1/studies/{self._study}").json
-        assert study["memory_size"] == study["credited_proposals"]
+        capacity = study["definition"]["strategy"]["memory"]["capacity"]
+        assert study["memory_size"] == min(study["credited_proposals"], capacity)
