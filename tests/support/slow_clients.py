@@ -68,7 +68,8 @@ class SlowClients:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._process.communicate()  # its input ends, so does it
+        self._process.kill()
+        self._process.communicate()
 
 
 async def _be_slow(
@@ -85,7 +86,9 @@ async def _be_slow(
             while True:
                 writer.write(drop)
                 try:
-                    answer = await asyncio.wait_for(reader.readline(), drop_seconds)
+                    # Not `wait_for`, which may swallow in Python 3.11 that the task is cancelled.
+                    async with asyncio.timeout(drop_seconds):
+                        answer = await reader.readline()
                 except TimeoutError:
                     continue
                 break
