@@ -272,6 +272,19 @@ def test_a_phase_whose_return_is_unknown_credits_nothing():
     assert settlement.uncredited == [1]
 
 
+def test_the_latest_return_is_that_of_the_last_report_that_had_one():
+    """Reports that waited are applied with the one that they waited for."""
+    credit = CreditBook(1, ReturnSetting(kind="phase_episodes"))
+    without = Report(sequence=2, credits_through=0, env_step=2, previous_report=1)
+    assert credit.add_report(without).status == "waiting"
+    with_one = Report(
+        sequence=1, credits_through=0, env_step=1, episode_returns=[7.0], previous_report=0
+    )
+    settlement = credit.add_report(with_one)
+    assert settlement.applied_reports == [1, 2]
+    assert (settlement.last_return, settlement.curve) == (7.0, [(1, 7.0)])
+
+
 def test_the_last_update_of_a_phase_is_known_as_such():
     credit = book(1)
     for sequence in (1, 2, 3):

@@ -228,11 +228,12 @@ class CreditBook:
         self._covered_through = through
         self._last_applied = report.sequence
         settlement.applied_reports.append(report.sequence)
-        settlement.last_return = self._return_of(report)
-        if settlement.last_return is not None:
-            settlement.curve.append((report.env_step, settlement.last_return))
+        last_return = self._return_of(report)
+        if last_return is not None:  # else that of a report applied with it stays the latest
+            settlement.last_return = last_return
+            settlement.curve.append((report.env_step, last_return))
         if covered or self._episode:
-            self._episode.append(_Phase(covered, settlement.last_return))
+            self._episode.append(_Phase(covered, last_return))
             if len(self._episode) == self._phases_per_episode:
                 self._close_episode(settlement)
 
