@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Self
 
 
@@ -42,7 +42,7 @@ class JobCounts:
 
     def dump(self) -> str:
         """As JSON."""
-        return json.dumps(asdict(self))
+        return json.dumps(vars(self))
 
     @classmethod
     def load(cls, text: str) -> Self:
@@ -55,5 +55,5 @@ class JobCounts:
 
     def __add__(self, other: JobCounts) -> JobCounts:
         """Of both; the higher `last_sequence`."""
-        sums = {name: ours + getattr(other, name) for name, ours in asdict(self).items()}
+        sums = {name: ours + getattr(other, name) for name, ours in vars(self).items()}
         return JobCounts(**{**sums, "last_sequence": max(self.last_sequence, other.last_sequence)})

@@ -212,7 +212,7 @@ def _senseless(connection: Connection, table: Table) -> Iterator[str]:
     """
     names = list(table.columns.keys())
     counts = ", ".join(f"sum(NOT ({_makes_sense(column)}))" for column in table.columns)
-    row = connection.exec_driver_sql(f"SELECT {counts} FROM {table.name}").one()  # noqa: S608
+    row = connection.exec_driver_sql(f"SELECT {counts} FROM {table.name}").one()  # noqa: S608 - ours
     for name, count in zip(names, row, strict=True):
         if count:
             yield f"{count} of {table.name}.{name} are not what a ledger has there"
