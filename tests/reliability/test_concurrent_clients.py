@@ -25,7 +25,6 @@ SEED = 11
 ENCODER = {"kind": "random", "key_size": 4, "hidden_size": 64, "minimum_samples": 100_000}
 MEMORY = {"capacity": 1_000_000, "neighbours_write": 3, "write_rate": 0.5,
           "write_rule": "average", "index": "exact"}  # fmt: skip
-# 27 hyper-actions: the model looks at all entries of one, which takes hours for 64,000 of three.
 SPACE = {name: {"type": "relative", "values": [0.5, 1, 2]} for name in ("alpha", "beta", "gamma")}
 STRATEGY = {"name": "epgt", "hyper_state": {"width": 2, "orders": 0}, "encoder": ENCODER,
             "memory": MEMORY}  # fmt: skip
@@ -95,8 +94,10 @@ def serial(found: list[Any], clients: dict[str, Client], layout: Any) -> list[En
     for told in found:
         job_id, _, sequence = told["proposal_id"].rpartition(".")
         client = clients[job_id]
-        key = encoder.encode(hyper_state(layout, client.seeds[int(sequence)]))
-        entry = Entry(job_id, int(sequence), told["bins"], key, client.returns[int(sequence)])
+        key = encoder.encode(hyper_state(layout, client.seeds[int(sequence)])).tolist()
+        entry = Entry(
+            job_id, int(sequence), told["bins"], tuple(key), client.returns[int(sequence)]
+        )
         entries.append(entry)  # written to its own kind only: others are never touched
         write(by_bins.setdefault(tuple(told["bins"]), []), entry, MEMORY, maximise=True)
     return entries

@@ -289,7 +289,7 @@ class OracleAgainstPlainModel(RuleBasedStateMachine):
         layout = self.started[job_id]["layout"]
         key = None
         if layout["kind"] != "none":
-            key = encoder_of(job.layout).encode(hyper_state(layout, seed))
+            key = tuple(encoder_of(job.layout).encode(hyper_state(layout, seed)).tolist())
         study.proposed(job_id, body, answer.json, key)
 
     def _ask(self, job_id: str, body: Any) -> Any:

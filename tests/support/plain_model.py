@@ -5,11 +5,10 @@ Written from the paper and the documents of the calls, not from the server's cod
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 KERNEL_OFFSET = 1e-3
 
@@ -21,7 +20,7 @@ class Entry:
     job_id: str
     sequence: int
     bins: list[int]
-    key: np.ndarray
+    key: tuple[float, ...]
     value: float
 
 
@@ -35,9 +34,8 @@ def write(entries: list[Entry], new: Entry, setting: dict[str, Any], *, maximise
         maximise: whether more is better, for the rule `max`.
     """
     g = new.value
-    same = [(float(np.sum((np.float64(e.key) - new.key) ** 2)), e)
-            for e in entries if e.bins == new.bins]  # fmt: skip
-    twin = next((e for _, e in same if np.array_equal(e.key, new.key)), None)
+    same = [(math.dist(e.key, new.key) ** 2, e) for e in entries if e.bins == new.bins]
+    twin = next((e for _, e in same if e.key == new.key), None)
     if setting["write_rule"] == "average":
         nearest = sorted(same, key=lambda pair: pair[0])[: setting["neighbours_write"]]
         similarities = [1 / (d + KERNEL_OFFSET) for d, _ in nearest]
