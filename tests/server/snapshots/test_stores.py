@@ -9,11 +9,13 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 from server.test_restart import picture, work
+from support.crafted_snapshots import TO_SCHEMA_0005, crafted
 from support.oracle_process import OracleProcess
 from support.wire_client import Wire
 
@@ -273,15 +275,37 @@ def test_what_root_restores_belongs_to_whom_the_store_or_its_folder_belongs_to(
     )
 
 
-def test_a_backup_of_an_earlier_schema_is_not_said_to_be_served(
+def test_a_backup_of_an_earlier_release_is_examined_as_a_restore_would(
     hyperoracle_db, store, tmp_path, monkeypatch
 ):
-    hyperoracle_db("backup", tmp_path / "backup", "--store", store)
-    monkeypatch.setattr(stores, "HEAD", "9999")
-    code, out, _ = hyperoracle_db("verify", tmp_path / "backup")
+    backup, restored = tmp_path / "backup", tmp_path / "restored.db"
+    hyperoracle_db("backup", backup, "--store", store)
+    crafted(backup, TO_SCHEMA_0005, "store", revision="0005")
+    before = files(tmp_path)
+    assert hyperoracle_db("verify", backup)[0] == 0
+    assert files(tmp_path) == before
+    assert hyperoracle_db("restore", backup, "--store", restored)[0] == 0
+    assert pictured(restored) == pictured(store)
+    crafted(backup, "DELETE FROM memory_keys", "store", revision="0005")
+    code, out, _ = hyperoracle_db("verify", backup)
     assert code == 1
-    assert "restore it" in out
-    assert "hyperoracle serve" not in out
+    assert "without a key" in out
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    code, _, err = hyperoracle_db("verify", backup)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "TMPDIR" in err
+
+
+def test_a_restore_that_is_refused_leaves_nothing(hyperoracle_db, store, tmp_path):
+    """Seen to fail where `restored` is left."""
+    backup = tmp_path / "backup"
+    hyperoracle_db("backup", backup, "--store", store)
+    crafted(backup, "DELETE FROM memory_keys", "store")
+    before = files(tmp_path)
+    code, _, err = hyperoracle_db("restore", backup, "--store", store, "--replace")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "does not hold together" in err
+    assert files(tmp_path) == before
 
 
 def test_it_works_where_the_client_is_not_installed(store, tmp_path):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 import sqlite3
 import threading
-from pathlib import Path
 
 import pytest
 from server.test_restart import picture, work
 from server.test_strategies import PHASES, STRATEGIES, TWO, phase
+from support.crafted_snapshots import TO_SCHEMA_0005, crafted, with_another_manifest
 from support.wire_client import Wire
 
 from hyperoracle_server.embedded import EmbeddedTransport
@@ -17,7 +17,6 @@ from hyperoracle_server.encoder_rounds import EncoderRounds
 from hyperoracle_server.errors import OracleError, SnapshotRefused, StoreRefused
 from hyperoracle_server.ledger.schema import metadata
 from hyperoracle_server.snapshots.renumbering import Renumbering
-from hyperoracle_server.snapshots.seal import seal
 from hyperoracle_server.snapshots.stores import verify
 from hyperoracle_server.snapshots.taking import ROWS_OF_A_STUDY, take_study
 
@@ -249,19 +248,15 @@ def test_damaged_files_are_refused_with_the_remedy_and_nothing_changes(opened):
     assert restore(home, "copy", content).status == 201
 
 
-def crafted(path: Path, script: str) -> bytes:
-    """A snapshot changed by a script of SQL and sealed anew: only the examination can tell."""
-    with sqlite3.connect(path, isolation_level=None) as database:
-        database.execute("PRAGMA journal_mode=OFF")
-        database.executescript(script)
-        pages, size = (
-            database.execute(f"PRAGMA page_{n}").fetchone()[0] for n in ("count", "size")
-        )
-    database.close()
-    with path.open("r+b") as file:
-        file.truncate(pages * size)
-    seal(path, "study", "s")
-    return path.read_bytes()
+def test_a_database_of_another_length_than_its_manifest_says_is_refused(opened):
+    """Seen to fail with the comparison of `database_bytes` taken out."""
+    home = opened("home.db")
+    work(home, "s", phases=2)
+    content = snapshot(home, "s")
+    for claimed in (0, 4096, len(content)):
+        answer = restore(home, "copy", with_another_manifest(content, database_bytes=claimed))
+        assert (answer.status, answer.json["code"]) == (422, "snapshot_refused")
+        assert "what its manifest says" in answer.json["detail"]
 
 
 A_NUMBER_NEAR_THE_LAST = """
@@ -364,7 +359,7 @@ def test_a_snapshot_of_a_newer_release_says_to_upgrade(opened, tmp_path, monkeyp
     assert "upgrade hyperoracle-server" in restore(home, "copy", content).json["detail"]
 
 
-def test_a_snapshot_of_an_earlier_schema_is_brought_up_to_date(opened, tmp_path, monkeypatch):
+def test_a_snapshot_of_an_earlier_schema_is_brought_up_to_date(opened, tmp_path):
     home = opened("home.db")
     home.study("s")
     job = home.job("s", job_key="the-only-one")
@@ -372,21 +367,8 @@ def test_a_snapshot_of_an_earlier_schema_is_brought_up_to_date(opened, tmp_path,
     home.report(job, 2, 1)
     path = tmp_path / "s.snapshot"
     take_study(tmp_path / "home.db", "s", path)
-    with sqlite3.connect(path, isolation_level=None) as database:
-        database.execute("PRAGMA journal_mode=OFF")
-        for column in ("chance_number", "counts", "counted_through"):
-            database.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
-        database.execute("UPDATE alembic_version SET version_num = '0005'")
-        pages, size = (
-            database.execute(f"PRAGMA page_{n}").fetchone()[0] for n in ("count", "size")
-        )
-    database.close()
-    with path.open("r+b") as file:
-        file.truncate(pages * size)
-    with monkeypatch.context() as patch:
-        patch.setattr("hyperoracle_server.snapshots.seal.HEAD", "0005")
-        seal(path, "study", "s")
-    assert restore(home, "copy", path.read_bytes()).status == 201
+    content = crafted(path, TO_SCHEMA_0005, revision="0005")
+    assert restore(home, "copy", content).status == 201
     copied = home.job("copy", job_key="the-only-one")
     assert home.propose(copied, 1).json["bins"] == home.propose(job, 1).json["bins"]
 

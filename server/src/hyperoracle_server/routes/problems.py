@@ -15,6 +15,7 @@ from hyperoracle_server import wire
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.logs import about
 from hyperoracle_server.routes import refusals
+from hyperoracle_server.routes.pages import security_headers
 
 log = logging.getLogger(__name__)
 
@@ -74,4 +75,9 @@ async def _on_bug(request: Request, error: Exception) -> Response:
     call = f"{request.method} {request.url.path}"
     log.error("a bug", exc_info=error, extra=about(call=call))
     detail = "the oracle failed on this request; nothing is known to have changed"
-    return respond(request, OracleError(ErrorCode.INTERNAL, detail))
+    response = respond(request, OracleError(ErrorCode.INTERNAL, detail))
+    # It is sent by the outermost of the framework's own, which the gate does not see.
+    if "request_id" in request.scope:
+        added = refusals.identity(request.scope["request_id"])
+        response.raw_headers += [*added, *security_headers(response.raw_headers)]
+    return response

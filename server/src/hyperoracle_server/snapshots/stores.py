@@ -8,6 +8,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from itertools import chain, count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
 from sqlalchemy import Engine, create_engine
@@ -26,7 +27,7 @@ from hyperoracle_server.ledger.store import (
 )
 from hyperoracle_server.snapshots.examination import damage, findings
 from hyperoracle_server.snapshots.restoring import bring_up_to_date, careful_engine
-from hyperoracle_server.snapshots.seal import Manifest, check_seal, unseal
+from hyperoracle_server.snapshots.seal import Manifest, Sealed, check_seal, unseal
 
 _SQLITE = b"SQLite format 3\0"
 
@@ -90,6 +91,8 @@ def restore_store(snapshot: Path, store: Path, *, replace: bool = False) -> Path
 def verify(path: Path) -> tuple[Manifest | None, list[str]]:
     """Examine a store, which a server may have open, or a snapshot; neither is changed.
 
+    A snapshot of an earlier release is examined on a copy that is brought up to date.
+
     Returns:
         The manifest of a snapshot, None of a store; and what is wrong, a line each.
 
@@ -97,31 +100,47 @@ def verify(path: Path) -> tuple[Manifest | None, list[str]]:
         SnapshotRefused: the snapshot's seal is broken, or it is neither.
         StoreRefused: it cannot be read.
     """
-    manifest = None
+    sealed = None
     if not path.exists():
         raise SnapshotRefused(f"there is no file {path}: name a store (--store) or a backup")
     try:
-        manifest = check_seal(path).manifest
+        sealed = check_seal(path)
     except SnapshotRefused:
         if not _may_be_a_store(path):
             raise
-    engine = _reading_engine(path, is_snapshot=manifest is not None)
+    manifest = None if sealed is None else sealed.manifest
+    engine = _reading_engine(path, is_snapshot=sealed is not None)
     with engine.connect() as connection:
         wrong = damage(connection)
         if wrong:
             return manifest, wrong
         revision = _revision(path) if manifest is None else manifest.schema_revision
-        if revision != HEAD:
-            remedy = (
-                "open it once with this release's `hyperoracle serve`, or upgrade "
-                "hyperoracle-server"
-                if manifest is None
-                else "its checksum is right; restore it, which brings it up to date and examines "
-                "the rest"
-            )
-            what = f"its schema is {revision}, not {HEAD}: {remedy}"
-            return manifest, [what]
-        return manifest, findings(connection)
+        if revision == HEAD:
+            return manifest, findings(connection)
+    if sealed is not None:
+        return manifest, _findings_once_up_to_date(sealed)
+    what = (
+        f"its schema is {revision}, not {HEAD}: open it once with this release's `hyperoracle "
+        "serve`, or upgrade hyperoracle-server"
+    )
+    return manifest, [what]
+
+
+def _findings_once_up_to_date(sealed: Sealed) -> list[str]:
+    """What a restore would find wrong with a snapshot of an earlier release, seen on a copy."""
+    try:
+        with TemporaryDirectory(prefix="hyperoracle-verify-") as folder:
+            database = Path(folder) / "snapshot.db"
+            unseal(sealed, database)
+            engine = careful_engine(database)
+            bring_up_to_date(engine, sealed)
+            with engine.connect() as connection:
+                return findings(connection)
+    except OSError as error:
+        raise SnapshotRefused(
+            f"{sealed.path} is of an earlier release and is examined on a copy, which cannot be "
+            f"made: {error.strerror}; name a folder with more room in TMPDIR"
+        ) from None
 
 
 def _may_be_a_store(path: Path) -> bool:
