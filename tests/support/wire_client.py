@@ -45,9 +45,9 @@ class Wire:
             status, got, content = self._transport.handle(method, path, sent, body)
         else:
             self._connection.request(method, path, body, sent)
-            response = self._connection.getresponse()
-            content, status = response.read(), response.status
-            got = {k.lower(): v for k, v in response.getheaders()}
+            with self._connection.getresponse() as response:  # also where it breaks off
+                content, status = response.read(), response.status
+                got = {k.lower(): v for k, v in response.getheaders()}
         kind = got.get("content-type", "")
         if "json" in kind and content:
             return Answer(status, json.loads(content), got)
