@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -31,17 +33,28 @@ def test_a_file_that_cannot_be_written_is_told_at_the_start(tmp_path):
         AuditLog(tmp_path)
 
 
-def test_a_full_disk_is_told_in_the_log_and_stops_nothing(tmp_path, caplog):
-    audit = AuditLog(tmp_path / "audit.jsonl")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
+def test_a_full_disk_is_told_in_the_log_and_stops_nothing(caplog):
+    audit = AuditLog(Path("/dev/full"))
+    for _ in range(2):
+        audit.record(call="x")
+    audit.close()
+    assert caplog.text.count("No space left") == 3
 
-    class Full:
-        def write(self, _line: str) -> None:
-            raise OSError(28, "No space left on device")
 
-        def close(self) -> None:
-            pass
-
-    audit._file.close()
-    audit._file = Full()
-    audit.record(call="x")
-    assert "No space left" in caplog.text
+def test_a_file_that_is_moved_away_or_emptied_is_gone_on_with(tmp_path):
+    """As logrotate does it, either way. Seen to fail with a plain `FileHandler`."""
+    path, moved = tmp_path / "audit.jsonl", tmp_path / "audit.jsonl.1"
+    audit = AuditLog(path)
+    audit.record(call="first")
+    path.rename(moved)
+    audit.record(call="second")
+    audit.record(call="third")
+    assert [json.loads(line)["call"] for line in moved.read_text().splitlines()] == ["first"]
+    assert [json.loads(line)["call"] for line in path.read_text().splitlines()] == [
+        "second", "third",
+    ]  # fmt: skip
+    os.truncate(path, 0)
+    audit.record(call="fourth")
+    assert json.loads(path.read_text())["call"] == "fourth"
+    audit.close()

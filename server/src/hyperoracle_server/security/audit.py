@@ -6,11 +6,24 @@ import json
 import logging
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import Any
 
 log = logging.getLogger(__name__)
+
+
+class _Appended(WatchedFileHandler):
+    """A file that is opened anew once it has been moved away (logrotate)."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Leave the exception, which is being handled, to the caller."""
+        error = sys.exception()
+        assert error is not None, record
+        raise error
 
 
 class AuditLog:
@@ -20,7 +33,7 @@ class AuditLog:
     is told there and stops nothing: the call has been answered already.
 
     Args:
-        path: of the file; None for standard error.
+        path: of the file; None for standard error. It may be moved or emptied meanwhile.
 
     Raises:
         OSError: the file cannot be written.
@@ -28,21 +41,28 @@ class AuditLog:
 
     def __init__(self, path: Path | None = None) -> None:
         self._lock = threading.Lock()
-        self._file = None if path is None else path.open("a", encoding="utf-8")
+        self._file = None if path is None else _Appended(path, encoding="utf-8")
 
     def record(self, **fields: Any) -> None:
         """Write one line with the time and these fields."""
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = json.dumps({"audit": at, **fields}) + "\n"
-        try:
-            with self._lock:
-                file = self._file or sys.stderr
-                file.write(line)
-                file.flush()
-        except OSError as error:
-            log.error("the audit log cannot be written: %s", error)
+        line = json.dumps({"audit": at, **fields})
+        with self._lock, _told():
+            if self._file is None:
+                print(line, file=sys.stderr, flush=True)
+            else:
+                self._file.emit(logging.makeLogRecord({"msg": line}))
 
     def close(self) -> None:
         """Let go of the file."""
         if self._file is not None:
-            self._file.close()
+            with _told():
+                self._file.close()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        log.error("the audit log cannot be written: %s", error)
