@@ -84,6 +84,12 @@ class OracleProcess:
         """What it has written so far."""
         return (self.folder / "server.log").read_text(errors="replace")
 
+    def errors(self) -> list[Any]:
+        """What it has logged as an error so far, one of its own among them (`a bug`)."""
+        lines = [json.loads(line) for line in self.log().splitlines(keepends=True)
+                 if line.startswith("{") and line.endswith("\n")]  # fmt: skip
+        return [line for line in lines if line.get("level") == "error"]
+
     def __enter__(self) -> OracleProcess:
         return self.start()
 
