@@ -60,6 +60,7 @@ def test_returns_that_are_not_finite_are_dropped_and_counted(
     server.wait_for("report", 1)
     message, returns, _ = server.of("report")[0]
     assert (list(returns), message.phase_return) == ([1.0], None)
+    assert message.dropped_returns == {"episode_returns": 2, "phase_return": 1}
     assert job.stats.non_finite_returns == 3
 
 

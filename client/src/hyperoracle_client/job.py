@@ -37,7 +37,7 @@ from hyperoracle_protocol.studies import StudyDefinition
 
 logger = logging.getLogger("hyperoracle_client")
 
-Reason = Literal["completed", "interrupted", "failed"]
+Reason = Literal["completed", "reached", "interrupted", "failed"]
 
 
 class Job:
@@ -215,7 +215,8 @@ class Job:
 
         Args:
             episode_returns: raw, undiscounted returns of the environment episodes that ended in
-                this phase; may be empty. Those that are not finite are dropped and counted.
+                this phase; may be empty. Those that are not finite are left out, and the oracle is
+                told how many: the phase then counts as the worst.
             env_step: environment steps made so far.
             phase_return: raw discounted reward sum per environment over the phase.
             custom_return: a number of your own, for studies whose return is `custom`.
@@ -226,12 +227,7 @@ class Job:
                 if self._finished:
                     raise OracleMisconfigured("the job is finished: start another one")
                 self._env_step = int(env_step)
-                report = OutgoingReport(
-                    self._finite_returns(episode_returns),
-                    self._env_step,
-                    self._finite_return(phase_return),
-                    self._finite_return(custom_return),
-                )
+                report = self._outgoing(episode_returns, phase_return, custom_return)
                 if self._session is not None:
                     report.credits = self._session.book.report()
                 self._sender.add(report)
@@ -266,6 +262,11 @@ class Job:
         to tell it that the job has ended. What cannot be delivered stays on disk, and one line of
         the log says how much and where; a job that is started with the same key sends it.
 
+        Args:
+            reason: `completed`; `reached`, before the planned end because it is good enough: its
+                last return then counts to the end; `interrupted`, before it for another reason;
+                `failed`, training broke down: what it had reached is lost with it.
+
         Returns:
             The final counts; `reports_pending` says what is left.
 
@@ -297,7 +298,8 @@ class Job:
     ) -> None:
         reason: Reason = "completed"
         if kind is not None:
-            reason = "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
+            # KeyboardInterrupt and SystemExit are no exceptions: somebody wanted it to stop.
+            reason = "failed" if issubclass(kind, Exception) else "interrupted"
         self.finish(reason)
 
     def _joined_session(self) -> Session:
@@ -394,15 +396,47 @@ class Job:
             self._counts.last_error = str(error)
             logger.warning("the oracle was not told that the job has finished: %s", error)
 
-    def _finite_returns(self, returns: Iterable[float]) -> list[float]:
-        found = [float(value) for value in returns]
-        finite = [value for value in found if abs(value) <= MAX_RETURN]
-        self._counts.non_finite_returns += len(found) - len(finite)
-        return finite
+    def _outgoing(
+        self,
+        episode_returns: Iterable[float],
+        phase_return: float | None,
+        custom_return: float | None,
+    ) -> OutgoingReport:
+        """A report of these numbers, those that are not finite left out and counted."""
+        found = {
+            "episode_returns": [float(value) for value in episode_returns],
+            "phase_return": [] if phase_return is None else [float(phase_return)],
+            "custom_return": [] if custom_return is None else [float(custom_return)],
+        }
+        finite = {
+            name: [value for value in values if abs(value) <= MAX_RETURN]
+            for name, values in found.items()
+        }
+        dropped = {
+            name: len(found[name]) - len(values)
+            for name, values in finite.items()
+            if len(found[name]) > len(values)
+        }
+        if dropped:
+            self._counts.non_finite_returns += sum(dropped.values())
+            self._say_once(
+                "returns that are not finite",
+                "%d of the returns at env step %d are not finite numbers: the oracle counts this "
+                "phase as the worst (said once; see stats.non_finite_returns)",
+                sum(dropped.values()), self._env_step,
+            )  # fmt: skip
+        return OutgoingReport(
+            finite["episode_returns"],
+            self._env_step,
+            next(iter(finite["phase_return"]), None),
+            next(iter(finite["custom_return"]), None),
+            dropped,
+        )
 
-    def _finite_return(self, value: float | None) -> float | None:
-        kept = [] if value is None else self._finite_returns([value])
-        return kept[0] if kept else None
+    def _say_once(self, what: str, message: str, *values: object) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            logger.warning(message, *values)
 
     def _log_once(self, where: str, error: Exception) -> None:
         if where not in self._told:

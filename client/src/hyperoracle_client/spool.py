@@ -33,6 +33,7 @@ class OutgoingReport:
         env_step: the job's environment steps so far.
         phase_return: raw discounted reward sum per environment, if given.
         custom_return: the user's own number, if given.
+        dropped_returns: how many numbers were left out because they were not finite, by field.
         credits: its sequence and what it credits; None until the job has joined.
         previous_report: the sequence of the report before it, 0 if none, None if unknown.
         fixed: whether an attempt was made to send it: from then on its body stays the same.
@@ -42,6 +43,7 @@ class OutgoingReport:
     env_step: int
     phase_return: float | None = None
     custom_return: float | None = None
+    dropped_returns: dict[str, int] = field(default_factory=dict)
     credits: ReportCredits | None = None
     previous_report: int | None = None
     fixed: bool = False
@@ -63,6 +65,8 @@ class OutgoingReport:
         for name in ("phase_return", "custom_return", "previous_report"):
             if (value := getattr(self, name)) is not None:
                 metadata[name] = value
+        if self.dropped_returns:
+            metadata["dropped_returns"] = self.dropped_returns
         return metadata
 
 

@@ -22,7 +22,7 @@ class JobStats:
         reports_pending: waiting for delivery.
         reports_spooled: of these, on disk.
         reports_dropped: refused by the oracle, or more than could wait.
-        non_finite_returns: returns that were not finite, hence not sent.
+        non_finite_returns: returns that were not finite; the oracle is told how many, not which.
         propose_seconds: spent in `propose` altogether.
         report_seconds: spent in `report` altogether.
         last_error: the latest trouble, None if there was none.

@@ -14,8 +14,12 @@ from hyperoracle_protocol.space import Hyperparameter, Value
 Role = Literal["auto", "explore", "exploit", "control"]
 """What a job is for: `control` stays on the defaults; `auto` lets the study decide."""
 
-FinishReason = Literal["completed", "interrupted", "failed"]
-"""How a job ended: at its planned end, before it, or because training diverged."""
+FinishReason = Literal["completed", "reached", "interrupted", "failed"]
+"""How a job ended: at its planned end; before it because it was good enough; before it for
+another reason; or because training broke down."""
+
+ReturnField = Literal["episode_returns", "phase_return", "custom_return"]
+"""Where a report may bring returns."""
 
 MAX_EPISODE_RETURNS = 100_000
 Sequences = Annotated[list[Positive], Field(max_length=100_000)]
@@ -167,6 +171,9 @@ class ReportMetadata(Message):
         not_applied: sequences of proposals whose answer the job did not use.
         phase_return: raw discounted reward sum per environment over this phase.
         custom_return: the user's own number, for studies whose return is `custom`.
+        dropped_returns: how many numbers the client left out because they were not finite (or
+            beyond `MAX_RETURN`), by the field that they were meant for. A phase that lost one of
+            the study's kind counts as the worst.
         env_step: how many environment steps the job has made.
     """
 
@@ -177,6 +184,7 @@ class ReportMetadata(Message):
     not_applied: Sequences = Field(default_factory=list)
     phase_return: Return | None = None
     custom_return: Return | None = None
+    dropped_returns: dict[ReturnField, Count] = Field(default_factory=dict)
     env_step: Count
 
 
