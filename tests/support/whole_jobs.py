@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from hyperoracle_protocol.jobs import Role
 from hyperoracle_server.hyper_agents.base import CurvePoint, Decision, Moment
+from hyperoracle_server.job_account import Ending, Reason, ending_of
+from hyperoracle_server.learning_curve import LearningCurve
 
 
 def decide(agent: Any, job_id: int, role: Role = "exploit", seed: int = 0) -> Decision:
@@ -16,10 +19,24 @@ def decide(agent: Any, job_id: int, role: Role = "exploit", seed: int = 0) -> De
     return agent.decide(moment, np.random.default_rng(seed))
 
 
+def ending(
+    points: Sequence[tuple[int, float]],
+    reason: Reason = "completed",
+    *,
+    planned: int | None = None,
+    floor: float | None = None,
+) -> Ending:
+    """How a job with these returns ends; planned up to the last of them if nothing is said."""
+    curve = LearningCurve(points[-1][0] if planned is None else planned)
+    curve.extend(points)
+    return ending_of(curve, reason, curve.env_step, floor)
+
+
 def run(agent: Any, job_id: int, value: float) -> None:
     """Let a job go to its end, at one return all the way."""
-    agent.observe(job_id, [CurvePoint(100, value)])
-    agent.close(job_id, "completed")
+    points = [CurvePoint(100, value)]
+    agent.observe(job_id, points)
+    agent.close(job_id, ending(points))
 
 
 def run_with(agent: Any, job_id: int, action: int, value: float) -> None:

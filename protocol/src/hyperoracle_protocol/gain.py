@@ -75,16 +75,52 @@ class GuardReport(Message):
     jobs_until_freed: Count
 
 
+class EndCounts(Message):
+    """How the jobs of one role ended.
+
+    Attributes:
+        running: have not ended.
+        whole: came to their planned end.
+        reached: ended before it because they were good enough.
+        interrupted: were stopped before it for another reason.
+        lapsed: were not heard of any more.
+        failed: broke down.
+        diverged: their returns ended as numbers that are not finite.
+        without_return: of those that ended, how many never brought a return.
+        with_lost_returns: how many brought returns that were not finite, whether they ended or not.
+    """
+
+    running: Count = 0
+    whole: Count = 0
+    reached: Count = 0
+    interrupted: Count = 0
+    lapsed: Count = 0
+    failed: Count = 0
+    diverged: Count = 0
+    without_return: Count = 0
+    with_lost_returns: Count = 0
+
+
 class StudyGain(Message):
-    """Whether a study helps: over whole jobs, those that were finished as `completed`."""
+    """Whether a study helps: over the jobs that ended, however they ended."""
 
     study: Name
     direction: Literal["maximise", "minimise"]
     jobs_needed: Count = Field(description="Whole jobs in either group, for any statistic.")
-    whole_jobs: dict[Role, Count] = Field(description="By role.")
+    whole_jobs: dict[Role, Count] = Field(
+        description="By role, those that came to their planned end."
+    )
     whole_jobs_without_scores: Count = Field(
         description="Of these, how many no return is known of, or that began under a release that "
         "kept no learning curves."
+    )
+    ends: dict[Role, EndCounts] = Field(
+        default_factory=dict, description="By role, how jobs ended."
+    )
+    jobs_of_other_tasks: Count = Field(
+        default=0,
+        description="Jobs that ended but are not compared: they are of another environment or "
+        "length than most.",
     )
     gain_over_default: RoleComparison = Field(description="`exploit` against `control`.")
     regret_of_exploration: RoleComparison = Field(

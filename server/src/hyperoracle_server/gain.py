@@ -9,6 +9,7 @@ from typing import NamedTuple, get_args
 import numpy as np
 
 from hyperoracle_protocol.gain import (
+    EndCounts,
     GuardReport,
     Interval,
     RoleComparison,
@@ -35,7 +36,7 @@ _PARTICIPLES: Mapping[Role, str] = {
 
 
 class _Scores(NamedTuple):
-    """Of whole jobs of one role, greater is better."""
+    """Of jobs of one role that ended, greater is better; see `job_account`."""
 
     final_return: np.ndarray
     mean_return: np.ndarray
@@ -51,9 +52,12 @@ def study_gain(oracle: Oracle, study_name: str) -> StudyGain:
     """
     with oracle.study(study_name) as study:
         jobs = list(study.jobs.values())
-        whole = [job for job in jobs if job.is_whole]
-        scores = {role: _scores(whole, role, study.sign) for role in get_args(Role)}
+        ended = [job for job in jobs if job.ending is not None]
+        task, others = most_common_task(ended)
+        compared = [job for job in ended if job.task == task]
+        scores = {role: _scores(compared, role) for role in get_args(Role)}
         by_role = whole_jobs(jobs)
+        ends = {role: _ends(jobs, role) for role in get_args(Role)}
         read, other, reads, hits = evidence_counts(jobs)
         sign, seed = study.sign, study.seed
         direction = study.definition.returns.direction
@@ -64,7 +68,13 @@ def study_gain(oracle: Oracle, study_name: str) -> StudyGain:
         direction=direction,
         jobs_needed=JOBS_NEEDED,
         whole_jobs=by_role,
-        whole_jobs_without_scores=len(whole) - sum(len(s.final_return) for s in scores.values()),
+        whole_jobs_without_scores=sum(
+            job.ending.kind == "whole" and job.ending.final is None
+            for job in ended
+            if job.ending is not None
+        ),
+        ends=ends,
+        jobs_of_other_tasks=others,
         gain_over_default=_compare_roles("exploit", "control", scores, sign, seed),
         regret_of_exploration=_compare_roles("control", "explore", scores, sign, seed),
         neighbours_read=read,
@@ -77,8 +87,31 @@ def study_gain(oracle: Oracle, study_name: str) -> StudyGain:
 
 def whole_jobs(jobs: Sequence[JobState]) -> dict[Role, int]:
     """How many jobs of each role came to their planned end."""
-    counts = Counter(job.role for job in jobs if job.is_whole)
+    counts = Counter(job.role for job in jobs if job.ending and job.ending.kind == "whole")
     return {role: counts[role] for role in get_args(Role)}
+
+
+def most_common_task(ended: Sequence[JobState]) -> tuple[str, int]:
+    """The task of which most jobs ended (of two alike the newer), and how many are of others.
+
+    Returns of different environments, or over different lengths, cannot be compared.
+    """
+    if not ended:
+        return "", 0
+    counts = Counter(job.task for job in reversed(ended))
+    task, count = counts.most_common(1)[0]
+    return task, len(ended) - count
+
+
+def _ends(jobs: Sequence[JobState], role: Role) -> EndCounts:
+    own = [job for job in jobs if job.role == role]
+    kinds = Counter("running" if job.ending is None else job.ending.kind for job in own)
+    return EndCounts(
+        **kinds,
+        without_return=sum(job.curve is not None and not job.curve.is_known for job in own
+                           if job.ending is not None),
+        with_lost_returns=sum(job.curve is not None and job.curve.lost_weight > 0 for job in own),
+    )  # fmt: skip
 
 
 def evidence_counts(jobs: Sequence[JobState]) -> tuple[int, int, int, int]:
@@ -91,11 +124,11 @@ def evidence_counts(jobs: Sequence[JobState]) -> tuple[int, int, int, int]:
     )
 
 
-def _scores(whole: Sequence[JobState], role: Role, sign: float) -> _Scores:
-    curves = [job.curve for job in whole if job.role == role and job.curve is not None]
-    final = [curve.final_return for curve in curves]
-    mean = [curve.mean_return for curve in curves]
-    return _Scores(*(sign * np.array([s for s in kind if s is not None]) for kind in (final, mean)))
+def _scores(compared: Sequence[JobState], role: Role) -> _Scores:
+    endings = [job.ending for job in compared if job.role == role and job.ending is not None]
+    final = [ending.final for ending in endings if ending.final is not None]
+    mean = [ending.score for ending in endings if ending.score is not None]
+    return _Scores(np.array(final, np.float64), np.array(mean, np.float64))
 
 
 def _compare_roles(

@@ -6,6 +6,7 @@ import json
 from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from hyperoracle_protocol.errors import ErrorCode
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
     from hyperoracle_protocol.hyper_state import HyperStateLayout
-    from hyperoracle_protocol.jobs import Role
+    from hyperoracle_protocol.jobs import FinishReason, Role
+    from hyperoracle_server.job_account import Ending, JobAccount
     from hyperoracle_server.learning_curve import LearningCurve
     from hyperoracle_server.learning_episode import CreditBook
 
@@ -95,11 +97,11 @@ class JobState:
     created_at: float
     last_seen_at: float
     credit: CreditBook
-    curve: LearningCurve | None  # None: it began under a release that kept none
+    account: JobAccount
     lease_started: float = 0.0  # on the monotonic clock
     lease_told: bool = False  # that it ran out, since the job was last heard of
     status: Literal["running", "finished"] = "running"
-    finish_reason: str | None = None
+    finish_reason: FinishReason | None = None
     env_step: int = 0
     last_return: float | None = None
     held: Held | None = None
@@ -115,9 +117,19 @@ class JobState:
         return self.layout.signature
 
     @property
-    def is_whole(self) -> bool:
-        """Whether it came to its planned end."""
-        return self.status == "finished" and self.finish_reason == "completed"
+    def curve(self) -> LearningCurve | None:
+        """Its returns; None of a job that began under a release that kept none."""
+        return self.account.curve
+
+    @property
+    def ending(self) -> Ending | None:
+        """How it ended, or that it fell silent; None while it runs."""
+        return self.account.ending
+
+    @cached_property
+    def task(self) -> str:
+        """What it is about: jobs are compared with jobs of the same environment and length."""
+        return f"{self.metadata.get('environment', '')}@{self.total_env_steps}"
 
     def remember(self, sequence: int, answer: Answer) -> None:
         """Keep an answer for a repeated request."""
@@ -160,7 +172,7 @@ class JobState:
             "credit_state": json.dumps(self.credit.dump()),
             "held_decision": None if self.held is None else json.dumps(self.held),
             "hyper_agent_notes": self.hyper_agent_notes,
-            "learning_curve": None if self.curve is None else self.curve.dump(),
+            "learning_curve": self.account.dump(),
             "counts": self.counts.dump(),
             "counted_through": self.counted_through,
         }

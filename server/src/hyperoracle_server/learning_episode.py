@@ -17,11 +17,11 @@ Pure bookkeeping: knows no clock, no store, no memory.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from hyperoracle_protocol.jobs import Report
+from hyperoracle_protocol.jobs import MAX_EPISODE_RETURNS, Report, ReturnField
 from hyperoracle_protocol.studies import ReturnSetting
 
 MAX_WAITING = 64
@@ -52,6 +52,24 @@ class Credit(NamedTuple):
     ends_episode: bool
 
 
+class AppliedPhase(NamedTuple):
+    """An environment phase whose report was applied.
+
+    Attributes:
+        env_step: made by its end.
+        through: the last proposal's sequence that its policy has seen.
+        value: the return G after it; None where it is not known.
+        own: the mean of the returns that this phase brought itself; None where it brought none.
+        is_lost: whether a return of it was no finite number.
+    """
+
+    env_step: int
+    through: int
+    value: float | None
+    own: float | None
+    is_lost: bool
+
+
 @dataclass
 class Settlement:
     """What one report changed.
@@ -62,7 +80,7 @@ class Settlement:
         uncredited: sequences of proposals that will never have one.
         applied_reports: sequences of the reports that were applied: itself, or others with it.
         last_return: the latest return G, None if none is known.
-        curve: (env step, return G) after each applied report where G is known.
+        phases: those of the applied reports, in order.
     """
 
     status: Literal["applied", "waiting", "late"]
@@ -70,7 +88,22 @@ class Settlement:
     uncredited: list[int] = field(default_factory=list)
     applied_reports: list[int] = field(default_factory=list)
     last_return: float | None = None
-    curve: list[tuple[int, float]] = field(default_factory=list)
+    phases: list[AppliedPhase] = field(default_factory=list)
+
+    @property
+    def curve(self) -> list[tuple[int, float | None]]:
+        """(env step, return G) after each phase of which G is known, or is lost: None."""
+        return [
+            (phase.env_step, None if phase.is_lost else phase.value)
+            for phase in self.phases
+            if phase.is_lost or phase.value is not None
+        ]
+
+
+_FIELD_OF_KIND: dict[str, ReturnField] = {
+    "last_episodes": "episode_returns", "phase_episodes": "episode_returns",
+    "phase_return": "phase_return", "custom": "custom_return",
+}  # fmt: skip
 
 
 class _Phase(NamedTuple):
@@ -137,7 +170,10 @@ class CreditBook:
         self._not_applied: set[int] = set()
         self._waiting: dict[int, Report] = {}  # by the sequence of the report it waits for
         self._episode: list[_Phase] = []
-        self._recent: deque[float] = deque(maxlen=returns.count)
+        # None stands for a return that was lost.
+        self._recent: deque[float | None] = deque(maxlen=returns.count)
+        self._worst_of = max if returns.direction == "minimise" else min
+        self._worst: float | None = None
         self._covered_through = 0
         self._last_applied = 0
 
@@ -173,8 +209,14 @@ class CreditBook:
             self._not_applied = set(sorted(self._not_applied)[:MAX_NOT_APPLIED])
         return newly
 
-    def add_report(self, report: Report) -> Settlement:
-        """Apply a report, or let it wait for its predecessor."""
+    def add_report(self, report: Report, floor: float | None = None) -> Settlement:
+        """Apply a report, or let it wait for its predecessor.
+
+        Args:
+            report: as it came.
+            floor: the hyper-reward of a phase that lost a return: the worst that is known, in the
+                return's own unit and direction. With None the job's own worst stands for it.
+        """
         previous = report.previous_report
         if previous is None:
             in_order = report.sequence > self._last_applied
@@ -182,41 +224,56 @@ class CreditBook:
             self._waiting[previous] = report
             if len(self._waiting) <= MAX_WAITING:
                 return Settlement("waiting", last_return=self._return_of(None))
-            return self._skip_gap(Settlement("waiting"))
+            return self._skip_gap(Settlement("waiting"), floor)
         else:
             in_order = previous == self._last_applied
         if not in_order:
             return Settlement("late", last_return=self._return_of(None))
         settlement = Settlement("applied")
-        self._apply(report, settlement)
-        self._apply_waiting(settlement)
+        self._apply(report, settlement, floor)
+        self._apply_waiting(settlement, floor)
         return settlement
 
-    def finish(self) -> Settlement:
-        """Apply every waiting report in order of sequence and settle all that is still open."""
+    def give_up_gaps(self, floor: float | None = None) -> Settlement:
+        """Apply every waiting report in order of sequence, without those that never came."""
         settlement = Settlement("applied", last_return=self._return_of(None))
         while self._waiting:
-            self._skip_gap(settlement)
-        settlement.uncredited.extend(sorted(self.open_sequences))
+            self._skip_gap(settlement, floor)
+        return settlement
+
+    def finish(self, floor: float | None = None, *, died: bool = False) -> Settlement:
+        """Apply every waiting report in order of sequence and settle all that is still open.
+
+        Args:
+            floor: as for `add_report`.
+            died: whether the job was lost; then what is still open led to the floor.
+        """
+        settlement = self.give_up_gaps(floor)
+        if died and floor is not None:
+            self._episode.append(_Phase(sorted(self._open), floor))
+            self._close_episode(settlement)
+        settlement.uncredited.extend(
+            sorted(self.open_sequences - {c.sequence for c in settlement.credits})
+        )
         self._open.clear()
         self._episode.clear()
         return settlement
 
-    def _skip_gap(self, settlement: Settlement) -> Settlement:
+    def _skip_gap(self, settlement: Settlement, floor: float | None) -> Settlement:
         """Give up the missing predecessor of the earliest waiting report."""
         settlement.uncredited.extend(s for phase in self._episode for s in phase.sequences)
         self._episode.clear()
         earliest = min(self._waiting.values(), key=lambda report: report.sequence)
         del self._waiting[earliest.previous_report or 0]
-        self._apply(earliest, settlement)
-        self._apply_waiting(settlement)
+        self._apply(earliest, settlement, floor)
+        self._apply_waiting(settlement, floor)
         return settlement
 
-    def _apply_waiting(self, settlement: Settlement) -> None:
+    def _apply_waiting(self, settlement: Settlement, floor: float | None) -> None:
         while (follower := self._waiting.pop(self._last_applied, None)) is not None:
-            self._apply(follower, settlement)
+            self._apply(follower, settlement, floor)
 
-    def _apply(self, report: Report, settlement: Settlement) -> None:
+    def _apply(self, report: Report, settlement: Settlement, floor: float | None) -> None:
         settlement.uncredited.extend(self.mark_not_applied(report.not_applied))
         through = max(report.credits_through, self._covered_through)
         after = self._covered_through if report.credits_after is None else report.credits_after
@@ -231,9 +288,15 @@ class CreditBook:
         last_return = self._return_of(report)
         if last_return is not None:  # else that of a report applied with it stays the latest
             settlement.last_return = last_return
-            settlement.curve.append((report.env_step, last_return))
+        is_lost = report.dropped_returns.get(_FIELD_OF_KIND[self._returns.kind], 0) > 0
+        own = self._mean(self._returns_in(report))
+        phase = AppliedPhase(report.env_step, through, last_return, own, is_lost)
+        settlement.phases.append(phase)
+        reward = last_return
+        if is_lost:
+            reward = self._worst if floor is None else floor
         if covered or self._episode:
-            self._episode.append(_Phase(covered, last_return))
+            self._episode.append(_Phase(covered, reward))
             if len(self._episode) == self._phases_per_episode:
                 self._close_episode(settlement)
 
@@ -256,16 +319,36 @@ class CreditBook:
 
     def _return_of(self, report: Report | None) -> float | None:
         """The return G after this report; with None the last known one."""
-        kind = self._returns.kind
         if report is not None:
-            self._recent.extend(report.episode_returns if kind == "last_episodes" else ())
-            if kind == "phase_episodes":
-                values = report.episode_returns
-                self._recent = deque([sum(values) / len(values)] if values else [], maxlen=1)
-            elif kind in ("phase_return", "custom"):
-                value = report.phase_return if kind == "phase_return" else report.custom_return
-                self._recent = deque([] if value is None else [value], maxlen=1)
-        return sum(self._recent) / len(self._recent) if self._recent else None
+            values, kind = self._returns_in(report), self._returns.kind
+            known = [value for value in values if value is not None]
+            if known:
+                worst = known if self._worst is None else [*known, self._worst]
+                self._worst = self._worst_of(worst)
+            if kind == "last_episodes":
+                self._recent.extend(values)
+            else:
+                mean = self._mean(values)
+                self._recent = deque([] if mean is None else [mean], maxlen=1)
+        return self._mean(self._recent)
+
+    def _mean(self, values: Collection[float | None]) -> float | None:
+        """Their mean, a lost one counting as the job's worst; None where nothing is known."""
+        if not values or self._worst is None:
+            return None
+        return sum(self._worst if value is None else value for value in values) / len(values)
+
+    def _returns_in(self, report: Report) -> list[float | None]:
+        """The returns of the study's kind that a report brings; None for each that was lost."""
+        kind = self._returns.kind
+        given: list[float | None]
+        if kind in ("last_episodes", "phase_episodes"):
+            given = list(report.episode_returns)
+        else:
+            value = report.phase_return if kind == "phase_return" else report.custom_return
+            given = [] if value is None else [value]
+        lost = report.dropped_returns.get(_FIELD_OF_KIND[kind], 0)
+        return given + [None] * min(lost, MAX_EPISODE_RETURNS)
 
     def dump(self) -> dict[str, Any]:
         """The state as JSON values; the open proposals and waiting reports are stored apart."""
@@ -273,6 +356,7 @@ class CreditBook:
             "not_applied": sorted(self._not_applied),
             "episode": [[phase.sequences, phase.hyper_reward] for phase in self._episode],
             "recent": list(self._recent),
+            "worst": self._worst,
             "covered_through": self._covered_through,
             "last_applied": self._last_applied,
         }
@@ -284,6 +368,9 @@ class CreditBook:
         self._not_applied = set(state["not_applied"])
         self._episode = [_Phase(sequences, reward) for sequences, reward in state["episode"]]
         self._recent = deque(state["recent"], maxlen=self._returns.count)
+        known = [value for value in self._recent if value is not None]
+        # A state of an earlier release has no worst return.
+        self._worst = state.get("worst", self._worst_of(known) if known else None)
         self._covered_through = state["covered_through"]
         self._last_applied = state["last_applied"]
         in_episode = {s for phase in self._episode for s in phase.sequences}

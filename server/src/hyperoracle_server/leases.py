@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 def status_of(oracle: Oracle, job: JobState) -> Literal["running", "stale", "finished"]:
     """`running`, `stale` (its lease ran out) or `finished`."""
     if job.status == "running":
+        if job.ending is not None:  # it fell silent before the oracle was started
+            return "stale"
         silent_for = oracle.clock.monotonic() - job.lease_started
         return "running" if silent_for < oracle.lease_seconds else "stale"
     return job.status
@@ -32,6 +34,7 @@ def note_expired(oracle: Oracle) -> int:
             for job in study.jobs.values():
                 if not job.lease_told and status_of(oracle, job) == "stale":
                     job.lease_told = True
+                    study.lapse(job)
                     count += 1
                     oracle.observer.lease_expired()
                     fields = about(study=study.name, job=job.public_id)

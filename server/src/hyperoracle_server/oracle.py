@@ -24,6 +24,7 @@ from hyperoracle_server.definitions import check_same_definition
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.failpoints import failpoint
 from hyperoracle_server.hyper_agents.keyed import KeyedAgent
+from hyperoracle_server.job_account import JobAccount
 from hyperoracle_server.job_state import JobState
 from hyperoracle_server.learning_curve import LearningCurve
 from hyperoracle_server.ledger import schema as t
@@ -236,6 +237,7 @@ class Oracle:
             elif job.status == "finished":
                 job.status = "running"
                 job.finish_reason = None
+                study.reopen(job)
                 self._commit(study, [job.update()])
             return StartedJob(
                 job_id=job.public_id,
@@ -268,7 +270,7 @@ class Oracle:
             created_at=now,
             last_seen_at=now,
             credit=study.new_credit_book(),
-            curve=LearningCurve(start.total_env_steps),
+            account=JobAccount(LearningCurve(start.total_env_steps)),
             lease_started=self.clock.monotonic(),
         )
         self._commit(study, [Change("insert_job", {**job.row(), "study_id": study.number})])

@@ -15,9 +15,9 @@ from hyperoracle_protocol.strategies import KeyedStrategy
 from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server.encoder.state import EncoderState
 from hyperoracle_server.hyper_agents.keyed import KeyedAgent, architecture_of
+from hyperoracle_server.job_account import JobAccount
 from hyperoracle_server.job_counts import JobCounts
 from hyperoracle_server.job_state import Answer, Held, JobState, OpenProposal
-from hyperoracle_server.learning_curve import LearningCurve
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.memory.base import Entries
 from hyperoracle_server.study import StudyRuntime
@@ -82,10 +82,18 @@ def load_study_row(connection: Connection, row: Any, services: Services) -> Stud
             study.agent.restore(state.id, state.hyper_agent_notes)
     if isinstance(study.agent, KeyedAgent):
         _load_memories(connection, study, study.agent)
+    _settle_endings(study)
     s = t.hyper_agent_states.c
     for learned in connection.execute(select(s.name, s.state).where(s.study_id == study.number)):
         study.agent.restore_state(learned.name, learned.state)
     return study
+
+
+def _settle_endings(study: StudyRuntime) -> None:
+    """Say what the jobs count for that ended under a release that did not settle it."""
+    for job in study.jobs.values():
+        if job.status == "finished" and job.ending is None:
+            study.settle_ending(job, job.finish_reason or "completed")
 
 
 def _jobs_of(study_id: int) -> Select[Any]:
@@ -109,9 +117,7 @@ def _load_job(
         created_at=row.created_at,
         last_seen_at=row.last_seen_at,
         credit=study.new_credit_book(),
-        curve=None
-        if row.learning_curve is None
-        else LearningCurve.load(row.total_env_steps, row.learning_curve),
+        account=JobAccount.load(row.total_env_steps, row.learning_curve, study.sign),
         lease_started=services.clock.monotonic(),
         status=row.status,
         finish_reason=row.finish_reason,
@@ -122,6 +128,11 @@ def _load_job(
     )
     _load_counts(connection, job, row)
     _load_open(connection, job)
+    decisions = [(sequence, proposal.hyper_action) for sequence, proposal in job.open.items()]
+    if job.held is not None:
+        decisions.append((job.held.sequence, job.held.hyper_action))
+    for sequence, action in sorted(decisions):
+        job.account.exposure.decide(sequence, action)
     waiting = connection.execute(
         select(t.reports.c.body).where(
             t.reports.c.job_id == job.id, t.reports.c.status == "waiting"

@@ -29,10 +29,12 @@ from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server import records
 from hyperoracle_server.chance import NumberedStreams
 from hyperoracle_server.errors import OracleError
+from hyperoracle_server.exposure import Avoided, Hazards, Life, hazards_of
 from hyperoracle_server.hyper_agents.base import CurvePoint, Decision, MemoryEffect, Moment, Outcome
 from hyperoracle_server.hyper_agents.holding import end_of_segment
 from hyperoracle_server.hyper_agents.keyed import KeyedAgent
 from hyperoracle_server.hyper_agents.registry import grid_of, make_hyper_agent
+from hyperoracle_server.job_account import Ending, Reason
 from hyperoracle_server.job_state import Answer, Held, JobState, OpenProposal, check_repeated
 from hyperoracle_server.learning_episode import Credit, CreditBook, Settlement
 from hyperoracle_server.ledger.statements import Change
@@ -40,6 +42,8 @@ from hyperoracle_server.observer import StageClock
 from hyperoracle_server.samples import Samples
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
     from hyperoracle_server.services import Services
@@ -75,6 +79,8 @@ class StudyRuntime:
         self.samples = Samples(
             strategy.encoder.replay if isinstance(strategy, KeyedStrategy) else 1
         )
+        self._worst: dict[str, float] | None = None  # return by task; None: to be looked for
+        self._hazards: Hazards | None = None  # of the jobs that ended; None: to be looked at anew
         self.sign = 1.0 if definition.returns.direction == "maximise" else -1.0
 
     def new_credit_book(self) -> CreditBook:
@@ -121,6 +127,7 @@ class StudyRuntime:
             return repeated
         if job.status == "finished":
             raise OracleError(ErrorCode.JOB_FINISHED, "the job is finished; start a new one")
+        self._heard_of(job)
         before = _durable_state(job)
         changes = self._drop_not_applied(job, request.not_applied)
         held = job.held
@@ -145,7 +152,8 @@ class StudyRuntime:
     ) -> Decision:
         rng = self._chance.stream((job.chance_number << 32) + request.sequence)
         moment = Moment(job.id, job.role, request.env_step, job.total_env_steps, job.signature,
-                        features, request.sequence, request.signals)  # fmt: skip
+                        features, request.sequence, request.signals, job.task,
+                        self._avoided_by(job.role))  # fmt: skip
         self._stages.start()
         decision = self.agent.decide(moment, rng)
         self._stages.mark("choose")
@@ -200,6 +208,7 @@ class StudyRuntime:
         job.counts.proposals += 1
         job.counts.saw(request.sequence)
         job.counted_through = number
+        job.account.exposure.decide(request.sequence, decision.hyper_action)
         read, other, memory_hit = self._count_evidence(job, decision)
         creditable = not held and job.credit.add_proposal(request.sequence)
         if creditable:
@@ -260,8 +269,9 @@ class StudyRuntime:
         repeated = self._repeated(job, report.sequence, digest)
         if repeated is not None:
             return repeated._replace(outcome="duplicate")
+        self._heard_of(job)
         changes = self._drop_not_applied(job, report.not_applied)
-        settlement = job.credit.add_report(report)
+        settlement = job.credit.add_report(report, self._floor_of(job))
         if settlement.status != "waiting" and report.sequence in settlement.applied_reports:
             self._touch(job, report.env_step)
         changes += self._settle(job, settlement)
@@ -289,26 +299,94 @@ class StudyRuntime:
 
     def finish(self, job: JobState, reason: FinishReason, env_step: int | None) -> Any:
         """End a job: settle what is open; returns the future of its durability."""
-        settlement = job.credit.finish()
+        self._heard_of(job)
+        self._touch(job, env_step or 0)
+        changes = self._settle(job, job.credit.give_up_gaps(self._floor_of(job)))
         job.status = "finished"
         job.finish_reason = reason
         job.held = None
-        self._touch(job, env_step or 0)
-        changes = self._settle(job, settlement)
-        self.agent.close(job.id, reason)
-        job.hyper_agent_notes = self.agent.notes(job.id)
+        ending = self.settle_ending(job, reason)
+        settlement = job.credit.finish(self._floor_of(job), died=ending.is_dead)
+        changes += self._settle(job, settlement)
         return self._services.writer.submit_durably([*changes, job.update()], self.epoch)
+
+    # -- how jobs end --------------------------------------------------------------------------
+
+    def lapse(self, job: JobState) -> None:
+        """Count a job as lost that was not heard of for its lease; its next call takes it back."""
+        self.settle_ending(job, "lapsed")
+        self._services.writer.submit([job.update()], self.epoch)
+
+    def reopen(self, job: JobState) -> None:
+        """Take a job back that had ended, or had fallen silent."""
+        if job.ending is None:
+            return
+        job.account.ending = None
+        self._hazards = None
+        self.agent.reopen(job.id)
+        job.hyper_agent_notes = self.agent.notes(job.id)
+
+    def settle_ending(self, job: JobState, reason: Reason) -> Ending:
+        """Say what a job counts for that ends now, and let the hyper-agent know."""
+        others = [
+            other.curve
+            for other in self.jobs.values()
+            if other is not job and other.task == job.task and other.ending is not None
+            if other.curve is not None
+        ]
+        ending = job.account.end(reason, job.env_step, self._worst_of(job), others)
+        self._hazards = None
+        self.agent.close(job.id, ending)
+        job.hyper_agent_notes = self.agent.notes(job.id)
+        return ending
+
+    def _heard_of(self, job: JobState) -> None:
+        if job.status == "running":
+            self.reopen(job)
+
+    def _worst_of(self, job: JobState) -> float | None:
+        """The worst return of the job's task, greater being better; None where none is known."""
+        if self._worst is None:
+            self._worst = {}
+            for each in self.jobs.values():
+                self._note_worst(each)
+        return self._worst.get(job.task)
+
+    def _note_worst(self, job: JobState) -> None:
+        least = None if job.curve is None else job.curve.least
+        if least is not None and self._worst is not None:
+            self._worst[job.task] = min(least, self._worst.get(job.task, least))
+
+    def _floor_of(self, job: JobState) -> float | None:
+        """The same in the study's own direction."""
+        worst = self._worst_of(job)
+        return None if worst is None else self.sign * worst
+
+    def _avoided_by(self, role: Role) -> Avoided | None:
+        """Bins that jobs of this role keep off because jobs died of them; None: nothing is."""
+        if self._hazards is None:
+            lives = [
+                Life(job.account.exposure, job.total_env_steps, job.ending.is_dead)
+                for job in self.jobs.values()
+                if job.ending is not None
+            ]
+            self._hazards = hazards_of(lives, self.grid)
+        return self._hazards.shown if role == "explore" else self._hazards.suspect
 
     def _settle(self, job: JobState, settlement: Settlement) -> list[Change]:
         """Learn from what was credited; the changes of proposals, reports and memory."""
         changes: list[Change] = []
         if settlement.last_return is not None:
             job.last_return = settlement.last_return
+        for phase in settlement.phases:
+            job.account.exposure.phase(
+                phase.env_step, phase.through, is_lost=phase.is_lost, grid=self.grid
+            )
         if settlement.curve:
-            curve = [CurvePoint.of(env_step, self.sign * g) for env_step, g in settlement.curve]
-            self.agent.observe(job.id, curve)
-            if job.curve is not None:
-                job.curve.extend(settlement.curve)
+            self._observe(job, settlement.curve)
+            own = [phase.own for phase in settlement.phases if phase.own is not None]
+            if own and job.curve is not None:
+                job.curve.newest_own = self.sign * own[-1]
         changes += [
             records.settled("report", job, sequence, status="applied")
             for sequence in settlement.applied_reports
@@ -321,6 +399,18 @@ class StudyRuntime:
         for credit in settlement.credits:
             changes += self._credit(job, credit)
         return changes + records.state_changes(self.number, self.agent.changed_states())
+
+    def _observe(self, job: JobState, curve: Sequence[tuple[int, float | None]]) -> None:
+        """Tell account and hyper-agent of returns; to the latter a lost one is the floor."""
+        points = [(env_step, None if g is None else self.sign * g) for env_step, g in curve]
+        if job.curve is not None:
+            job.curve.extend(points)
+            self._note_worst(job)
+        floor = self._worst_of(job)
+        known = [(env_step, floor if value is None else value) for env_step, value in points]
+        seen = [CurvePoint.of(env_step, value) for env_step, value in known if value is not None]
+        if seen:
+            self.agent.observe(job.id, seen)
 
     def _credit(self, job: JobState, credit: Credit) -> list[Change]:
         proposal = job.open.pop(credit.sequence)
@@ -366,6 +456,7 @@ class StudyRuntime:
         if job.held is not None and job.held.sequence in sequences:
             job.held = None
         self.agent.not_applied(job.id, sequences)
+        job.account.exposure.replace(sequences, self.grid.default_joint_index)
         changes = []
         for sequence in job.credit.mark_not_applied(sequences):
             job.open.pop(sequence, None)
@@ -389,6 +480,7 @@ class StudyRuntime:
 
     def heartbeat(self, job: JobState, env_step: int | None) -> None:
         """Keep the job's lease."""
+        self._heard_of(job)
         self._touch(job, env_step or 0)
         self._services.writer.submit([job.update()], self.epoch)
 

@@ -5,13 +5,15 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from support.whole_jobs import ending
 
-from hyperoracle_protocol.jobs import FinishReason, Role
+from hyperoracle_protocol.jobs import Role
 from hyperoracle_protocol.strategies import AnchoredStrategy
 from hyperoracle_server.hyper_actions import HyperActionGrid
 from hyperoracle_server.hyper_agents.anchored import AnchoredAgent, context_of
 from hyperoracle_server.hyper_agents.base import CurvePoint, Decision, Moment
 from hyperoracle_server.hyper_agents.holding import FOR_EVER
+from hyperoracle_server.job_account import Reason
 from hyperoracle_server.value_model.guards import FIRST_PAUSE
 
 TOTAL, PARTS, DEFAULT = 1600, 16, 3
@@ -36,20 +38,22 @@ def run_job(
     unit: float = 1.0,
     noise: float = 1.0,
     parts: int = PARTS,
-    reason: FinishReason = "completed",
+    reason: Reason = "completed",
 ) -> list[int]:
     """A job whose return rises with its bins; what it was told, each decision's first bin."""
     rng = np.random.default_rng([job, 99])
     value, told, decision = float(rng.normal()), [], None
-    agent.observe(job, [CurvePoint(1, unit * value)])
+    points = [CurvePoint(1, unit * value)]
+    agent.observe(job, points)
     for part in range(parts):
         env_step = part * TOTAL // PARTS
         if decision is None or env_step >= decision.hold_until_env_step or agent.withdraws(job):
             decision = decide(agent, job, role, env_step, 2 * part + 1)
             told.append(agent._grid.bins(decision.hyper_action)[0])
         value += rise(told[-1], part / PARTS) + noise * float(rng.normal())
-        agent.observe(job, [CurvePoint(env_step + TOTAL // PARTS, unit * value)])
-    agent.close(job, reason)
+        points.append(CurvePoint(env_step + TOTAL // PARTS, unit * value))
+        agent.observe(job, points[-1:])
+    agent.close(job, ending(points, reason, planned=TOTAL))
     return told
 
 
@@ -94,10 +98,11 @@ def test_no_job_leaves_the_default_for_what_too_few_jobs_stand_behind():
     for job in (1, 2):
         course = agent._jobs.of(job)
         course.total_env_steps = TOTAL
+        points = [CurvePoint(400 * (part + 1), 100.0 * (part + 1)) for part in range(4)]
         for part in range(4):
             course.decide(part, 400 * part, DEFAULT + 1)
-            agent.observe(job, [CurvePoint(400 * (part + 1), 100.0 * (part + 1))])
-        agent.close(job, "completed")
+            agent.observe(job, points[part : part + 1])
+        agent.close(job, ending(points))
     for job in range(3, 9):
         run_job(agent, job, "control", best_at_default)
     assert agent.effects_at(0.5, 10.0)[0].means[DEFAULT + 1] > 0.5
@@ -128,7 +133,7 @@ def test_a_few_stuck_runs_do_not_poison_the_study():
         for part in range(4):
             course.decide(part, 400 * part, DEFAULT + 2)
             agent.observe(job, [CurvePoint(400 * (part + 1), -1e9)])
-        agent.close(job, "completed")
+        agent.close(job, ending([(1600, -1e9)]))
     after = run_job(agent, 101, "exploit", upwards)
     assert min(before) > DEFAULT
     assert min(after[1:]) > DEFAULT
@@ -221,10 +226,11 @@ def test_a_job_that_goes_on_after_its_end_counts_once():
     run_job(agent, 1, "control", upwards, parts=8, reason="interrupted")
     run_job(agent, 2, "control", upwards)
     before = len(agent.knowledge.jobs)
+    agent.reopen(1)
     agent.observe(1, [CurvePoint(TOTAL // 2 + 50, 8.0)])
     assert len(agent.knowledge.jobs) < before
     agent.observe(1, [CurvePoint(TOTAL, 9.0)])
-    agent.close(1, "completed")
+    agent.close(1, ending([(TOTAL, 9.0)]))
     assert [course.ended for course in agent._ended()] == [2, 3]
 
 

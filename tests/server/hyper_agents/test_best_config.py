@@ -1,40 +1,19 @@
 """`best_config` against numbers worked out by hand."""
 
+import numpy as np
 import pytest
-from support.whole_jobs import decide, fall_behind, run_with
+from support.whole_jobs import decide, fall_behind, run, run_with
 
 from hyperoracle_protocol.jobs import Role
 from hyperoracle_protocol.strategies import BestConfigStrategy
+from hyperoracle_server.exposure import Avoided
 from hyperoracle_server.hyper_actions import HyperActionGrid
-from hyperoracle_server.hyper_agents.base import CurvePoint
 from hyperoracle_server.hyper_agents.best_config import BestConfigAgent
 from hyperoracle_server.hyper_agents.holding import FOR_EVER
 
 
 def agent_of(bins=(5,), default=(2,), ordered=(True,), **settings) -> BestConfigAgent:
     return BestConfigAgent(HyperActionGrid(bins, default), ordered, BestConfigStrategy(**settings))
-
-
-def test_a_score_is_the_area_under_the_curve_over_env_steps():
-    agent = agent_of()
-    decide(agent, 1)
-    agent.observe(1, [CurvePoint(100, 10.0), CurvePoint(150, 40.0)])
-    agent.observe(1, [CurvePoint(400, 2.0)])
-    assert agent._jobs.of(1).score is None, "not before the end"
-    agent.close(1, "completed")
-    # 1000 and 2000 and 500 over 400 env steps.
-    assert agent._jobs.of(1).score == 8.75
-
-
-def test_a_job_that_died_or_was_resumed_has_no_score():
-    agent = agent_of()
-    agent.observe(1, [CurvePoint(100, 10.0)])
-    agent.close(1, "failed")
-    assert agent._jobs.of(1).score is None
-    agent.close(1, "completed")
-    assert agent._jobs.of(1).score == 10.0
-    agent.observe(1, [CurvePoint(200, 20.0)])
-    assert agent._jobs.of(1).score is None
 
 
 def test_the_best_mean_with_enough_jobs_is_exploited():
@@ -72,8 +51,7 @@ def test_exploration_tries_the_default_then_its_neighbours_then_those_of_the_bes
     assert tried[0] == 2
     assert sorted(tried[1:]) == [1, 3]
     for job_id, action in enumerate(tried):
-        agent.observe(job_id, [CurvePoint(10, float(action))])
-        agent.close(job_id, "completed")
+        run(agent, job_id, float(action))
     # 3 is the best now: 4 comes into reach and is untried, 0 does not.
     fourth = decide(agent, 3, "explore")
     assert (fourth.hyper_action, fourth.explored, fourth.propensity) == (4, True, 1.0)
@@ -111,8 +89,7 @@ def test_a_control_job_gets_the_default_and_counts_for_it():
     run_with(agent, 1, 2, 0.0)
     run_with(agent, 2, 4, 9.0)
     assert decide(agent, 3, "control").hyper_action == 2
-    agent.observe(3, [CurvePoint(1, 100.0)])
-    agent.close(3, "completed")
+    run(agent, 3, 100.0)
     assert agent.best() == 2
 
 
@@ -121,7 +98,7 @@ def test_exploiting_jobs_get_the_default_for_a_while_after_they_fell_behind():
     run_with(agent, 1, 2, 0.0)
     run_with(agent, 2, 4, 9.0)
     job = fall_behind(agent, first=10)
-    agent._jobs.of(2).total = 1e9  # it still looks best
+    agent._jobs.of(2).score = 1e9  # it still looks best
     assert agent.best() == 4
     assert decide(agent, job, "exploit").hyper_action == 2
     assert agent.guards() == (0, 1, agent.guard.pause)
@@ -129,3 +106,25 @@ def test_exploiting_jobs_get_the_default_for_a_while_after_they_fell_behind():
     for number, _ in list(agent._jobs.items()):
         again.restore(number, agent.notes(number))
     assert again.guards() == agent.guards()
+
+
+def test_scores_of_tasks_of_different_size_are_compared_on_a_common_scale():
+    """Of either task 3 is best; by raw means 1 would be, which only the large one had."""
+    agent = agent_of(jobs_needed=2)
+    for job_id, (task, action, value) in enumerate(
+        [("small", 2, 1.0), ("small", 2, 1.1), ("small", 3, 2.0), ("small", 3, 2.1),
+         ("large", 2, 1000.0), ("large", 2, 1100.0), ("large", 1, 1010.0), ("large", 1, 1020.0),
+         ("large", 3, 2000.0)]
+    ):  # fmt: skip
+        agent._jobs.of(job_id).task = task
+        run_with(agent, job_id, action, value)
+    assert agent.best() == 3
+
+
+def test_what_jobs_died_of_is_neither_exploited_nor_explored():
+    agent = agent_of(jobs_needed=1)
+    run_with(agent, 1, 2, 0.0)
+    run_with(agent, 2, 3, 9.0)
+    avoided = Avoided([np.array([False, False, False, True, False])])
+    assert (agent.best(), agent.best(avoided)) == (3, 2)
+    assert 3 not in agent.to_explore(avoided)

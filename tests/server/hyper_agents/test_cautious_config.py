@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.whole_jobs import decide, fall_behind, run_with
+from support.whole_jobs import decide, ending, fall_behind, run_with
 
 from hyperoracle_protocol.strategies import CautiousConfigStrategy
 from hyperoracle_server.hyper_actions import HyperActionGrid
@@ -140,7 +140,7 @@ def test_a_job_that_goes_on_after_its_end_does_not_count_until_it_ends_again():
     agent = agent_of()
     whole_jobs(agent, *JOBS)
     before = agent.knowledge.jobs.tolist()
-    agent.observe(2, [CurvePoint(200, 6.0)])
+    agent.reopen(2)
     assert agent.knowledge.jobs.tolist() == [job for job in before if job != 2]
 
 
@@ -184,9 +184,6 @@ def test_a_return_beyond_all_measure_counts_as_a_very_large_one():
     """Would fail with sums that overflow: infinity less infinity is not a number."""
     points = [CurvePoint.of(step, value) for step, value in ((1, 1.7e308), (2, -1.7e308), (3, 5.0))]
     assert [each.value for each in points] == [LARGEST_RETURN, -LARGEST_RETURN, 5.0]
-    agent = agent_of()
-    agent._jobs.of(1).hyper_action = 3
-    agent.observe(1, points)
-    agent.close(1, "completed")
-    assert agent._jobs.of(1).score == pytest.approx(5.0 / 3.0, abs=1e90)
-    assert math.isfinite(agent._jobs.of(1).score)
+    score = ending(points).score
+    assert score == pytest.approx(5.0 / 3.0, abs=1e90)
+    assert math.isfinite(score)

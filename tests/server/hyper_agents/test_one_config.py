@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.whole_jobs import ending, run
 
 from hyperoracle_protocol.jobs import Role
 from hyperoracle_protocol.strategies import RoleSetting
 from hyperoracle_server.chance import NumberedStreams
+from hyperoracle_server.exposure import Avoided
 from hyperoracle_server.hyper_actions import HyperActionGrid
 from hyperoracle_server.hyper_agents import one_config
-from hyperoracle_server.hyper_agents.base import CurvePoint, Decision, Moment
+from hyperoracle_server.hyper_agents.base import Decision, Moment
 from hyperoracle_server.hyper_agents.one_config import OneConfigAgent
 from hyperoracle_server.value_model.guards import FIRST_PAUSE
 
@@ -25,10 +29,10 @@ class PlainAgent(OneConfigAgent):
     def __init__(self) -> None:
         super().__init__(HyperActionGrid((5,), (DEFAULT,)), RoleSetting())
 
-    def best(self) -> int:
+    def best(self, avoided: Avoided | None = None) -> int:
         return BEST
 
-    def to_explore(self) -> list[int]:
+    def to_explore(self, avoided: Avoided | None = None) -> list[int]:
         return EXPLORED
 
 
@@ -49,8 +53,7 @@ def soon(monkeypatch):
 
 def ended(agent: OneConfigAgent, job_id: int, role: Role, value: float) -> None:
     decide(agent, job_id, role)
-    agent.observe(job_id, [CurvePoint(100, value)])
-    agent.close(job_id, "completed")
+    run(agent, job_id, value)
 
 
 def test_each_role_has_its_hyper_action_and_says_how_probable_it_was():
@@ -65,35 +68,38 @@ def test_each_role_has_its_hyper_action_and_says_how_probable_it_was():
     assert {(d.explored, d.epsilon, d.propensity) for d in made} == {(True, 1.0, 1 / 3)}
 
 
-def test_a_return_that_comes_late_weighs_nothing_and_takes_no_weight_from_others():
-    """Hand-computed: 100 env steps at 4, 50 at 10, none at 99, 50 at 2."""
+def test_the_score_is_what_the_job_counts_for_since_it_ended():
     agent = PlainAgent()
     decide(agent, 1, "exploit")
-    agent.observe(1, [CurvePoint(100, 4.0), CurvePoint(150, 10.0), CurvePoint(120, 99.0)])
-    agent.observe(1, [CurvePoint(200, 2.0)])
-    agent.close(1, "completed")
-    assert agent._jobs.of(1).score == (400 + 500 + 100) / 200
+    assert agent._jobs.of(1).score is None
+    agent.close(1, ending([(100, 4.0), (200, 2.0)], "failed", planned=1000, floor=-7.0))
+    assert (agent._jobs.of(1).score, agent._jobs.of(1).shown) == (-7.0, 1.0)
+    agent.reopen(1)
+    assert (agent._jobs.of(1).score, agent._jobs.of(1).ended) == (None, 0)
 
 
-def test_only_explored_jobs_that_came_to_their_end_make_exploration_rarer():
-    """By `roles.drawn_role`, exploration is certain as long as none has."""
+@pytest.mark.parametrize(
+    ("reason", "ran", "is_rarer"),
+    [("completed", 100, True), ("failed", 30, True), ("lapsed", 30, True), ("reached", 10, True),
+     ("interrupted", 95, True), ("interrupted", 1, False)],
+)  # fmt: skip
+def test_what_was_tried_makes_exploration_rarer_however_it_ended(reason, ran, is_rarer):
+    """By `roles.drawn_role`, exploration is certain while 10 jobs have shown next to nothing."""
     chance = NumberedStreams(0)
 
-    def roles(agent: OneConfigAgent) -> set[Role]:
-        return {
+    def roles(agent: OneConfigAgent) -> Counter[Role]:
+        return Counter(
             agent.assigned_role(n, chance.stream, chance.stream((n + 1) << 32))
             for n in range(10, 60)
-        }
+        )
 
     agent = PlainAgent()
-    for job_id in range(200):
+    assert set(roles(agent)) == {"control", "explore"}
+    for job_id in range(10):
         decide(agent, job_id, "explore")
-        agent.observe(job_id, [CurvePoint(100, 1.0)])
-        agent.close(job_id, "failed")
-    assert roles(agent) == {"control", "explore"}
-    for job_id in range(200):
-        agent.close(job_id, "completed")
-    assert "exploit" in roles(agent)
+        agent.close(job_id, ending([(ran, 1.0)], reason, planned=100))
+    # Of 40 jobs that are no controls, 1 in 160 exploits, or (with 10 of 16 tried) more than half.
+    assert (roles(agent)["exploit"] > 10) == is_rarer
 
 
 @pytest.mark.usefixtures("soon")
@@ -110,8 +116,7 @@ def test_exploiting_jobs_that_fell_behind_pause_and_what_they_do_meanwhile_does_
         ended(agent, 100 + number, "explore", 1.0)
     assert decide(agent, 52, "exploit").hyper_action == BEST
     # Job 50 was not free to leave the default: its return says nothing of what is exploited.
-    agent.observe(50, [CurvePoint(100, -99.0)])
-    agent.close(50, "completed")
+    run(agent, 50, -99.0)
     for number in (200, 201):
         ended(agent, number, "exploit", 3.0)
         ended(agent, 10 + number, "control", 2.0)
@@ -125,9 +130,9 @@ def test_a_job_that_goes_on_after_its_end_is_taken_out_of_the_comparison():
         [("exploit", 1.0), ("control", 2.0), ("exploit", 1.0), ("control", 2.0)]
     ):
         ended(agent, number, role, value)
-    agent.observe(2, [CurvePoint(200, 1.0)])
+    agent.reopen(2)
     assert agent.guards().times_behind == 0
-    agent.close(2, "completed")
+    agent.close(2, ending([(100, 1.0), (200, 1.0)]))
     assert agent.guards().times_behind == 1
 
 
@@ -151,8 +156,10 @@ def test_a_guard_made_anew_from_the_notes_knows_what_the_first_one_knew(jobs, or
         order.shuffle(numbers)
         for number in numbers:
             _, value, is_whole = jobs[number]
-            agent.observe(number, [CurvePoint(100, float(value))])
-            agent.close(number, "completed" if is_whole else "interrupted")
+            reason = "completed" if is_whole else "interrupted"
+            agent.close(
+                number, ending([(10, float(value))], reason, planned=10 if is_whole else 99)
+            )
         again = PlainAgent()
         for number in range(len(jobs)):
             notes = agent.notes(number)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperoracle_server.hyper_agents.notes import JobNotes
+from hyperoracle_server.job_account import Ending
 from hyperoracle_server.value_model.course import Course, progress_of, quantile
 
 
@@ -29,7 +30,6 @@ def test_an_advantage_is_half_the_rise_at_once_and_half_the_rise_to_the_end():
     assert first == (0.25, 10.0, 3, 0.5 * 10 + 0.5 * 30)
     # After 200: 50 both; before: 20.
     assert second == (0.5, 20.0, 5, 30.0)
-    assert course.score == (10 + 20 + 40 + 60) / 4
 
 
 def test_returns_weigh_as_many_env_steps_as_passed():
@@ -59,19 +59,23 @@ def test_a_job_that_was_interrupted_counts_up_to_where_it_came():
     course = course_of(total=800)
     course.outcome = "interrupted"
     assert course.judged(0.0)[1].advantage == 30.0
-    assert course.score is None
 
 
-def test_a_job_that_failed_counts_to_its_planned_end_with_its_least_return():
+@pytest.mark.parametrize("outcome", ["failed", "diverged", "lapsed"])
+def test_a_job_that_was_lost_counts_to_its_planned_end_with_the_worst_return(outcome):
     course = course_of(total=800)
-    course.observe(400, 5.0)
-    course.outcome = "failed"
+    course.end(Ending(outcome, 1.0, 1.0, floor=5.0, shown=1.0))
     # 400 env steps at 5 are missing; they belong to the last decision.
     assert course.judged(0.0)[1].advantage == pytest.approx((40 + 60 + 4 * 5) / 6 - 20)
     assert course.judged(0.0)[0].advantage == pytest.approx(
         0.5 * 10 + 0.5 * ((20 + 40 + 60 + 20) / 7 - 10)
     )
-    assert course.score == pytest.approx((10 + 20 + 40 + 60 + 20) / 8)
+
+
+def test_a_job_that_was_good_enough_counts_to_its_planned_end_with_what_it_went_on_with():
+    course = course_of(total=800)
+    course.end(Ending("reached", 1.0, 1.0, floor=5.0, shown=1.0, last=70.0))
+    assert course.judged(0.0)[1].advantage == pytest.approx((40 + 60 + 4 * 70) / 6 - 20)
 
 
 def test_a_decision_without_a_return_after_it_is_not_judged():

@@ -38,7 +38,7 @@ def test_a_fall_is_one_whatever_the_unit_of_the_return():
 
 
 def ended(role: str, score: float, *, is_free: bool = True) -> Course:
-    return Course(role=role, is_free=is_free, outcome="whole", weight=1, total=score)
+    return Course(role=role, is_free=is_free, outcome="whole", score=score)
 
 
 def below(exploit, control) -> bool:
@@ -67,7 +67,7 @@ def test_a_study_whose_advice_does_harm_goes_back_to_the_defaults_for_a_while():
 
 def test_exploring_jobs_and_those_without_a_score_are_not_compared():
     guard = StudyGuard(below)
-    unscored = Course(role="exploit", outcome="interrupted", weight=1, total=-9.0)
+    unscored = Course(role="exploit", outcome="interrupted")
     for course in [ended("explore", -9.0), unscored, ended("exploit", -9.0, is_free=False)] * 3:
         guard.job_ended(course.as_ended_job)
         guard.job_ended(ended("control", 5.0).as_ended_job)
@@ -79,7 +79,14 @@ def test_a_job_that_failed_is_compared_too(outcome):
     guard = StudyGuard(below)
     for _ in range(2):
         guard.job_ended(ended("control", 5.0).as_ended_job)
-        course = Course(role="exploit", outcome=outcome, weight=1, total=1.0, least=1.0,
-                        env_step=1, total_env_steps=10)  # fmt: skip
+        course = Course(role="exploit", outcome=outcome, score=1.0)
         guard.job_ended(course.as_ended_job)
     assert guard.trips == 1
+
+
+def test_jobs_are_compared_with_those_of_their_own_task():
+    guard = StudyGuard(below)
+    for _ in range(3):
+        guard.job_ended(ended("control", 5.0).as_ended_job._replace(task="one"))
+        guard.job_ended(ended("exploit", 1.0).as_ended_job._replace(task="another"))
+    assert guard.trips == 0

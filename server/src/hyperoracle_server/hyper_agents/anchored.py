@@ -8,6 +8,7 @@ that nothing known means: stay there. See `docs/explanation/algorithm.md` for th
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -43,9 +44,11 @@ if TYPE_CHECKING:
 
     from jaxtyping import Float, Int
 
-    from hyperoracle_protocol.jobs import FinishReason, Role
+    from hyperoracle_protocol.jobs import Role
     from hyperoracle_protocol.strategies import AnchoredStrategy
+    from hyperoracle_server.exposure import Avoided
     from hyperoracle_server.hyper_actions import HyperActionGrid
+    from hyperoracle_server.job_account import Ending
 
 MAX_RECORDS = 600
 """The newest so many decisions are modelled, exactly."""
@@ -56,22 +59,18 @@ SCALING_RECORDS = 240
 _DRAWS = 256
 """Samples by which the probability of a choice is estimated."""
 
-_OUTCOMES: dict[FinishReason, str] = {
-    "completed": "whole", "failed": "failed", "interrupted": "interrupted",
-}  # fmt: skip
-
 
 class Knowledge(NamedTuple):
     """What the ended jobs say.
 
     Attributes:
-        levels: returns of these jobs, ascending, for quantiles.
+        levels: by task returns of these jobs, ascending, for quantiles.
         records: their decisions.
         jobs: the number of the job whose decision each is.
         model: of the records.
     """
 
-    levels: list[float]
+    levels: dict[str, list[float]]
     records: Records
     jobs: Int[np.ndarray, " records"]
     model: EffectModel
@@ -117,7 +116,7 @@ class AnchoredAgent(WithNotes[Course]):
         rng: np.random.Generator,
     ) -> Role:
         """Control, explore or exploit."""
-        explored = sum(course.role == "explore" for course in self._ended())
+        explored = math.fsum(course.shown for course in self._ended() if course.role == "explore")
         return drawn_role(self._strategy.roles, number, explored, block_stream, rng)
 
     # -- deciding ------------------------------------------------------------------------------
@@ -127,19 +126,19 @@ class AnchoredAgent(WithNotes[Course]):
         course = self._jobs.of(moment.job_id)
         if not course.decisions:
             course.total_env_steps = moment.total_env_steps
-            course.role = moment.role
+            course.role, course.task = moment.role, moment.task
             course.is_free = self.guard.pause == 0
         explores = moment.role == "explore" and not course.fell
         if explores and not course.chance:
             course.chance = [
                 rng.standard_normal(count).tolist() for count in self._grid.bins_per_hyperparameter
             ]
-        effects = self.effects_at(moment.progress, course.newest)
+        effects = self.effects_at(moment.progress, course.newest, course.task)
         bins, propensity = list(self._grid.default_bins), 1.0
         if explores:
-            bins, propensity = self._sampled(effects, course, rng)
+            bins, propensity = self._sampled(effects, course, moment.avoided, rng)
         elif moment.role != "control" and not course.fell and self.guard.pause == 0:
-            bins = self._cautious(effects)
+            bins = self._cautious(effects, moment.avoided)
         action = self._grid.joint_index(bins)
         course.decide(moment.sequence, moment.env_step, action)
         return Decision(
@@ -155,13 +154,17 @@ class AnchoredAgent(WithNotes[Course]):
             ),
         )
 
-    def effects_at(self, progress: float, value: float | None) -> list[Effects]:
-        """What each hyperparameter's bins are worth at this progress and return G."""
-        context = context_of(progress, value, self.knowledge.levels)
+    def effects_at(self, progress: float, value: float | None, task: str = "") -> list[Effects]:
+        """What each hyperparameter's bins are worth at this progress and return G of a task."""
+        context = context_of(progress, value, self.knowledge.levels.get(task, []))
         return [self.knowledge.model.effects(context, h) for h in range(len(self._on_grid.kernels))]
 
     def _sampled(
-        self, effects: Sequence[Effects], course: Course, rng: np.random.Generator
+        self,
+        effects: Sequence[Effects],
+        course: Course,
+        avoided: Avoided | None,
+        rng: np.random.Generator,
     ) -> tuple[list[int], float]:
         """One sample's bins, and an estimate of how probable they were."""
         defaults = self._grid.default_bins
@@ -169,6 +172,8 @@ class AnchoredAgent(WithNotes[Course]):
             self._on_grid.frontier(position, each, self.knowledge.records.bins, 0.0)
             for position, each in enumerate(effects)
         ]
+        if avoided is not None:
+            allowed = [may & ~off for may, off in zip(allowed, avoided.bins, strict=True)]
 
         def bins_of(normal: Sequence[np.ndarray]) -> Int[np.ndarray, "draws hyperparameters"]:
             samples = [choice.sampled(each, z) for each, z in zip(effects, normal, strict=True)]
@@ -179,7 +184,7 @@ class AnchoredAgent(WithNotes[Course]):
         same = int((others == chosen).all(axis=1).sum())
         return chosen.tolist(), (1 + same) / (1 + _DRAWS)
 
-    def _cautious(self, effects: Sequence[Effects]) -> list[int]:
+    def _cautious(self, effects: Sequence[Effects], avoided: Avoided | None) -> list[int]:
         return self._on_grid.cautious(
             effects,
             self.knowledge.records.bins,
@@ -187,6 +192,7 @@ class AnchoredAgent(WithNotes[Course]):
             caution=self._strategy.caution * (1 + self.guard.trips),
             jobs_needed=self._strategy.jobs_needed,
             only_tried=False,
+            avoided=avoided,
         )
 
     # -- learning ------------------------------------------------------------------------------
@@ -197,11 +203,8 @@ class AnchoredAgent(WithNotes[Course]):
         return None
 
     def observe(self, job_id: int, curve: Sequence[CurvePoint]) -> None:
-        """Note returns; a job that had ended and goes on counts again when it ends again."""
+        """Note returns."""
         course = self._jobs.of(job_id)
-        if course.ended:
-            course.ended, course.outcome = 0, ""
-            self._forget()
         for point in curve:
             before = len(course.levels)
             course.observe(point.env_step, point.value)
@@ -221,14 +224,21 @@ class AnchoredAgent(WithNotes[Course]):
         """The job used its defaults instead."""
         self._jobs.of(job_id).replace(sequences, self._grid.default_joint_index)
 
-    def close(self, job_id: int, reason: FinishReason) -> None:
+    def close(self, job_id: int, ending: Ending) -> None:
         """From now on the job's decisions count."""
         course = self._jobs.of(job_id)
         course.ended = 1 + max((other.ended for other in self._jobs), default=0)
-        course.outcome = _OUTCOMES[reason]
+        course.end(ending)
         if self._guard is not None:
             self._guard.job_ended(course.as_ended_job)
         self._knowledge = self._known()
+
+    def reopen(self, job_id: int) -> None:
+        """The job's decisions count again when it ends again."""
+        course = self._jobs.of(job_id)
+        if course.ended:
+            course.reopen()
+            self._knowledge = self._guard = None
 
     def guards(self) -> GuardState:
         """What the guards did."""
@@ -242,9 +252,6 @@ class AnchoredAgent(WithNotes[Course]):
         return [
             SharedRecords(records.contexts.copy(), jobs.copy(), records.advantages.copy(), what)
         ]
-
-    def _forget(self) -> None:
-        self._knowledge = self._guard = None
 
     # -- what is known -------------------------------------------------------------------------
 
@@ -274,26 +281,34 @@ class AnchoredAgent(WithNotes[Course]):
     def _known(self) -> Knowledge:
         ended = self._ended()
         levels = pooled_levels(ended)
-        start = float(np.median([c.first for c in ended if c.first is not None] or [0.0]))
+        starts = {
+            task: float(np.median([c.first for c in ended if c.task == task and c.first is not None]
+                                  or [0.0]))
+            for task in {c.task for c in ended}
+        }  # fmt: skip
         judged = [
-            (job, each) for job, course in self._jobs_that_ended() for each in course.judged(start)
+            (job, course.task, each)
+            for job, course in self._jobs_that_ended()
+            for each in course.judged(starts[course.task])
         ]
         judged = judged[-MAX_RECORDS:]
+        contexts = [
+            context_of(each.progress, each.before, levels[task]) for _, task, each in judged
+        ]
+        bins = [self._grid.bins(each.hyper_action) for *_, each in judged]
         records = Records(
-            np.array(
-                [context_of(each.progress, each.before, levels) for _, each in judged]
-            ).reshape(-1, 2),
-            np.array([self._grid.bins(each.hyper_action) for _, each in judged], np.int64).reshape(
-                -1, len(self._on_grid.kernels)
+            np.array(contexts).reshape(-1, 2),
+            np.array(bins, np.int64).reshape(-1, len(self._on_grid.kernels)),
+            standardised(
+                np.array([each.advantage for *_, each in judged]), [task for _, task, _ in judged]
             ),
-            standardised(np.array([each.advantage for _, each in judged])),
         )
         newest = Records(*(column[-SCALING_RECORDS:] for column in records))
         scales = fitted(newest, self._on_grid.kernels).scales
         return Knowledge(
             levels,
             records,
-            np.array([job for job, _ in judged], np.int64),
+            np.array([job for job, *_ in judged], np.int64),
             EffectModel(records, self._on_grid.kernels, scales),
         )
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from hyperoracle_protocol.strategies import BanditStrategy, UntriedSetting
+    from hyperoracle_server.exposure import Avoided
     from hyperoracle_server.hyper_actions import HyperActionGrid
 
 
@@ -99,7 +100,7 @@ class BanditAgent(WithNotes[Plays]):
 
     Each job is a bandit of its own, as in the source: the returns of one learning curve are
     compared with each other only, and nothing passes from job to job. A `control` job gets the
-    default; every other role plays.
+    default; every other role plays. Arms that jobs of the study died of are not played.
 
     Args:
         grid: the joint hyper-actions.
@@ -123,7 +124,15 @@ class BanditAgent(WithNotes[Plays]):
         plays = self._jobs.of(moment.job_id)
         if not plays.bins:
             self._begin(plays)
-        chances = self._chances(plays)
+        avoided = moment.avoided or None
+        if avoided is not None:
+            plays.bins = [
+                default if off[chosen] else chosen
+                for chosen, default, off in zip(
+                    plays.bins, self._grid.default_bins, avoided.bins, strict=True
+                )
+            ]
+        chances = self._chances(plays, avoided)
         cluster, arm = list(chances)[int(rng.choice(len(chances), p=list(chances.values())))]
         bins = _with_bin(plays.bins, cluster, arm)
         # Two arms may lead to the same hyper-action: of each cluster that whose value is in force.
@@ -146,7 +155,7 @@ class BanditAgent(WithNotes[Plays]):
         plays.counts = [[0] * count for count in arms]
         plays.cluster_rewards = [[] for _ in arms]
 
-    def _chances(self, plays: Plays) -> dict[tuple[int, int], float]:
+    def _chances(self, plays: Plays, avoided: Avoided | None) -> dict[tuple[int, int], float]:
         """The probability of each (cluster, arm) that may be played now."""
         coefficient, untried = self._strategy.coefficient, self._strategy.untried
         under_way = Counter((cluster, arm) for _, cluster, arm in plays.open)
@@ -165,10 +174,21 @@ class BanditAgent(WithNotes[Plays]):
         chances = {}
         for cluster in clusters:
             counts = plays.counts[cluster]
-            arms = _best(
-                upper_confidence_bounds(plays.rewards[cluster], counts, coefficient, untried),
-                [under_way[cluster, arm] for arm in range(len(counts))],
+            open_arms = [
+                arm
+                for arm in range(len(counts))
+                if avoided is None or not avoided.bins[cluster][arm]
+            ]
+            chosen = _best(
+                upper_confidence_bounds(
+                    [plays.rewards[cluster][arm] for arm in open_arms],
+                    [counts[arm] for arm in open_arms],
+                    coefficient,
+                    untried,
+                ),
+                [under_way[cluster, arm] for arm in open_arms],
             )
+            arms = [open_arms[position] for position in chosen]
             chances.update({(cluster, arm): 1.0 / len(clusters) / len(arms) for arm in arms})
         return chances
 

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
     from hyperoracle_protocol.hyper_state import HyperStateLayout, TensorShape
-    from hyperoracle_protocol.jobs import FinishReason, Role
+    from hyperoracle_protocol.jobs import Role
+    from hyperoracle_server.exposure import Avoided
+    from hyperoracle_server.job_account import Ending
     from hyperoracle_server.shareability import SharedRecords
 
 
@@ -33,6 +35,9 @@ class Moment(NamedTuple):
         features: the hyper-state, None where the layout is `none`.
         sequence: of the request; an outcome names it again.
         signals: training signals of the last update, finite; whatever the job sent.
+        task: which jobs it can be compared with: those of the same.
+        avoided: bins that a job of this role keeps off because jobs died of them; None: nothing
+            is known of any.
     """
 
     job_id: int
@@ -43,6 +48,8 @@ class Moment(NamedTuple):
     features: Float[np.ndarray, " features"] | None
     sequence: int
     signals: Mapping[str, float]
+    task: str = ""
+    avoided: Avoided | None = None
 
     @property
     def progress(self) -> float:
@@ -212,8 +219,12 @@ class HyperAgent(Protocol):
         """Whether the decision that a job holds should be replaced before its time."""
         ...
 
-    def close(self, job_id: int, reason: FinishReason) -> None:
+    def close(self, job_id: int, ending: Ending) -> None:
         """A job ended, at its planned end or before; it may be resumed."""
+        ...
+
+    def reopen(self, job_id: int) -> None:
+        """A job that had ended goes on."""
         ...
 
     def notes(self, job_id: int) -> str | None:

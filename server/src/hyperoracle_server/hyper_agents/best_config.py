@@ -10,12 +10,16 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hyperoracle_server.hyper_agents.one_config import OneConfigAgent
+from hyperoracle_server.value_model.advantages import on_one_scale
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hyperoracle_protocol.strategies import BestConfigStrategy
+    from hyperoracle_server.exposure import Avoided
     from hyperoracle_server.hyper_actions import HyperActionGrid
 
 
@@ -24,6 +28,7 @@ class BestConfigAgent(OneConfigAgent):
 
     - *Exploit*: of the hyper-actions with at least `jobs_needed` scores the one of the greatest
       mean score (ties: fewest bins from the default); the default until it has as many itself.
+      Scores of several tasks are compared on a common scale (`advantages.on_one_scale`).
     - *Explore*: of the default, the exploited hyper-action and all that differ from one of these
       by one step of one hyperparameter, the one that the fewest jobs were given, whether or not
       they ended (ties: fewest bins from the default, then chance).
@@ -42,27 +47,37 @@ class BestConfigAgent(OneConfigAgent):
         self._ordered = tuple(ordered)
         self._jobs_needed = strategy.jobs_needed
 
-    def best(self) -> int:
+    def best(self, avoided: Avoided | None = None) -> int:
         """The hyper-action to exploit."""
+        runs = [run for _, run in self.scored()]
+        values = np.array([run.score for run in runs], np.float64)
         scores: dict[int, list[float]] = {}
-        for run in self._jobs:
-            if run.hyper_action is not None and run.score is not None:
-                scores.setdefault(run.hyper_action, []).append(run.score)
+        for run, score in zip(runs, on_one_scale(values, [r.task for r in runs]), strict=True):
+            if run.hyper_action is not None:
+                scores.setdefault(run.hyper_action, []).append(float(score))
         default, needed = self._grid.default_joint_index, self._jobs_needed
         if len(scores.get(default, ())) < needed:
             return default
         # math.fsum: the same sum whatever the order, so equal jobs make equal means.
-        means = {a: math.fsum(s) / len(s) for a, s in scores.items() if len(s) >= needed}
+        means = {
+            a: math.fsum(s) / len(s)
+            for a, s in scores.items()
+            if len(s) >= needed and self._allows(avoided, a)
+        }
         return min(means, key=lambda a: (-means[a], self._steps(a, default), a))
 
-    def to_explore(self) -> list[int]:
+    def to_explore(self, avoided: Avoided | None = None) -> list[int]:
         """The least tried near the default or the best."""
         default = self._grid.default_joint_index
-        candidates = {*self._around(default), *self._around(self.best())}
+        near = {*self._around(default), *self._around(self.best(avoided))}
+        candidates = {action for action in near if self._allows(avoided, action)}
         given = Counter(run.hyper_action for run in self._jobs)
         rank = {a: (given[a], self._steps(a, default)) for a in candidates}
         first = min(rank.values())
         return sorted(a for a in candidates if rank[a] == first)
+
+    def _allows(self, avoided: Avoided | None, action: int) -> bool:
+        return avoided is None or avoided.allows(self._grid.bins(action))
 
     def _around(self, action: int) -> list[int]:
         """A hyper-action and those that are one step away."""

@@ -24,16 +24,17 @@ if TYPE_CHECKING:
     from jaxtyping import Int
 
     from hyperoracle_protocol.strategies import CautiousConfigStrategy
+    from hyperoracle_server.exposure import Avoided
     from hyperoracle_server.hyper_actions import HyperActionGrid
 
 MAX_RECORDS = 240
-"""The newest so many whole jobs are modelled, exactly."""
+"""The newest so many jobs that ended are modelled, exactly."""
 
 _CONTEXT = np.zeros(1)  # the same for every job
 
 
 class Knowledge(NamedTuple):
-    """What the whole jobs say.
+    """What the jobs that ended say.
 
     Attributes:
         bins: that each was given.
@@ -47,10 +48,10 @@ class Knowledge(NamedTuple):
 
 
 class CautiousConfigAgent(OneConfigAgent):
-    """Leaves the default where a whole job's score is expected to be better by enough.
+    """Leaves the default where a job's score is expected to be better by enough.
 
-    - *Exploit*: per hyperparameter, of the bins that a whole job had, the one with the greatest
-      mean effect less `caution` standard deviations, if that is above 0 and at least
+    - *Exploit*: per hyperparameter, of the bins that a job with a score had, the one with the
+      greatest mean effect less `caution` standard deviations, if that is above 0 and at least
       `jobs_needed` jobs left the default in that direction; else the default.
     - *Explore*: what is exploited, with one hyperparameter at another bin: one within a step of
       the default or of a bin that looks good (mean less half of `caution` deviations above 0), and
@@ -72,13 +73,14 @@ class CautiousConfigAgent(OneConfigAgent):
         self._on_grid = EffectsOnGrid(grid, ordered)
         self._knowledge: Knowledge | None = None
 
-    def best(self) -> int:
+    def best(self, avoided: Avoided | None = None) -> int:
         """What beats the default by `caution`; after the guard acted once, by twice that ..."""
-        return self._grid.joint_index(self._best_bins())
+        return self._grid.joint_index(self._best_bins(avoided))
 
-    def to_explore(self) -> list[int]:
+    def to_explore(self, avoided: Avoided | None = None) -> list[int]:
         """The least tried of what may be better than the default."""
-        known, best, default = self.knowledge, self._best_bins(), self._grid.default_joint_index
+        known, default = self.knowledge, self._grid.default_joint_index
+        best = self._best_bins(avoided)
         given = [
             self._grid.bins(run.hyper_action) for run in self._jobs if run.hyper_action is not None
         ]
@@ -87,6 +89,8 @@ class CautiousConfigAgent(OneConfigAgent):
             reach = self._on_grid.frontier(
                 position, each, known.bins, 0.5 * self._strategy.caution
             ) & choice.promising(each, self._grid.default_bins[position])
+            if avoided is not None:
+                reach &= ~avoided.bins[position]
             for number in np.flatnonzero(reach).tolist():
                 action = self._grid.joint_index((*best[:position], number, *best[position + 1 :]))
                 taken = sum(bins[position] == number for bins in given)
@@ -106,12 +110,12 @@ class CautiousConfigAgent(OneConfigAgent):
 
     @property
     def knowledge(self) -> Knowledge:
-        """What the whole jobs say."""
+        """What the jobs that ended say."""
         if self._knowledge is None:
             self._knowledge = self._known()
         return self._knowledge
 
-    def _best_bins(self) -> list[int]:
+    def _best_bins(self, avoided: Avoided | None) -> list[int]:
         return self._on_grid.cautious(
             self.knowledge.effects,
             self.knowledge.bins,
@@ -119,25 +123,22 @@ class CautiousConfigAgent(OneConfigAgent):
             caution=self._strategy.caution * (1 + self.guard.trips),
             jobs_needed=self._strategy.jobs_needed,
             only_tried=True,
+            avoided=avoided,
         )
 
     def _known(self) -> Knowledge:
-        whole = [
-            (run.ended, job, run.hyper_action, run.score)
-            for job, run in self._jobs.items()
-            if run.score is not None and run.hyper_action is not None
-        ]
-        newest = sorted(whole)[-MAX_RECORDS:]
+        newest = self.scored()[-MAX_RECORDS:]
         hyperparameters = len(self._on_grid.kernels)
-        bins = np.array([self._grid.bins(action) for _, _, action, _ in newest], np.int64)
+        bins = [self._grid.bins(run.hyper_action or 0) for _, run in newest]
+        scores = np.array([run.score for _, run in newest], np.float64)
         records = Records(
             np.tile(_CONTEXT, (len(newest), 1)),
-            bins.reshape(-1, hyperparameters),
-            standardised(np.array([score for *_, score in newest])),
+            np.array(bins, np.int64).reshape(-1, hyperparameters),
+            standardised(scores, [run.task for _, run in newest]),
         )
         model = fitted(records, self._on_grid.kernels)
         return Knowledge(
             records.bins,
-            np.array([job for _, job, _, _ in newest], np.int64),
+            np.array([job for job, _ in newest], np.int64),
             [model.effects(_CONTEXT, position) for position in range(hyperparameters)],
         )

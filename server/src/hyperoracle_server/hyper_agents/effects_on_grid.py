@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from jaxtyping import Bool, Int
 
+    from hyperoracle_server.exposure import Avoided
     from hyperoracle_server.hyper_actions import HyperActionGrid
     from hyperoracle_server.value_model.gaussian_process import Effects
 
@@ -65,6 +66,7 @@ class EffectsOnGrid:
         caution: float,
         jobs_needed: int,
         only_tried: bool,
+        avoided: Avoided | None = None,
     ) -> list[int]:
         """Per hyperparameter the bin to exploit.
 
@@ -75,6 +77,7 @@ class EffectsOnGrid:
             caution: standard deviations that an effect must be above 0.
             jobs_needed: distinct jobs that must have left the default in that direction.
             only_tried: whether a bin that is only foreseen to be good is left to exploration.
+            avoided: bins that are kept off.
         """
         chosen = []
         for position, (each, default) in enumerate(
@@ -86,6 +89,8 @@ class EffectsOnGrid:
             allowed = self.frontier(position, each, bins, 0.0) & (supporters >= jobs_needed)
             if only_tried:
                 allowed &= np.isin(np.arange(len(each.means)), bins[:, position])
+            if avoided is not None:
+                allowed &= ~avoided.bins[position]
             chosen.append(choice.cautious_bin(each, default, allowed, caution))
         return chosen
 

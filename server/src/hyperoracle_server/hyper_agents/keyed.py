@@ -216,11 +216,18 @@ class KeyedAgent(WithoutNotes, ABC, Generic[Store]):
     def _choose(
         self, moment: Moment, q_values: Float[np.ndarray, " actions"], rng: np.random.Generator
     ) -> tuple[Choice, float]:
-        """A hyper-action, epsilon-greedily; and epsilon. A control job gets the default."""
+        """A hyper-action, epsilon-greedily; and epsilon. A control job gets the default.
+
+        What jobs of the study died of is left out.
+        """
         if moment.role == "control":
             return Choice(self._grid.default_joint_index, explored=False, propensity=1.0), 0.0
         epsilon = self._epsilon(moment)
-        return epsilon_greedy(q_values, epsilon, rng), epsilon
+        if not moment.avoided:
+            return epsilon_greedy(q_values, epsilon, rng), epsilon
+        allowed = np.flatnonzero(moment.avoided.allowed_actions)
+        choice = epsilon_greedy(q_values[allowed], epsilon, rng)
+        return choice._replace(action=int(allowed[choice.action])), epsilon
 
     def _epsilon(self, moment: Moment) -> float:
         setting = self.strategy.exploration

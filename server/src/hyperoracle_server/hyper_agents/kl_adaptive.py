@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
+    from jaxtyping import Bool
 
     from hyperoracle_protocol.strategies import KlAdaptiveStrategy
     from hyperoracle_server.hyper_actions import HyperActionGrid
@@ -54,7 +55,8 @@ class KlAdaptiveAgent(WithNotes[Rate]):
     The wanted rate moves freely between the least and the greatest bin, and the bin nearest to it
     by ratio is answered (of two equally near the lower), so that bins further apart than the
     factor are reached as well, after several steps. All other hyperparameters stay at their
-    defaults. A proposal without the signal changes nothing. A `control` job gets the default,
+    defaults. A proposal without the signal changes nothing, and bins that jobs of the study died
+    of are passed over. A `control` job gets the default,
     every other role the rule.
 
     Args:
@@ -95,12 +97,13 @@ class KlAdaptiveAgent(WithNotes[Rate]):
             setting = self._strategy
             wanted = adapted_rate(wanted, kl, setting.target_kl, setting.factor)
         noted.wanted = min(max(wanted, min(self._values)), max(self._values))
-        bins[self._position] = self._nearest_bin(noted.wanted)
+        avoided = None if moment.avoided is None else moment.avoided.bins[self._position]
+        bins[self._position] = self._nearest_bin(noted.wanted, avoided)
         return Decision(self._grid.joint_index(bins))
 
-    def _nearest_bin(self, wanted: float) -> int:
+    def _nearest_bin(self, wanted: float, avoided: Bool[np.ndarray, " bins"] | None) -> int:
         return min(
-            range(len(self._values)),
+            (i for i in range(len(self._values)) if avoided is None or not avoided[i]),
             key=lambda i: (abs(math.log(self._values[i] / wanted)), self._values[i]),
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import ItemsView, Iterator
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from hyperoracle_protocol.jobs import FinishReason, Role
+    from hyperoracle_protocol.jobs import Role
     from hyperoracle_server.hyper_agents.base import CurvePoint
+    from hyperoracle_server.job_account import Ending
 
 
 class _Dataclass(Protocol):
@@ -58,8 +60,10 @@ class JobNotes(Generic[Note]):
         return None if note is None else json.dumps(vars(note))
 
     def restore(self, job_id: int, text: str) -> None:
-        """Take back what `dump` gave."""
-        self._notes[job_id] = self._kind(**json.loads(text))
+        """Take back what `dump` gave; what this release does not note any more is left out."""
+        known = {each.name for each in fields(self._kind)}
+        noted = json.loads(text)
+        self._notes[job_id] = self._kind(**{k: v for k, v in noted.items() if k in known})
 
 
 class Unconcerned:
@@ -93,8 +97,11 @@ class Unconcerned:
     def observe(self, job_id: int, curve: Sequence[CurvePoint]) -> None:
         """Nothing is learned from the curve."""
 
-    def close(self, job_id: int, reason: FinishReason) -> None:
+    def close(self, job_id: int, ending: Ending) -> None:
         """Nothing is learned from the end."""
+
+    def reopen(self, job_id: int) -> None:
+        """Nothing was learned from the end."""
 
 
 class WithoutNotes(Unconcerned):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hyperoracle_protocol.hyper_state import HyperStateLayout, TensorShape
 from hyperoracle_server.hyper_agents.base import (
-    CurvePoint,
     Decision,
     Evidence,
     GuardState,
@@ -24,13 +24,15 @@ from hyperoracle_server.value_model.falling_behind import falls_behind
 from hyperoracle_server.value_model.guards import StudyGuard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     import numpy as np
 
-    from hyperoracle_protocol.jobs import FinishReason, Role
+    from hyperoracle_protocol.jobs import Role
     from hyperoracle_protocol.strategies import RoleSetting
+    from hyperoracle_server.exposure import Avoided
     from hyperoracle_server.hyper_actions import HyperActionGrid
+    from hyperoracle_server.job_account import Ending
 
 
 @dataclass
@@ -42,43 +44,35 @@ class Run:
         explored: whether chance gave it.
         epsilon: the exploration rate then.
         propensity: the probability of this hyper-action then.
-        env_step: of the newest return.
-        weight: env steps that returns are known for.
-        total: sum of the returns, each times the env steps since the one before.
-        whole: whether the job came to its planned end.
         role: of the job; empty before its first decision.
+        task: of the job; jobs are compared within one.
         is_free: whether the study let exploiting jobs leave the default then.
         ended: 1 for the study's first job that ended, 2 for the second ...; 0 while it runs.
+        score: what it counts for since it ended (`job_account`); None where nothing is known.
+        shown: the share of its plan that it says something about.
     """
 
     hyper_action: int | None = None
     explored: bool = False
     epsilon: float = 0.0
     propensity: float = 1.0
-    env_step: int = 0
-    weight: int = 0
-    total: float = 0.0
-    whole: bool = False
     role: str = ""
+    task: str = ""
     is_free: bool = True
     ended: int = 0
-
-    @property
-    def score(self) -> float | None:
-        """Mean return over the run's env steps; None of a run that is not whole."""
-        return self.total / self.weight if self.whole and self.weight else None
+    score: float | None = None
+    shown: float = 0.0
 
 
 class OneConfigAgent(WithNotes[Run], ABC):
     """Gives each job one hyper-action for its whole length.
 
-    - A job's *score* is the area under its learning curve over env steps, divided by its length:
-      each return G weighs as many env steps as passed since the report before. Only jobs that
-      came to their planned end have one.
+    - A job's *score* is what it counts for when it ends, however it ends (`job_account`).
     - A `control` job gets the default. A job that asked for no role is given one, see
-      `roles.drawn_role`; whole jobs are those that ended with something to learn from.
-    - Exploiting jobs get the default, too, for a while after they fell behind the controls
-      (`value_model.guards.StudyGuard`).
+      `roles.drawn_role`.
+    - Exploiting jobs get the default, too, for a while after they fell behind the controls of
+      their task (`value_model.guards.StudyGuard`).
+    - Bins that jobs died of are avoided (`exposure`).
 
     Args:
         grid: the joint hyper-actions.
@@ -119,7 +113,7 @@ class OneConfigAgent(WithNotes[Run], ABC):
         rng: np.random.Generator,
     ) -> Role:
         """Control, explore or exploit."""
-        explored = sum(run.explored and run.score is not None for run in self._jobs)
+        explored = math.fsum(run.shown for run in self._jobs if run.explored)
         return drawn_role(self._roles, number, explored, block_stream, rng)
 
     @property
@@ -135,22 +129,32 @@ class OneConfigAgent(WithNotes[Run], ABC):
         return GuardState(0, self.guard.trips, self.guard.pause)
 
     def _choose(self, run: Run, moment: Moment, rng: np.random.Generator) -> None:
-        run.role, run.is_free = moment.role, self.guard.pause == 0
+        run.role, run.task, run.is_free = moment.role, moment.task, self.guard.pause == 0
         if moment.role == "explore":
-            candidates = self.to_explore()
+            candidates = self.to_explore(moment.avoided)
             run.hyper_action = candidates[int(rng.integers(len(candidates)))]
             run.explored, run.epsilon, run.propensity = True, 1.0, 1.0 / len(candidates)
         else:
             exploits = moment.role != "control" and run.is_free
-            run.hyper_action = self.best() if exploits else self._grid.default_joint_index
+            default = self._grid.default_joint_index
+            run.hyper_action = self.best(moment.avoided) if exploits else default
 
     @abstractmethod
-    def best(self) -> int:
-        """The hyper-action to exploit."""
+    def best(self, avoided: Avoided | None = None) -> int:
+        """The hyper-action to exploit, none of whose bins is avoided."""
 
     @abstractmethod
-    def to_explore(self) -> list[int]:
+    def to_explore(self, avoided: Avoided | None = None) -> list[int]:
         """The hyper-actions to explore, among which chance decides; at least one."""
+
+    def scored(self) -> list[tuple[int, Run]]:
+        """The jobs that ended with a decision and a score, and their numbers, by their ends."""
+        found = [
+            (job, run)
+            for job, run in self._jobs.items()
+            if run.ended and run.score is not None and run.hyper_action is not None
+        ]
+        return sorted(found, key=lambda numbered: numbered[1].ended)
 
     def evidence(self) -> Evidence | None:
         """What the choice rests on, for explanations; None where there is nothing to show."""
@@ -164,27 +168,22 @@ class OneConfigAgent(WithNotes[Run], ABC):
         del outcome
         return None
 
-    def observe(self, job_id: int, curve: Sequence[CurvePoint]) -> None:
-        """Add returns to the area under the job's learning curve."""
+    def close(self, job_id: int, ending: Ending) -> None:
+        """From now on the job counts."""
         run = self._jobs.of(job_id)
-        if run.ended:  # a resumed job is not at its end
-            run.whole, run.ended, self._guard = False, 0, None
-            self.changed()
-        for point in curve:
-            steps = max(0, point.env_step - run.env_step)
-            run.weight += steps
-            run.total += steps * point.value
-            run.env_step = max(run.env_step, point.env_step)
-
-    def close(self, job_id: int, reason: FinishReason) -> None:
-        """From now on the job counts, if it came to its end."""
-        run = self._jobs.of(job_id)
-        run.whole = reason == "completed"
+        run.score, run.shown = ending.score, ending.shown
         run.ended = 1 + max((other.ended for other in self._jobs), default=0)
         self.changed()
         if self._guard is not None:
             self._guard.job_ended(_as_ended_job(run))
 
+    def reopen(self, job_id: int) -> None:
+        """The job counts no more until it ends again."""
+        run = self._jobs.of(job_id)
+        if run.ended:
+            run.score, run.shown, run.ended, self._guard = None, 0.0, 0, None
+            self.changed()
+
 
 def _as_ended_job(run: Run) -> EndedJob:
-    return EndedJob(run.role, run.is_free, run.score)
+    return EndedJob(run.role, run.is_free, run.score, run.task)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def drawn_role(
     setting: RoleSetting,
     number: int,
-    explored: int,
+    explored: float,
     block_stream: Callable[[int], np.random.Generator],
     rng: np.random.Generator,
 ) -> Role:
@@ -29,7 +29,8 @@ def drawn_role(
     Args:
         setting: the study's.
         number: how many jobs the study had before.
-        explored: how many exploring jobs ended with something to learn from.
+        explored: how many exploring jobs ended, each by the share of its plan that it says
+            something about: one that died says all of it.
         block_stream: the chance of a block of `control_every` jobs, by its number.
         rng: the chance of this job.
     """

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import bisect
-import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from hyperoracle_server.learning_curve import LEVELS
 from hyperoracle_server.value_model.advantages import advantage
 
-LEVELS = 16
-"""Evenly spread places of a job at which its return is kept, for quantiles and usual changes."""
+if TYPE_CHECKING:
+    from hyperoracle_server.job_account import Ending
 
 
 class JudgedDecision(NamedTuple):
@@ -52,12 +53,14 @@ class EndedJob(NamedTuple):
     Attributes:
         role: `exploit`, `control`, or another, which is not compared.
         is_free: whether exploiting jobs might leave the defaults when it began.
-        score: area under its learning curve, greater is better; None without one.
+        score: what it counts for, greater is better; None where nothing is known.
+        task: jobs are compared with jobs of the same.
     """
 
     role: str
     is_free: bool
     score: float | None
+    task: str = ""
 
 
 @dataclass
@@ -69,63 +72,70 @@ class Course:
         env_step: of the newest return.
         first: the first known return G; None before it.
         newest: the newest.
-        least: the least.
-        weight: env steps that returns are known for.
-        total: sum of the returns, each times the env steps since the one before.
         decisions: in order.
         after: [weight, total] of the returns between each decision and the next.
-        levels: the return at 1/16, 2/16, ... of the job, as far as it is.
+        levels: the return at 1/16, 2/16, ... of the job, as far as it is, for quantiles and usual
+            changes.
         role: of the job; empty before its first decision.
+        task: of the job; jobs are compared within one.
         chance: per hyperparameter and bin the standard normal numbers of an exploring job.
         is_free: whether the study let exploiting jobs leave the default at its first decision.
         fell: whether a fall of the return has brought it back to the default.
         ended: 1 for the study's first job that ended, 2 for the second ...; 0 while it runs.
-        outcome: how it ended: `whole`, `failed`, or `interrupted`; empty while it runs.
+        outcome: how it ended, see `job_account.EndKind`; empty while it runs.
+        floor: the worst return of the job's task when it ended; None where none was known.
+        last: what a job counts with from there on that was stopped because it was good enough.
+        score: what it counts for since it ended; None where nothing is known.
+        shown: the share of its plan that it says something about.
     """
 
     total_env_steps: int = 0
     env_step: int = 0
     first: float | None = None
     newest: float | None = None
-    least: float = math.inf
-    weight: int = 0
-    total: float = 0.0
     decisions: list[HeldDecision] = field(default_factory=list)
     after: list[list[float]] = field(default_factory=list)
     levels: list[float] = field(default_factory=list)
     role: str = ""
+    task: str = ""
     chance: list[list[float]] = field(default_factory=list)
     is_free: bool = True
     fell: bool = False
     ended: int = 0
     outcome: str = ""
+    floor: float | None = None
+    last: float | None = None
+    score: float | None = None
+    shown: float = 0.0
 
     def __post_init__(self) -> None:
         """Take decisions as JSON brings them."""
         self.decisions = [HeldDecision(*each) for each in self.decisions]
 
     @property
-    def score(self) -> float | None:
-        """Mean return over the job's planned env steps; None of a job that is not at its end.
-
-        What a failed job did not come to counts with its least return.
-        """
-        if self.outcome not in ("whole", "failed") or not self.weight:
-            return None
-        missing = self._missing_env_steps
-        total = self.total + missing * self.least if missing else self.total
-        return total / (self.weight + missing)
-
-    @property
     def as_ended_job(self) -> EndedJob:
         """The job as the study's guard knows it."""
-        return EndedJob(self.role, self.is_free, self.score)
+        return EndedJob(self.role, self.is_free, self.score, self.task)
+
+    def end(self, ending: Ending) -> None:
+        """Note what the job counts for."""
+        self.outcome, self.floor, self.last = ending.kind, ending.floor, ending.last
+        self.score, self.shown = ending.score, ending.shown
+
+    def reopen(self) -> None:
+        """The job goes on."""
+        self.ended, self.outcome = 0, ""
+        self.floor, self.last, self.score, self.shown = None, None, None, 0.0
 
     @property
-    def _missing_env_steps(self) -> int:
-        """What a failed job did not come to; 0 of any other."""
-        is_cut = self.outcome == "failed" and self.weight
-        return max(0, self.total_env_steps - self.env_step) if is_cut else 0
+    def _missing(self) -> tuple[int, float]:
+        """Env steps that the job did not come to but that count, and what they count with."""
+        steps = max(0, self.total_env_steps - self.env_step)
+        if self.outcome in ("failed", "diverged", "lapsed") and self.floor is not None:
+            return steps, self.floor
+        if self.outcome == "reached" and self.last is not None:
+            return steps, self.last
+        return 0, 0.0
 
     def decide(self, sequence: int, env_step: int, hyper_action: int) -> None:
         """Note a decision."""
@@ -148,9 +158,6 @@ class Course:
         self.env_step = max(self.env_step, env_step)
         self.first = value if self.first is None else self.first
         self.newest = value
-        self.least = min(self.least, value)
-        self.weight += steps
-        self.total += steps * value
         for number in reversed(range(len(self.decisions))):
             if self.decisions[number].env_step < env_step:
                 self.after[number][0] += steps
@@ -171,13 +178,14 @@ class Course:
             start: stands for the return before the first decision where none was known: a typical
                 one. The job's own first return would not do, as the decision has moved it already.
 
-        A job that was interrupted counts up to where it came. One that failed counts to its
-        planned end, with its least return as what is missing.
+        A job that was interrupted counts up to where it came. One that was lost counts to its
+        planned end, with the worst return of its task as what is missing; one that was stopped
+        because it was good, with its last return.
         """
         after = [tuple(each) for each in self.after]
-        missing = self._missing_env_steps
+        missing, value = self._missing
         if missing and after:
-            after[-1] = (after[-1][0] + missing, after[-1][1] + missing * self.least)
+            after[-1] = (after[-1][0] + missing, after[-1][1] + missing * value)
         weight, total, found = 0.0, 0.0, []
         for decision, (own_weight, own_total) in zip(
             reversed(self.decisions), reversed(after), strict=True
@@ -210,6 +218,9 @@ def quantile(value: float | None, ascending: Sequence[float]) -> float:
     return 0.5 * (below + through) / len(ascending)
 
 
-def pooled_levels(courses: Iterable[Course]) -> list[float]:
-    """The levels of all jobs, ascending."""
-    return sorted(level for course in courses for level in course.levels)
+def pooled_levels(courses: Iterable[Course]) -> dict[str, list[float]]:
+    """By task the levels of all its jobs, ascending."""
+    found: defaultdict[str, list[float]] = defaultdict(list)
+    for course in courses:
+        found[course.task] += course.levels
+    return {task: sorted(levels) for task, levels in found.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -39,7 +40,7 @@ def has_fallen(course: Course, others: Iterable[Course]) -> bool:
     usual = [
         other.levels[near] - other.levels[near - 1]
         for other in others
-        if other is not course
+        if other is not course and other.task == course.task
         for near in (place - 1, place, place + 1)
         if 1 <= near < len(other.levels)
     ]
@@ -55,8 +56,8 @@ class StudyGuard:
 
     When they do, exploiting jobs stay on the defaults until `FIRST_PAUSE` further jobs have ended
     (twice as many after the second time, and so on); then both groups are compared afresh, and
-    what was seen before no longer counts. It is told of the jobs in the order in which they ended,
-    so that its state follows from their notes.
+    what was seen before no longer counts. Jobs are compared with those of their own task. It is
+    told of the jobs in the order in which they ended, so that its state follows from their notes.
 
     Args:
         falls_behind: the test; it must hold whenever one looks.
@@ -68,8 +69,8 @@ class StudyGuard:
 
     def __init__(self, falls_behind: FallsBehind) -> None:
         self._falls_behind = falls_behind
-        self._exploit: list[float] = []
-        self._control: list[float] = []
+        self._exploit: defaultdict[str, list[float]] = defaultdict(list)  # by task
+        self._control: defaultdict[str, list[float]] = defaultdict(list)
         self.trips = 0
         self.pause = 0
 
@@ -88,11 +89,12 @@ class StudyGuard:
             return
         if job.score is None or job.role not in ("exploit", "control"):
             return
+        exploit, control = self._exploit[job.task], self._control[job.task]
         if job.role == "control":
-            self._control.append(job.score)
+            control.append(job.score)
         elif job.is_free:
-            self._exploit.append(job.score)
-        if self._falls_behind(np.array(self._exploit), np.array(self._control)):
+            exploit.append(job.score)
+        if self._falls_behind(np.array(exploit), np.array(control)):
             self.pause = FIRST_PAUSE * 2**self.trips
             self.trips += 1
             self._exploit.clear()
