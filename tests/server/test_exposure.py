@@ -48,18 +48,24 @@ def test_what_the_job_used_instead_counts() -> None:
     exposure.replace([1, 99], DEFAULT)
     exposure.phase(10, 1, is_lost=False, grid=GRID)
     assert exposure.spent == [[0, 10, 0], [10, 0]]
-    assert exposure.blamed == DEFAULT
+    assert not hazards_of([Life(exposure, 10, True), life(DEFAULT)], GRID).suspect
 
 
-def test_the_decision_under_which_returns_began_to_be_lost_is_blamed() -> None:
+def test_the_decision_under_which_returns_began_to_be_lost_is_blamed_once() -> None:
     exposure = Exposure()
     exposure.decide(1, DEADLY)
     exposure.phase(10, 1, is_lost=True, grid=GRID)
     exposure.decide(3, DEFAULT)
     exposure.phase(20, 3, is_lost=True, grid=GRID)
-    assert exposure.blamed == DEADLY
+    assert exposure.lost == [[0, 0, 1], [1, 0]]
     exposure.phase(30, 3, is_lost=False, grid=GRID)  # it recovered
-    assert exposure.blamed == DEFAULT
+    exposure.decide(5, DEADLY)
+    exposure.phase(40, 5, is_lost=True, grid=GRID)
+    assert exposure.lost == [[0, 0, 2], [2, 0]]
+    others = [life(DEFAULT) for _ in range(9)]
+    assert hazards_of([*others, Life(exposure, 100, False)], GRID).shown.bins[0].tolist() == [
+        False, False, True,
+    ]  # fmt: skip
 
 
 def test_a_repeated_decision_is_passed_over_and_few_are_remembered() -> None:

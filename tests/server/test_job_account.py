@@ -93,7 +93,9 @@ def test_a_lost_job_for_which_nothing_was_decided_says_nothing() -> None:
 
 
 def test_it_comes_back_from_its_json_exactly() -> None:
-    account = JobAccount(curve_of((300, 20.5), (400, None)), Exposure([[1, 2]], [(3, 1)], 400, 1))
+    account = JobAccount(
+        curve_of((300, 20.5), (400, None)), Exposure([[1, 2]], [[0, 1]], [(3, 1)], 400, 1)
+    )
     account.end("lapsed", 400, FLOOR, [])
     assert JobAccount.load(PLANNED, account.dump(), 1.0) == account
     assert JobAccount.load(PLANNED, None, 1.0) == JobAccount(None)

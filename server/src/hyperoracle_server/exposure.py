@@ -1,9 +1,9 @@
 """For how long jobs had which values, and which values jobs die of.
 
 A job that dies takes its returns with it, so returns alone never tell that a value kills: what
-survived looks fine. Here deaths are counted against the env steps that a value was in force, as a
-hazard. A bin is avoided while its share of the deaths is more than its share of the env steps
-explains.
+survived looks fine. Here deaths, and phases from which on returns were no finite numbers, are
+counted against the env steps that a value was in force, as a hazard. A bin is avoided while its
+share of the deaths is more than its share of the env steps explains.
 
 Pure: knows no clock, no store.
 """
@@ -41,12 +41,14 @@ class Exposure:
 
     Attributes:
         spent: per hyperparameter and bin the env steps that passed under it.
+        lost: per hyperparameter and bin how often returns began to be lost under it.
         decided: (sequence, joint hyper-action) of decisions, the one in force at `env_step` first.
         env_step: up to which `spent` counts.
         suspect: the hyper-action in force when returns began to be lost; None while they are not.
     """
 
     spent: list[list[int]] = field(default_factory=list)
+    lost: list[list[int]] = field(default_factory=list)
     decided: list[tuple[int, int]] = field(default_factory=list)
     env_step: int = 0
     suspect: int | None = None
@@ -83,22 +85,16 @@ class Exposure:
         steps = max(0, env_step - self.env_step)
         self.env_step = max(self.env_step, env_step)
         # Before its first decision a job is on its defaults.
-        bins = grid.bins(grid.default_joint_index if in_force is None else in_force)
+        action = grid.default_joint_index if in_force is None else in_force
         if not self.spent:
             self.spent = [[0] * count for count in grid.bins_per_hyperparameter]
-        for position, chosen in enumerate(bins):
+            self.lost = [[0] * count for count in grid.bins_per_hyperparameter]
+        begins = is_lost and self.suspect is None
+        for position, chosen in enumerate(grid.bins(action)):
             self.spent[position][chosen] += steps
-        if not is_lost:
-            self.suspect = None
-        elif self.suspect is None:
-            self.suspect = in_force
-
-    @property
-    def blamed(self) -> int | None:
-        """The hyper-action in force at the end, or when returns began to be lost; None: none."""
-        if self.suspect is not None:
-            return self.suspect
-        return self.decided[-1][1] if self.decided else None
+            self.lost[position][chosen] += begins
+        if begins or not is_lost:
+            self.suspect = action if is_lost else None
 
     def dump(self) -> dict[str, Any]:
         """As JSON values."""
@@ -172,6 +168,9 @@ class Hazards(NamedTuple):
 def hazards_of(lives: Iterable[Life], grid: HyperActionGrid) -> Hazards:
     """Which bins have more deaths than the env steps under them explain.
 
+    A death is a job that was lost, which the decision in force at its end is blamed for, or a phase
+    from which on returns were lost; one that goes on to the job's end is one death.
+
     Under the same hazard for all bins of a hyperparameter, d of the D deaths fall on a bin with
     share s of all env steps with the binomial probability of d or more out of D at s.
 
@@ -184,9 +183,10 @@ def hazards_of(lives: Iterable[Life], grid: HyperActionGrid) -> Hazards:
     for exposure, planned, died in lives:
         for position, steps in enumerate(exposure.spent):
             spent[position] += np.array(steps) / planned
-        blamed = exposure.blamed if died else None
-        if blamed is not None:
-            for position, chosen in enumerate(grid.bins(blamed)):
+        for position, times in enumerate(exposure.lost):
+            deaths[position] += np.array(times)
+        if died and exposure.suspect is None and exposure.decided:
+            for position, chosen in enumerate(grid.bins(exposure.decided[-1][1])):
                 deaths[position][chosen] += 1
     suspect, shown = [], []
     for own_spent, own_deaths, default in zip(spent, deaths, grid.default_bins, strict=True):
