@@ -7,7 +7,6 @@ import math
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -23,6 +22,7 @@ from hyperoracle_client.errors import (
     OracleRefused,
     OracleUnreachable,
 )
+from hyperoracle_client.forks import stays_with_this_process
 from hyperoracle_client.hyper_state import make_compressor
 from hyperoracle_client.hyper_state.tensors import TensorSource
 from hyperoracle_client.report_sender import ReportSender
@@ -76,7 +76,7 @@ class Job:
         self._env_step = 0
         self._session: Session | None = None
         self._told: set[str] = set()
-        self._finished = False
+        self._over: str | None = None  # why the job takes no more calls
 
         self._channel, self._background_channel = endpoint.channel(), endpoint.channel()
         self._circuit = Circuit(settings.circuit_least_seconds, settings.circuit_most_seconds)
@@ -98,6 +98,7 @@ class Job:
         self._background = Background(
             f"hyperoracle-{study}", (self._join, probe, self._sender, self._heartbeat)
         )
+        stays_with_this_process(self)
         self._background.start()
 
     @property
@@ -118,8 +119,8 @@ class Job:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the job has been finished."""
-        return self._finished
+        """Whether the job has been finished, or belongs to the process that this was forked of."""
+        return self._over is not None
 
     @property
     def stats(self) -> JobStats:
@@ -128,13 +129,14 @@ class Job:
         errors = (self._counts.last_error, sender.last_error, self._join.last_error)
         last_error = next((str(error) for error in errors if error is not None), None)
         return JobStats(
-            **{**asdict(self._counts), "last_error": last_error},
+            **self._counts.told(),
+            last_error=last_error,
             joined=self._session is not None,
             circuit="open" if self._circuit.is_open else "closed",
             reports_sent=sender.sent,
             reports_pending=sender.pending,
             reports_spooled=sender.spilled,
-            reports_dropped=sender.dropped,
+            reports_dropped=sender.dropped + self._counts.reports_after_the_end,
         )
 
     def wait_until_joined(self, seconds: float) -> bool:
@@ -144,6 +146,8 @@ class Job:
             OracleRefused: it will not: the study is defined differently, the token is wrong, …
             OracleUnreachable: it did not answer in time, and `on_error` is "raise".
         """
+        if self._over is not None:
+            return self._session is not None
         self._join.outcome.wait(seconds)
         if self._join.refusal is not None:
             raise self._join.refusal
@@ -194,9 +198,11 @@ class Job:
                 deadline = began + self._settings.propose_deadline_seconds
                 return self._joined_session().decide(metadata, params, grads, deadline)
             except NoAnswer as reason:
+                if self._over is not None:
+                    self._log_once("propose", reason)
                 return self._fall_back(str(reason), None)
             except Exception as error:  # not even a bug may stop training
-                if not isinstance(error, OracleError):
+                if isinstance(error, OracleMisconfigured) or not isinstance(error, OracleError):
                     self._log_once("propose", error)
                 return self._fall_back(str(error), error)
             finally:
@@ -224,8 +230,9 @@ class Job:
         began = time.monotonic()
         with self._lock:
             try:
-                if self._finished:
-                    raise OracleMisconfigured("the job is finished: start another one")
+                if self._over is not None:
+                    self._counts.reports_after_the_end += 1
+                    raise OracleMisconfigured(self._over)
                 self._env_step = int(env_step)
                 report = self._outgoing(episode_returns, phase_return, custom_return)
                 if self._session is not None:
@@ -284,8 +291,18 @@ class Job:
 
     def abandon(self) -> None:
         """Forget a job that could not start."""
-        self._finished = True
+        self._over = "the job could not start: start another one"
         self._background.stop(0.0)
+
+    def leave_to(self, owner: int) -> None:
+        """In a forked child: the job goes on in the process `owner`, and is over here."""
+        self._lock = threading.RLock()  # who held it is not here
+        self._over = self._over or (
+            f"the job belongs to process {owner}, of which this one was forked: start another one"
+        )
+        self._sender.leave_to(owner)
+        self._channel.close()
+        self._background_channel.close()
 
     def __enter__(self) -> Self:
         return self
@@ -303,8 +320,8 @@ class Job:
         self.finish(reason)
 
     def _joined_session(self) -> Session:
-        if self._finished:
-            raise NoAnswer("the job is finished")
+        if self._over is not None:
+            raise NoAnswer(self._over)
         if self._session is None:
             refusal = self._join.refusal
             raise NoAnswer("not joined yet" if refusal is None else f"refused: {refusal}")
@@ -355,37 +372,35 @@ class Job:
 
     def _finish(self, reason: Reason, seconds: float) -> JobStats:
         with self._lock:
-            if self._finished:
+            if self._over is not None:
                 return self.stats
-            self._finished = True
+            self._over = "the job is finished: start another one"
         deadline = time.monotonic() + seconds
-        self._join.hurry()
-        self._sender.hurry()
-        self._background.wake()
-        delivered = self._sender.wait_until_empty(seconds)
-        if delivered and self._session is not None:
-            self._tell_finished(self._session.started.job_id, reason, deadline)
-        self._background.stop(max(0.5, deadline - time.monotonic()))
+        try:
+            self._join.hurry()
+            self._sender.hurry()
+            self._background.wake()
+            delivered = self._sender.wait_until_empty(seconds)
+            if delivered and self._session is not None:
+                self._tell_finished(self._session.started.job_id, reason, deadline)
+        except BaseException:  # an interrupt: what was not delivered still goes to disk
+            self._let_go(0.5)
+            raise
+        stats = self._let_go(max(0.5, deadline - time.monotonic()))
+        if stats.reports_pending and self._settings.on_error == "raise":
+            raise OracleUnreachable(self._sender.what_is_left(self.key))
+        return stats
+
+    def _let_go(self, seconds: float) -> JobStats:
+        """End the thread, keep on disk what was not delivered and say so; the final counts."""
+        self._background.stop(seconds)
         self._channel.close()
         self._background_channel.close()
         self._sender.spill_rest()
         stats = self.stats
-        if stats.reports_pending:
-            left = self._what_is_left(stats)
-            if self._settings.on_error == "raise":
-                raise OracleUnreachable(left)
-            logger.warning("%s", left)
+        if stats.reports_pending and self._settings.on_error != "raise":
+            logger.warning("%s", self._sender.what_is_left(self.key))
         return stats
-
-    def _what_is_left(self, stats: JobStats) -> str:
-        kept = f"{self._spool.path}: start a job with job_key={self.key!r} to send them"
-        if stats.reports_spooled == stats.reports_pending:
-            return f"{stats.reports_pending} reports could not be delivered and wait in {kept}"
-        return (
-            f"{stats.reports_pending} reports could not be delivered, and "
-            f"{stats.reports_pending - stats.reports_spooled} of them are lost because they could "
-            f"not be written to disk; {stats.reports_spooled} wait in {kept}"
-        )
 
     def _tell_finished(self, job_id: str, reason: Reason, deadline: float) -> None:
         finish = FinishJob(env_step=self._env_step, reason=reason)
@@ -441,7 +456,11 @@ class Job:
     def _log_once(self, where: str, error: Exception) -> None:
         if where not in self._told:
             self._told.add(where)
-            logger.warning("oracle %s failed, training goes on", where, exc_info=error)
+            why = None if isinstance(error, OracleError | NoAnswer) else error
+            logger.warning(
+                "oracle %s failed, training goes on (later ones are only counted): %s",
+                where, error, exc_info=why,
+            )  # fmt: skip
 
 
 def _finite(numbers: Mapping[str, float] | None) -> dict[str, float]:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from hyperoracle_client.endpoint import Endpoint
 from hyperoracle_client.errors import OracleMisconfigured, one_line
+from hyperoracle_client.forks import call_at_exit
 from hyperoracle_client.hyper_state.tensors import TensorSource
 from hyperoracle_client.job import Job
 from hyperoracle_client.settings import load_settings
@@ -75,7 +76,7 @@ class Oracle:
         )
         self._endpoint = Endpoint(self.settings)
         self._jobs: list[Job] = []
-        atexit.register(self.close)
+        call_at_exit(self.close)
 
     def start_job(
         self,
@@ -153,6 +154,7 @@ class Oracle:
             resume_from=resume_from,
         )  # fmt: skip
         self._jobs = [*(other for other in self._jobs if not other.is_finished), job]
+        call_at_exit(self.close)  # this may be a child of the process that opened the oracle
         try:
             job.wait_until_joined(self.settings.start_deadline_seconds)
         except Exception:

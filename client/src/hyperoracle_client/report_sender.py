@@ -228,6 +228,21 @@ class ReportSender:
         if self._spilled < len(self._pending):
             self._spill()
 
+    def what_is_left(self, job_key: str) -> str:
+        """One line on the reports that still wait, and where."""
+        pending, spilled = len(self._pending), self._spilled
+        kept = f"{self._spool.path}: start a job with job_key={job_key!r} to send them"
+        if spilled == pending:
+            return f"{pending} reports could not be delivered and wait in {kept}"
+        return (
+            f"{pending} reports could not be delivered, and {pending - spilled} of them are lost "
+            f"because they could not be written to disk; {spilled} wait in {kept}"
+        )
+
+    def leave_to(self, owner: int) -> None:  # noqa: ARG002 - as forks.Heirloom
+        """In a forked child: the reports and their file are the parent's; they can be read."""
+        self._lock = threading.Condition()  # who held it is not here
+
     def _done(self) -> None:
         """The earliest report is settled."""
         self._backoff.reset()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,8 @@ class JobStats:
         reports_sent: acknowledged by the oracle.
         reports_pending: waiting for delivery.
         reports_spooled: of these, on disk.
-        reports_dropped: refused by the oracle, or more than could wait.
+        reports_dropped: refused by the oracle, more than could wait, or made after the job's end
+            or in a process that was forked of the job's.
         non_finite_returns: returns that were not finite; the oracle is told how many, not which.
         propose_seconds: spent in `propose` altogether.
         report_seconds: spent in `report` altogether.
@@ -45,6 +46,9 @@ class JobStats:
     last_error: str | None
 
 
+_TOLD = {field.name for field in fields(JobStats)} - {"last_error"}
+
+
 @dataclass(slots=True)
 class Counts:
     """The counts that the training thread keeps."""
@@ -55,6 +59,12 @@ class Counts:
     late: int = 0
     non_finite_hyper_states: int = 0
     non_finite_returns: int = 0
+    reports_after_the_end: int = 0
     propose_seconds: float = 0.0
     report_seconds: float = 0.0
     last_error: str | None = None
+
+    def told(self) -> dict[str, Any]:
+        """Those that `JobStats` has under the same name."""
+        counts = asdict(self)
+        return {name: counts[name] for name in counts.keys() & _TOLD}
