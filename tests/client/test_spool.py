@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from hyperoracle_client import report_sender
 from hyperoracle_client.credits import CreditBook, ReportCredits
+from hyperoracle_client.earlier_process import Heritage
 from hyperoracle_client.report_sender import ReportSender
 from hyperoracle_client.settings import ClientSettings
 from hyperoracle_client.spool import OutgoingReport, Spool, read_spool
@@ -160,7 +161,7 @@ def test_leftovers_that_cannot_be_rewritten_at_the_join_stay_on_disk_and_the_res
     away.spool.append(None, reports(1, 2))  # of an earlier process
     away.report(3)
     with no_file_grows_past(away.spool.path.stat().st_size - 1):
-        away.sender.join("j", previous=0, leftovers=reports(1, 2), book=CreditBook())
+        away.sender.join("j", Heritage(CreditBook(), reports(1, 2), previous=0))
         assert away.sender.spilled == 2
     away.sender.spill_rest()
     assert (away.sender.spilled, numbers_in(away.spool)) == (3, [1, 2, 3])

@@ -134,6 +134,7 @@ class Job:
             joined=self._session is not None,
             circuit="open" if self._circuit.is_open else "closed",
             reports_sent=sender.sent,
+            reports_not_applied=sender.not_applied,
             reports_pending=sender.pending,
             reports_spooled=sender.spilled,
             reports_dropped=sender.dropped + self._counts.reports_after_the_end,
@@ -258,6 +259,7 @@ class Job:
             session = self._session
             return {
                 "job_key": self.key,
+                "job_id": self.id,
                 "session": None if session is None else session.state(),
                 **self._sender.state(),
             }
@@ -364,9 +366,7 @@ class Job:
         if left.session is not None:
             session.restore(left.session)
         with self._lock:
-            self._sender.join(
-                started.job_id, previous=left.previous, leftovers=left.reports, book=left.book
-            )
+            self._sender.join(started.job_id, left)
             self._heartbeat.start(started.job_id, started.lease_seconds)
             self._session = session
 

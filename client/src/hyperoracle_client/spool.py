@@ -98,10 +98,8 @@ class Spool:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            aside = self.path.with_suffix(".damaged")
+            aside = self.put_aside(".damaged")
             logger.warning("oracle reports in %s cannot be read: %s", aside, error)
-            with contextlib.suppress(OSError):
-                self.path.replace(aside)
             return None
 
     def append(self, job_id: str | None, reports: Iterable[OutgoingReport]) -> None:
@@ -122,6 +120,13 @@ class Spool:
         fresh.unlink(missing_ok=True)
         self._append_to(fresh, job_id, reports)
         fresh.replace(self.path)
+
+    def put_aside(self, ending: str) -> Path:
+        """Give the file another name, if it can be; returns the name."""
+        aside = self.path.with_suffix(ending)
+        with contextlib.suppress(OSError):
+            self.path.replace(aside)
+        return aside
 
     def clear(self) -> None:
         """Remove the file."""

@@ -19,6 +19,8 @@ class JobStats:
         late: of these, because the deadline passed.
         non_finite_hyper_states: of these, because weights or gradients were not finite.
         reports_sent: acknowledged by the oracle.
+        reports_not_applied: of these, those that credit nothing yet, because the oracle has lost
+            what came before them.
         reports_pending: waiting for delivery.
         reports_spooled: of these, on disk.
         reports_dropped: refused by the oracle, more than could wait, or made after the job's end
@@ -37,6 +39,7 @@ class JobStats:
     late: int
     non_finite_hyper_states: int
     reports_sent: int
+    reports_not_applied: int
     reports_pending: int
     reports_spooled: int
     reports_dropped: int
