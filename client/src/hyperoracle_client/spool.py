@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from hyperoracle_client.credits import ReportCredits
 logger = logging.getLogger("hyperoracle_client")
 
 SUFFIX = ".jsonl"
+_READABLE_CHARACTERS = 64
 
 
 @dataclass(slots=True)
@@ -81,11 +83,18 @@ class SpooledJob:
 
 
 class Spool:
-    """The spool file of one job."""
+    """The spool file of one job.
+
+    Its name tells people the study, as far as a file's name may; what makes it the job's own is a
+    digest, so that it stays in the folder, is never too long, and differs also where capitals do
+    not count.
+    """
 
     def __init__(self, directory: Path, study: str, job_key: str) -> None:
-        digest = hashlib.sha256(job_key.encode()).hexdigest()[:16]
-        self.path = directory / f"{study}.{digest}{SUFFIX}"
+        whose = json.dumps([study, job_key]).encode()
+        readable = re.sub(r"[^A-Za-z0-9_-]", "_", study)[:_READABLE_CHARACTERS]
+        digest = hashlib.sha256(whose).hexdigest()[:16]
+        self.path = directory / f"{readable}.{digest}{SUFFIX}"
         self._header = {"study": study, "job_key": job_key}
 
     def load(self) -> SpooledJob | None:
