@@ -18,6 +18,7 @@ class JobStats:
         fallbacks: updates that used the defaults because the oracle could not be asked.
         late: of these, because the deadline passed.
         non_finite_hyper_states: of these, because weights or gradients were not finite.
+        hyper_states_without_gradients: proposals before any gradient was seen.
         reports_sent: acknowledged by the oracle.
         reports_not_applied: of these, those that credit nothing yet, because the oracle has lost
             what came before them.
@@ -38,6 +39,7 @@ class JobStats:
     fallbacks: int
     late: int
     non_finite_hyper_states: int
+    hyper_states_without_gradients: int
     reports_sent: int
     reports_not_applied: int
     reports_pending: int
@@ -61,6 +63,7 @@ class Counts:
     fallbacks: int = 0
     late: int = 0
     non_finite_hyper_states: int = 0
+    hyper_states_without_gradients: int = 0
     non_finite_returns: int = 0
     reports_after_the_end: int = 0
     propose_seconds: float = 0.0
