@@ -333,8 +333,7 @@ class TestHyperStates:
             for n in range(3):
                 wrong = job.propose(env_step=n, grads={"mid.bias": "?"}, params={"x": 1})
                 assert wrong.source == "default"
-                assert job.propose(env_step="many").source == "default"
-        assert len(caplog.records) <= 2
+        assert len(caplog.records) == 1
         assert job.propose(env_step=9).source == "oracle"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -15,6 +14,7 @@ from hyperoracle_client.background import Background
 from hyperoracle_client.circuit import Circuit
 from hyperoracle_client.decision import Hyperparameters
 from hyperoracle_client.earlier_process import EarlierProcess
+from hyperoracle_client.ending import Ending
 from hyperoracle_client.endpoint import Endpoint
 from hyperoracle_client.errors import (
     OracleError,
@@ -23,14 +23,14 @@ from hyperoracle_client.errors import (
     OracleUnreachable,
 )
 from hyperoracle_client.forks import stays_with_this_process
+from hyperoracle_client.given import Given
 from hyperoracle_client.hyper_state import make_compressor
 from hyperoracle_client.hyper_state.tensors import TensorSource
 from hyperoracle_client.report_sender import ReportSender
 from hyperoracle_client.session import NoAnswer, Session
-from hyperoracle_client.spool import OutgoingReport, Spool
+from hyperoracle_client.spool import Spool
 from hyperoracle_client.stats import Counts, JobStats
 from hyperoracle_client.tasks import HeartbeatTask, JoinTask, ProbeTask
-from hyperoracle_protocol.base import MAX_RETURN
 from hyperoracle_protocol.jobs import FinishJob, StartedJob, StartJob
 from hyperoracle_protocol.space import default_values
 from hyperoracle_protocol.studies import StudyDefinition
@@ -77,6 +77,7 @@ class Job:
         self._session: Session | None = None
         self._told: set[str] = set()
         self._over: str | None = None  # why the job takes no more calls
+        self._given = Given(definition.returns, self._counts, self._tell, settings.on_error)
 
         self._channel, self._background_channel = endpoint.channel(), endpoint.channel()
         self._circuit = Circuit(settings.circuit_least_seconds, settings.circuit_most_seconds)
@@ -98,6 +99,10 @@ class Job:
         self._background = Background(
             f"hyperoracle-{study}", (self._join, probe, self._sender, self._heartbeat)
         )
+        self._ending = Ending(
+            endpoint, start.job_key, self._join, self._sender, self._background,
+            (self._channel, self._background_channel),
+        )  # fmt: skip
         stays_with_this_process(self)
         self._background.start()
 
@@ -137,7 +142,7 @@ class Job:
             reports_not_applied=sender.not_applied,
             reports_pending=sender.pending,
             reports_spooled=sender.spilled,
-            reports_dropped=sender.dropped + self._counts.reports_after_the_end,
+            reports_dropped=sender.dropped + self._counts.reports_not_made,
         )
 
     def wait_until_joined(self, seconds: float) -> bool:
@@ -180,6 +185,9 @@ class Job:
             grads: the last optimiser step's gradients, where the framework does not keep them.
             base_values: what relative factors multiply at this update, for the record.
 
+        What is no number where one is expected is left out, counted and said once; for steps the
+        last ones known stand then.
+
         Returns:
             Values by name; `.source` says whether they are the oracle's, held, or the defaults.
 
@@ -189,13 +197,10 @@ class Job:
         began = time.monotonic()
         with self._lock:
             try:
-                self._env_step = int(env_step)
-                metadata = {
-                    "update_step": self._updates if update_step is None else int(update_step),
-                    "env_step": self._env_step,
-                    "signals": _finite(signals),
-                    "base_values": _finite(base_values),
-                }
+                metadata = self._given.proposal(
+                    self._env_step, self._updates, env_step, update_step, signals, base_values
+                )
+                self._env_step = metadata["env_step"]
                 deadline = began + self._settings.propose_deadline_seconds
                 return self._joined_session().decide(metadata, params, grads, deadline)
             except NoAnswer as reason:
@@ -212,7 +217,7 @@ class Job:
 
     def report(
         self,
-        episode_returns: Iterable[float],
+        episode_returns: Iterable[float] | float,
         *,
         env_step: int,
         phase_return: float | None = None,
@@ -222,8 +227,8 @@ class Job:
 
         Args:
             episode_returns: raw, undiscounted returns of the environment episodes that ended in
-                this phase; may be empty. Those that are not finite are left out, and the oracle is
-                told how many: the phase then counts as the worst.
+                this phase; may be empty; a number alone is one. Those that are not finite are left
+                out, and the oracle is told how many: the phase then counts as the worst.
             env_step: environment steps made so far.
             phase_return: raw discounted reward sum per environment over the phase.
             custom_return: a number of your own, for studies whose return is `custom`.
@@ -232,15 +237,17 @@ class Job:
         with self._lock:
             try:
                 if self._over is not None:
-                    self._counts.reports_after_the_end += 1
                     raise OracleMisconfigured(self._over)
-                self._env_step = int(env_step)
-                report = self._outgoing(episode_returns, phase_return, custom_return)
+                self._env_step = self._given.count("env_step", env_step, self._env_step)
+                report = self._given.report(
+                    episode_returns, phase_return, custom_return, self._env_step
+                )
                 if self._session is not None:
                     report.credits = self._session.book.report()
                 self._sender.add(report)
                 self._background.wake_for(self._sender)
             except Exception as error:  # not even a bug may stop training
+                self._counts.reports_not_made += 1
                 if self._settings.on_error == "raise":
                     raise
                 self._log_once("report", error)
@@ -299,9 +306,8 @@ class Job:
     def leave_to(self, owner: int) -> None:
         """In a forked child: the job goes on in the process `owner`, and is over here."""
         self._lock = threading.RLock()  # who held it is not here
-        self._over = self._over or (
-            f"the job belongs to process {owner}, of which this one was forked: start another one"
-        )
+        why = f"the job belongs to process {owner}, of which this one was forked: start another one"
+        self._over = self._over or why
         self._sender.leave_to(owner)
         self._channel.close()
         self._background_channel.close()
@@ -375,94 +381,20 @@ class Job:
             if self._over is not None:
                 return self.stats
             self._over = "the job is finished: start another one"
-        deadline = time.monotonic() + seconds
-        try:
-            self._join.hurry()
-            self._sender.hurry()
-            self._background.wake()
-            delivered = self._sender.wait_until_empty(seconds)
-            if delivered and self._session is not None:
-                self._tell_finished(self._session.started.job_id, reason, deadline)
-        except BaseException:  # an interrupt: what was not delivered still goes to disk
-            self._let_go(0.5)
-            raise
-        stats = self._let_go(max(0.5, deadline - time.monotonic()))
-        if stats.reports_pending and self._settings.on_error == "raise":
-            raise OracleUnreachable(self._sender.what_is_left(self.key))
-        return stats
-
-    def _let_go(self, seconds: float) -> JobStats:
-        """End the thread, keep on disk what was not delivered and say so; the final counts."""
-        self._background.stop(seconds)
-        self._channel.close()
-        self._background_channel.close()
-        self._sender.spill_rest()
-        stats = self.stats
-        if stats.reports_pending and self._settings.on_error != "raise":
-            logger.warning("%s", self._sender.what_is_left(self.key))
-        return stats
-
-    def _tell_finished(self, job_id: str, reason: Reason, deadline: float) -> None:
         finish = FinishJob(env_step=self._env_step, reason=reason)
-        try:
-            with self._endpoint.api() as api:
-                api.finish_job(job_id, finish, max(0.5, deadline - time.monotonic()))
-        except OracleError as error:
-            self._counts.last_error = str(error)
-            logger.warning("the oracle was not told that the job has finished: %s", error)
+        trouble = self._ending.run(lambda: self.id, finish, seconds)
+        self._counts.last_error = trouble or self._counts.last_error
+        return self.stats
 
-    def _outgoing(
-        self,
-        episode_returns: Iterable[float],
-        phase_return: float | None,
-        custom_return: float | None,
-    ) -> OutgoingReport:
-        """A report of these numbers, those that are not finite left out and counted."""
-        found = {
-            "episode_returns": [float(value) for value in episode_returns],
-            "phase_return": [] if phase_return is None else [float(phase_return)],
-            "custom_return": [] if custom_return is None else [float(custom_return)],
-        }
-        finite = {
-            name: [value for value in values if abs(value) <= MAX_RETURN]
-            for name, values in found.items()
-        }
-        dropped = {
-            name: len(found[name]) - len(values)
-            for name, values in finite.items()
-            if len(found[name]) > len(values)
-        }
-        if dropped:
-            self._counts.non_finite_returns += sum(dropped.values())
-            self._say_once(
-                "returns that are not finite",
-                "%d of the returns at env step %d are not finite numbers: the oracle counts this "
-                "phase as the worst (said once; see stats.non_finite_returns)",
-                sum(dropped.values()), self._env_step,
-            )  # fmt: skip
-        return OutgoingReport(
-            finite["episode_returns"],
-            self._env_step,
-            next(iter(finite["phase_return"]), None),
-            next(iter(finite["custom_return"]), None),
-            dropped,
-        )
-
-    def _say_once(self, what: str, message: str, *values: object) -> None:
-        if what not in self._told:
-            self._told.add(what)
-            logger.warning(message, *values)
+    def _tell(self, kind: str, line: str) -> None:
+        """Say a line once of its kind."""
+        if kind not in self._told:
+            self._told.add(kind)
+            logger.warning("%s (said once, counted in the job's stats)", line)
 
     def _log_once(self, where: str, error: Exception) -> None:
         if where not in self._told:
             self._told.add(where)
-            why = None if isinstance(error, OracleError | NoAnswer) else error
-            logger.warning(
-                "oracle %s failed, training goes on (later ones are only counted): %s",
-                where, error, exc_info=why,
-            )  # fmt: skip
-
-
-def _finite(numbers: Mapping[str, float] | None) -> dict[str, float]:
-    found = {name: float(value) for name, value in (numbers or {}).items()}
-    return {name: value for name, value in found.items() if math.isfinite(value)}
+            is_told = isinstance(error, OracleError | NoAnswer)
+            line = f"oracle {where} failed, training goes on (said once, counted): {error}"
+            logger.warning(line, exc_info=None if is_told else error)

@@ -24,9 +24,12 @@ class JobStats:
             what came before them.
         reports_pending: waiting for delivery.
         reports_spooled: of these, on disk.
-        reports_dropped: refused by the oracle, more than could wait, or made after the job's end
-            or in a process that was forked of the job's.
+        reports_dropped: refused by the oracle, more than could wait, or not to be made: after the
+            job's end, in a process that was forked of the job's, of returns that raise.
         non_finite_returns: returns that were not finite; the oracle is told how many, not which.
+        non_finite_signals: signals and base values that were not finite, hence not sent.
+        arguments_left_out: what `propose` and `report` were given and could not understand; see the
+            log for the first of each kind.
         propose_seconds: spent in `propose` altogether.
         report_seconds: spent in `report` altogether.
         last_error: the latest trouble, None if there was none.
@@ -46,6 +49,8 @@ class JobStats:
     reports_spooled: int
     reports_dropped: int
     non_finite_returns: int
+    non_finite_signals: int
+    arguments_left_out: int
     propose_seconds: float
     report_seconds: float
     last_error: str | None
@@ -65,7 +70,9 @@ class Counts:
     non_finite_hyper_states: int = 0
     hyper_states_without_gradients: int = 0
     non_finite_returns: int = 0
-    reports_after_the_end: int = 0
+    non_finite_signals: int = 0
+    arguments_left_out: int = 0
+    reports_not_made: int = 0
     propose_seconds: float = 0.0
     report_seconds: float = 0.0
     last_error: str | None = None
