@@ -104,6 +104,40 @@ def test_a_report_that_is_refused_is_dropped_and_leaves_no_gap(
     assert sum("dropped" in record.getMessage() for record in caplog.records) == 1
 
 
+def test_reports_that_wait_for_a_token_say_so_once(
+    server: ScriptedOracle, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Seen to fail: they waited in silence."""
+    server.script["report"].extend(refuse(401, "unauthenticated") for _ in range(3))
+    job = start(QUICK)
+    job.report([1.0], env_step=1)
+    assert job.finish().reports_sent == 1
+    assert len([r for r in caplog.records if "refuses them for now" in r.getMessage()]) == 1
+
+
+def test_a_lease_that_the_oracle_does_not_keep_is_said_once(
+    server: ScriptedOracle, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Seen to fail: nobody was told that the oracle does not know the job."""
+    server.lease_seconds = 0.1
+    server.always["heartbeat"] = refuse(404, "job_not_found")
+    job = start(QUICK)
+    server.wait_for("heartbeat", 3)
+    assert len([r for r in caplog.records if "lease is not kept" in r.getMessage()]) == 1
+    job.end(0.0)
+
+
+def test_what_an_oracle_that_is_closed_could_not_deliver_is_said_also_where_it_is_to_raise(
+    server: ScriptedOracle, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Seen to fail: what `end` may not raise it did not say either."""
+    job = start({**QUICK, "on_error": "raise"})
+    server.die()
+    job.report([1.0], env_step=1)
+    job.end(0.05)
+    assert [r for r in caplog.records if "1 reports could not be delivered" in r.getMessage()]
+
+
 @pytest.mark.parametrize("status", ["waiting", "late"])
 def test_reports_that_the_oracle_does_not_apply_are_counted_and_said_once(
     server: ScriptedOracle, start: Start, caplog: pytest.LogCaptureFixture, status: str
@@ -258,6 +292,23 @@ class TestSpool:
         second = start(QUICK, job_key=KEY)
         second.finish()
         assert [list(returns) for _, returns, _ in server.of("report")] == [[1.0]]
+
+    def test_a_damaged_line_costs_only_itself_and_is_counted(
+        self, server: ScriptedOracle, start: Start, tmp_path: Path
+    ) -> None:
+        """Seen to fail: everything behind it was dropped in silence."""
+        first = start({**QUICK, "finish_deadline_seconds": 0.02}, job_key=KEY)
+        server.die()
+        for n in range(4):
+            first.report([float(n)], env_step=n)
+        first.finish()
+        path = spool_file(tmp_path)
+        header, *lines = path.read_text().splitlines()
+        path.write_text("\n".join([header, lines[0], "{}", lines[2][:-9], lines[3]]) + "\n")
+        server.come_back()
+        second = start(QUICK, job_key=KEY)
+        assert second.finish().reports_dropped == 2
+        assert [list(returns) for _, returns, _ in server.of("report")] == [[0.0], [3.0]]
 
     def test_a_file_that_is_no_spool_is_put_aside(
         self, server: ScriptedOracle, start: Start, tmp_path: Path

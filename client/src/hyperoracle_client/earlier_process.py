@@ -77,7 +77,9 @@ class EarlierProcess:
     def _from_spool(self, started: StartedJob) -> Heritage:
         if self._spooled is None:
             return _numbered_after([], started)
-        reports = self._spooled.reports
+        reports, lost = self._spooled.reports, self._spooled.unreadable
+        if lost:
+            logger.warning("%d oracle reports in %s are damaged: dropped", lost, self._spool.path)
         if self._spooled.job_id not in (None, started.job_id):
             # The job of this key is a new one there: who begins anew has not made these reports.
             where = self._spool.put_aside(".other-job")
@@ -85,14 +87,14 @@ class EarlierProcess:
                 "%d oracle reports are of job %s, not of %s: dropped, and put aside in %s",
                 len(reports), self._spooled.job_id, started.job_id, where,
             )  # fmt: skip
-            return _numbered_after([], started)._replace(dropped=len(reports))
+            return _numbered_after([], started)._replace(dropped=len(reports) + lost)
         if any(report.fixed and not _has(started, report.previous_report) for report in reports):
             logger.warning(
                 "the oracle has lost reports of job %s (its store was restored from a backup): "
                 "those that wait in %s follow without them", started.job_id, self._spool.path,
             )  # fmt: skip
             _unchain(reports)
-        return _numbered_after(reports, started)
+        return _numbered_after(reports, started)._replace(dropped=lost)
 
 
 def _numbered_after(reports: list[OutgoingReport], started: StartedJob) -> Heritage:

@@ -295,8 +295,8 @@ class Job:
         """As `finish`, for a job that was never finished: within so many seconds, never raises."""
         try:
             self._finish("interrupted", seconds)
-        except OracleError:
-            return
+        except OracleError as error:
+            logger.warning("%s", error)
 
     def abandon(self) -> None:
         """Forget a job that could not start."""

@@ -181,6 +181,7 @@ class ReportSender:
             receipt = _receipt(answer.body, report.credits.sequence)
         except OracleRefused as error:
             if is_passing(error) or error.status in _UNAUTHORISED or error.code is None:
+                self._log_once("oracle reports wait, the oracle refuses them for now: %s", error)
                 self._retry_later(str(error))
             else:
                 self._done()

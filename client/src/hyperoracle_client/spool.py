@@ -74,12 +74,21 @@ class OutgoingReport:
 
 @dataclass(slots=True)
 class SpooledJob:
-    """What a spool file holds."""
+    """What a spool file holds.
+
+    Attributes:
+        study: the job's.
+        job_key: the job's.
+        job_id: its id, None where it had not joined.
+        reports: those that can be read.
+        unreadable: how many lines cannot, a torn last one aside.
+    """
 
     study: str
     job_key: str
     job_id: str | None = None
     reports: list[OutgoingReport] = field(default_factory=list)
+    unreadable: int = 0
 
 
 class Spool:
@@ -176,14 +185,16 @@ def read_spool(path: Path) -> SpooledJob:
         OSError: it cannot be read.
         ValueError, KeyError, TypeError: it is no spool file.
     """
-    header, *lines = path.read_text(encoding="utf-8").splitlines()
+    text = path.read_text(encoding="utf-8")
+    header, *lines = text.splitlines()
     spooled = SpooledJob(**json.loads(header))
-    for line in lines:
+    for number, line in enumerate(lines, 1):
         try:
-            fields = json.loads(line)
-        except json.JSONDecodeError:
-            break
-        spooled.reports.append(OutgoingReport.of(fields))
+            spooled.reports.append(OutgoingReport.of(json.loads(line)))
+        except (ValueError, KeyError, TypeError):
+            # The last one can be torn; any other is damaged, and hides none of those behind it.
+            is_torn = number == len(lines) and not text.endswith("\n")
+            spooled.unreadable += not is_torn
     return spooled
 
 
