@@ -180,6 +180,19 @@ def test_a_child_that_lives_on_does_not_keep_the_store_locked(
         assert started(connect(url)).stats.joined
 
 
+def test_a_child_leaves_oracles_that_its_parent_has_closed_in_silence(
+    connect: Connect, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Seen to fail: that the lock's file is closed was an error in the child."""
+    oracle = connect(f"embedded:{tmp_path / 'oracle.db'}")
+    transport = oracle._endpoint._embedded  # it may live on for long
+    oracle.close()
+    assert in_a_forked_child(lambda: [r.getMessage() for r in caplog.records]) == []
+    assert transport is not None
+    with pytest.raises(OracleMisconfigured, match="forked"):
+        in_a_forked_child(transport.check_owner)
+
+
 def test_a_closed_embedded_oracle_says_so(connect: Connect, tmp_path: Path) -> None:
     oracle = connect(f"embedded:{tmp_path / 'oracle.db'}")
     oracle.close()

@@ -55,6 +55,7 @@ class OwnTransport:
         self._transport = transport
         self._url = url
         self._owner: int | None = None
+        self._is_closed = False
         stays_with_this_process(self)
 
     def check_owner(self) -> None:
@@ -83,13 +84,15 @@ class OwnTransport:
     def close(self) -> None:
         """Release the store, unless it is another process's."""
         if self._owner is None:
+            self._is_closed = True
             self._transport.close()
 
     def leave_to(self, owner: int) -> None:
         """In a forked child: its store, its loop and its threads are the process `owner`'s."""
         self._owner = owner
         never_let_go(self._transport)
-        self._transport.leave_to_owner()
+        if not self._is_closed:
+            self._transport.leave_to_owner()
 
 
 class EmbeddedChannel:

@@ -117,6 +117,8 @@ class Ledger:
         The lock belongs to both, and a child that lives on would keep the store from being opened
         after its owner has ended.
         """
+        if self._lock_file.closed:
+            return
         with Path(os.devnull).open("rb") as nothing:
             os.dup2(nothing.fileno(), self._lock_file.fileno())
 
