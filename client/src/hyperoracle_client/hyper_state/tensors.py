@@ -246,7 +246,7 @@ def _plain(leaf: Any) -> Any:
     if not hasattr(leaf, "detach"):
         array = np.asarray(leaf)
         if np.iscomplexobj(array):
-            array = np.stack([array.real, array.imag], axis=-1)
+            array = np.stack([np.real(array), np.imag(array)], axis=-1)
         return np.asarray(array, dtype=np.float32)
     torch: Any = sys.modules["torch"]  # the tensor is torch's, so it has been imported
     tensor = leaf.detach()
