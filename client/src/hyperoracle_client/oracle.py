@@ -9,14 +9,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from hyperoracle_client.endpoint import Endpoint
 from hyperoracle_client.errors import OracleMisconfigured, one_line
 from hyperoracle_client.hyper_state.tensors import TensorSource
 from hyperoracle_client.job import Job
 from hyperoracle_client.settings import load_settings
-from hyperoracle_protocol.base import Definition
+from hyperoracle_protocol.base import Definition, Name
 from hyperoracle_protocol.jobs import Role, StartJob
 from hyperoracle_protocol.space import Hyperparameter, search_space_adapter
 from hyperoracle_protocol.strategies import Strategy
@@ -24,6 +24,8 @@ from hyperoracle_protocol.studies import HoldSetting, ReturnSetting, StudyDefini
 
 CLOSE_SECONDS = 2.0
 """Jobs that were not finished get so long to deliver their reports when the program ends."""
+
+_name: TypeAdapter[str] = TypeAdapter(Name)
 
 
 class Oracle:
@@ -127,10 +129,13 @@ class Oracle:
                 the token is wrong, …. Raised here, whatever `on_error`; never later.
             OracleUnreachable: no answer in time, only with `on_error="raise"`.
         """
+        check_name(study)
+        space = mapped("space", space)
+        resume_from = mapped("resume_from", resume_from)
         source = TensorSource(model, kernel_transposed=kernel_transposed)
         try:
             definition = StudyDefinition(
-                space=search_space_adapter.validate_python(dict(space)),
+                space=search_space_adapter.validate_python(space),
                 **_given(
                     strategy=_expanded(strategy, "name"),
                     returns=_expanded(returns, "kind"),
@@ -139,18 +144,18 @@ class Oracle:
                 ),
             )
             start = StartJob(
-                job_key=job_key or (resume_from or {}).get("job_key") or uuid.uuid4().hex,
+                job_key=job_key or resume_from.get("job_key") or uuid.uuid4().hex,
                 tensors=source.shapes(),
-                base_values=dict(base_values or {}),
+                base_values=mapped("base_values", base_values),
                 total_env_steps=total_env_steps,
                 role=role,
-                metadata={key: str(value) for key, value in (metadata or {}).items()},
+                metadata={key: str(value) for key, value in mapped("metadata", metadata).items()},
             )
         except ValidationError as error:
             raise OracleMisconfigured(one_line(error)) from None
         job = Job(
             self._endpoint, study, definition, start, source, prefetch=prefetch,
-            resume_from=resume_from,
+            resume_from=resume_from or None,
         )  # fmt: skip
         self._jobs = [*(other for other in self._jobs if not other.is_finished), job]
         try:
@@ -179,6 +184,34 @@ class Oracle:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def check_name(study: Any) -> None:
+    """See that this can be a study's name.
+
+    Raises:
+        OracleMisconfigured: it cannot.
+    """
+    try:
+        _name.validate_python(study, strict=True)
+    except ValidationError:
+        raise OracleMisconfigured(
+            "expected a study's name of letters, digits, '.', '_' and '-' (128 at most, the first "
+            f"a letter or digit), got {str(study)[:200]!r}"
+        ) from None
+
+
+def mapped(argument: str, given: Any) -> dict[Any, Any]:
+    """An argument that is a mapping, empty where it is None.
+
+    Raises:
+        OracleMisconfigured: it is something else.
+    """
+    if given is not None and not isinstance(given, Mapping):
+        raise OracleMisconfigured(
+            f"expected {argument} as a mapping, such as {{'name': ...}}, got {str(given)[:200]!r}"
+        )
+    return dict(given or {})
 
 
 def _expanded(setting: Any, field: str) -> Any:
