@@ -55,9 +55,15 @@ class Token(Message):
 
 
 class CreatedToken(Token):
-    """A new token, with the secret that is told this once."""
+    """A new token, with the secret that is told this once.
+
+    Attributes:
+        closes_the_oracle: whether it is the first of an oracle that was open: from now on everybody
+            needs a token, jobs that run included.
+    """
 
     token: str = Field(repr=False)
+    closes_the_oracle: bool = False
 
 
 class TokenList(Message):
