@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Literal
 
 from hyperoracle_protocol.errors import ErrorCode
+from hyperoracle_server.redaction import redacted
 
 LONGEST_TEXT = 1000
 """Characters of what a refusal says: a name in it may be the caller's, and without end."""
@@ -40,7 +41,7 @@ class OracleError(Exception):
         self.code = code
         self.detail = _short(detail)
         self.expected = None if expected is None else _short(str(expected))
-        self.got = None if got is None else str(got)[:500]
+        self.got = None if got is None else redacted(str(got))[:500]
         self.retry_after_seconds = retry_after_seconds
 
 
@@ -69,5 +70,6 @@ class SnapshotRefused(OracleError):
 
 
 def _short(text: str) -> str:
+    text = redacted(text)
     half = LONGEST_TEXT // 2
     return text if len(text) <= LONGEST_TEXT else f"{text[:half]}…{text[-half:]}"

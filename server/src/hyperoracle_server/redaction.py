@@ -11,7 +11,7 @@ import re
 LONGEST_PATH = 256
 """Characters of a path that are written down."""
 
-_TOKENS = "/v1/tokens/"
+_AFTER_TOKENS = re.compile(r"(?<=/tokens/).+", re.IGNORECASE | re.DOTALL)
 _TOKEN = re.compile(r"(ho_[0-9a-f]{12})_[A-Za-z0-9_-]{20,}")
 
 
@@ -26,8 +26,5 @@ def shown_path(path: str) -> str:
     Which token a call is about may have been said by the token itself, or by a secret that no
     pattern knows (an administrator's of the environment): it is left out.
     """
-    collapsed = re.sub(r"/{2,}", "/", path)
-    if collapsed.lower().startswith(_TOKENS):
-        return _TOKENS + "..."
-    shown = redacted(path)
+    shown = redacted(_AFTER_TOKENS.sub("...", path))
     return shown if len(shown) <= LONGEST_PATH else shown[:LONGEST_PATH] + "..."

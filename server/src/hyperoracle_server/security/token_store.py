@@ -15,7 +15,6 @@ from hyperoracle_server.errors import OracleError
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.ledger.statements import Change
 from hyperoracle_server.ledger.store import Ledger
-from hyperoracle_server.redaction import redacted
 from hyperoracle_server.security.tokens import StoredToken, digest_of, new_token
 
 
@@ -123,9 +122,9 @@ class TokenStore:
             if token is None or token.revoked_at is not None:
                 raise OracleError(
                     ErrorCode.TOKEN_NOT_FOUND,
-                    f"no token {redacted(name)!r} is in force; `hyperoracle token list` shows them",
+                    f"no token {name!r} is in force; `hyperoracle token list` shows them",
                     expected="the name or the id of a token in force, never the token itself",
-                    got=redacted(name),
+                    got=name,
                 )
             self._commit(Change("revoke_token", {"where_id": token.id, "revoked_at": now}))
             self._by_id[token.id] = revoked = replace(token, revoked_at=now)
