@@ -39,6 +39,7 @@ SPACE = {
 }
 STRATEGIES = [kind() for kind in Strategy.__origin__.__args__ if kind().name != "kl_adaptive"]
 KL = {"name": "kl_adaptive", "hyperparameter": "r", "signal": "kl"}
+SURPLUS = ["surplus", "self", "cls", "_fields_set", "model_extra", "episode_returns", "\ud800"]
 MARK = "a place where something senseless goes"
 
 
@@ -46,7 +47,8 @@ def places(message: Any) -> Iterator[Any]:
     """The message with a mark in each of its places, its own and one more field among them."""
     yield MARK
     if isinstance(message, dict):
-        yield {**message, "surplus": MARK}
+        for name in SURPLUS:
+            yield {**message, name: MARK}
         for name, value in message.items():
             for spoiled in places(value):
                 yield {**message, name: spoiled}

@@ -49,6 +49,28 @@ class Message(BaseModel):
     )
 
 
+MOST_UNKNOWN = 16
+"""Unknown fields that an answer names, at most."""
+
+LONGEST_NAME = 128
+"""Characters of a caller's own name that an answer repeats."""
+
+
+class Asked(Message):
+    """A message to an oracle: a field that it does not know is ignored, and its answer names it.
+
+    It may be of a later release; or it is mistyped, and what it was to say has not arrived.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    @property
+    def unknown_fields(self) -> list[str]:
+        """Names of the fields that it does not know, the first `MOST_UNKNOWN`."""
+        names = [*(self.model_extra or ())][:MOST_UNKNOWN]
+        return [n[:LONGEST_NAME].encode("utf-8", "backslashreplace").decode() for n in names]
+
+
 class OracleError(Exception):
     """Anything that goes wrong between a training program and its oracle; the client's tree."""
 

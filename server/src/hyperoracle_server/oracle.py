@@ -235,8 +235,7 @@ class Oracle:
             if job is None:
                 job = self._new_job(study, start)
             elif job.status == "finished":
-                job.status = "running"
-                job.finish_reason = None
+                job.resume()
                 study.reopen(job)
                 self._commit(study, [job.update()])
             return StartedJob(
@@ -247,6 +246,7 @@ class Oracle:
                 space=study.definition.space,
                 lease_seconds=self.lease_seconds,
                 last_sequence=job.counts.last_sequence,
+                unknown_fields=start.unknown_fields,
             )
 
     def _new_job(self, study: StudyRuntime, start: StartJob) -> JobState:
