@@ -198,6 +198,11 @@ class ReportSender:
             self._on_contact()
             if receipt.ask_again:
                 self._on_withdrawal()
+            if receipt.unknown_fields:
+                self._log_once(
+                    "the oracle, of another release, has ignored what reports say as %s",
+                    ", ".join(receipt.unknown_fields),
+                )
             self._done()
 
     def oracle_is_away(self) -> None:
