@@ -136,3 +136,25 @@ def test_where_a_job_ended_is_known_after_a_restart(tmp_path, name):
     assert report(wire, job, 6, 1, -999.0)["status"] == "late"
     assert wire.call("GET", f"/v1/jobs/{job['job_id']}").json["last_return"] == 30.0
     transport.close()
+
+
+@pytest.mark.parametrize("study", [EPGT, BEST], ids=["epgt", "best_config"])
+@pytest.mark.parametrize("reason", ["completed", "failed", "interrupted"])
+def test_what_the_end_has_overtaken_counts_in_the_score_as_if_it_had_come_before(
+    tmp_path, study, reason
+):
+    """Seen to fail where the end is not told again: its score lacked the last return."""
+    transport = EmbeddedTransport(str(tmp_path / "oracle.db"))
+    wire = Wire(transport=transport)
+    endings = []
+    for name, overtaken in (("in-order", False), ("overtaken", True)):
+        job = at_work(wire, name, {**study, "seed": 3}, total=400)
+        if overtaken:
+            finish(wire, job, reason=reason, env_step=300, last_sequence=3)
+        report(wire, job, 3, 1, 30.0, previous_report=2)
+        if not overtaken:
+            finish(wire, job, reason=reason, env_step=300)
+        with transport._app.state.oracle.job(job["job_id"]) as (_, state):
+            endings.append((state.ending, state.curve, state.env_step, state.last_return))
+    transport.close()
+    assert endings[0] == endings[1]
