@@ -171,7 +171,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if twice is not None:
             name = twice.decode().title()
             self._refuse_head(f"the header {name} is there more than once", expected="one of it")
-        version = self.parser.get_http_version()
+        parser = self.parser
+        assert parser is not None, "it calls this"
+        version = parser.get_http_version()
         if version not in ("1.0", "1.1"):
             self._refuse_head(f"the request is of HTTP/{version}", expected="HTTP/1.1 or HTTP/1.0")
         if b"host" not in names and version != "1.0":

@@ -20,6 +20,7 @@ from hyperoracle_server.routes import refusals
 from hyperoracle_server.routes.pages import security_headers
 
 _PROTOCOL = PROTOCOL_HEADER.encode()
+_LONGEST_LENGTH = 18  # digits of a body's length
 
 
 class Gate:
@@ -113,7 +114,7 @@ def _refusal(headers: dict[bytes, bytes], limit: int) -> OracleError | None:
             expected="no Content-Encoding", got=encoding.decode("latin-1"),
         )  # fmt: skip
     length = headers.get(b"content-length", b"0")
-    if not length.isdigit() or int(length) > limit:
+    if not length.isdigit() or len(length) > _LONGEST_LENGTH or int(length) > limit:
         return _too_large(limit)
     return None
 
