@@ -7,7 +7,7 @@ refused call has changed is nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -57,11 +57,11 @@ def places(message: Any) -> Iterator[Any]:
             yield [spoiled, *message[1:]]
 
 
-def spoiled(message: Any) -> Iterator[bytes]:
+def spoiled(message: Any, kinds: Sequence[str] = SENSELESS) -> Iterator[bytes]:
     """Each place replaced by each senseless thing, or left out."""
     for marked in places(message):
         text = json.dumps(marked)
-        for what in SENSELESS:
+        for what in kinds:
             yield text.replace(json.dumps(MARK), what, 1).encode()
         if isinstance(marked, dict):
             yield json.dumps({k: v for k, v in marked.items() if v != MARK}).encode()
@@ -75,6 +75,11 @@ def check(answer: Answer, body: bytes) -> None:
         assert answer.headers["content-type"] == "application/problem+json", shown
         assert answer.json["code"] in list(ErrorCode), shown
         assert len(json.dumps(answer.json)) < 4000, shown
+
+
+def kinds_for(wire: Wire) -> list[str]:
+    """All in process, every fourth over a socket: behind it is the same application."""
+    return SENSELESS if wire.is_embedded else SENSELESS[::4]
 
 
 def full(message: Any) -> Any:
@@ -155,7 +160,7 @@ def test_no_senseless_message_is_a_bug_and_what_is_refused_changes_nothing(at_wo
     method, path, message = messages(job)[kind]
     before = everything(wire, job["study"])
     refused = 0
-    for body in spoiled(full(message)):
+    for body in spoiled(full(message), kinds_for(wire)):
         answer = wire.raw(method, path, body)
         check(answer, body)
         if answer.status < 300:  # it made sense after all
@@ -168,7 +173,7 @@ def test_no_senseless_message_is_a_bug_and_what_is_refused_changes_nothing(at_wo
             refused += 1
             if refused % 50 == 0:
                 assert everything(wire, job["study"]) == before
-    assert refused > 25
+    assert refused > 10
     assert everything(wire, job["study"]) == before
 
 
@@ -179,13 +184,12 @@ def test_no_senseless_metadata_of_a_binary_body_is_a_bug(at_work, call):
     metadata = full(message)
     metadata.pop("hyper_state" if call == "propose" else "episode_returns")
     before = everything(wire, job["study"])
-    for body in spoiled(metadata):
-        for dtype in ("none", "float64" if call == "report" else job["layout"]["dtype"]):
-            frame = encode_frame(body, dtype, b"" if dtype == "none" else bytes(8 * 15))
-            answer = wire.raw("POST", path, frame, BINARY_MEDIA_TYPE)
-            check(answer, body)
-            if answer.status < 300:
-                before = everything(wire, job["study"])
+    dtype = "float64" if call == "report" else job["layout"]["dtype"]
+    for body in spoiled(metadata, kinds_for(wire)):
+        answer = wire.raw("POST", path, encode_frame(body, dtype, bytes(8 * 15)), BINARY_MEDIA_TYPE)
+        check(answer, body)
+        if answer.status < 300:
+            before = everything(wire, job["study"])
     assert everything(wire, job["study"]) == before
 
 
