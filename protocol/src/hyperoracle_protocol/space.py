@@ -7,10 +7,11 @@ one bin index per hyperparameter (Le et al., AAAI 2022, "Hyper-action").
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Generic, Literal, Self, TypeAlias, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Self, TypeAlias, TypeVar
 
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
 
 from hyperoracle_protocol.base import Definition, Finite, Name
 
@@ -38,6 +39,16 @@ def _check_member(default: Value, values: Sequence[Value]) -> None:
         raise ValueError(f"expected distinct values, got {list(values)}")
     if default not in values:
         raise ValueError(f"expected the default among {list(values)}, got {default!r}")
+
+
+def _listed(values: Any) -> tuple[Any, ...]:
+    """The values of anything that has some in an order: a list, a range, an array."""
+    if isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping):
+        try:
+            return tuple(islice(values, MAX_BINS + 1))  # one too many is refused, and enough
+        except TypeError:  # an array without a dimension
+            pass
+    raise ValueError(f"expected a list of values, such as [0.5, 1, 2], got {str(values)[:80]!r}")
 
 
 class _Hyperparameter(Definition):
@@ -99,12 +110,17 @@ class Int(_Range[int]):
 class Choice(_Hyperparameter):
     """Explicit numbers, in the order given: `Choice([0.1, 0.2, 0.3], default=0.2)`."""
 
+    __unnamed__ = ("values",)
+
     type: Literal["values"] = "values"
-    values: tuple[Finite, ...] = Field(min_length=1, max_length=MAX_BINS)
+    values: Annotated[
+        tuple[Finite, ...], Field(min_length=1, max_length=MAX_BINS), BeforeValidator(_listed)
+    ]
     default: Finite
 
-    def __init__(self, values: Sequence[float] = (), **fields: Any) -> None:
-        super().__init__(**{"values": tuple(values), **fields})
+    if TYPE_CHECKING:
+
+        def __init__(self, values: Iterable[float] = (), /, **fields: Any) -> None: ...
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -115,12 +131,17 @@ class Choice(_Hyperparameter):
 class Categorical(_Hyperparameter):
     """Names without an order: `Categorical(["adam", "rmsprop"], default="adam")`."""
 
+    __unnamed__ = ("values",)
+
     type: Literal["categorical"] = "categorical"
-    values: tuple[str | bool, ...] = Field(min_length=1, max_length=MAX_BINS)
+    values: Annotated[
+        tuple[str | bool, ...], Field(min_length=1, max_length=MAX_BINS), BeforeValidator(_listed)
+    ]
     default: str | bool
 
-    def __init__(self, values: Sequence[str | bool] = (), **fields: Any) -> None:
-        super().__init__(**{"values": tuple(values), **fields})
+    if TYPE_CHECKING:
+
+        def __init__(self, values: Iterable[str | bool] = (), /, **fields: Any) -> None: ...
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -134,12 +155,19 @@ class Scale(_Hyperparameter):
     The oracle answers the factor; the job multiplies. This is how EPGT scales learning rates.
     """
 
+    __unnamed__ = ("values",)
+
     type: Literal["relative"] = "relative"
-    values: tuple[Annotated[Finite, Field(gt=0)], ...] = Field(min_length=1, max_length=MAX_BINS)
+    values: Annotated[
+        tuple[Annotated[Finite, Field(gt=0)], ...],
+        Field(min_length=1, max_length=MAX_BINS),
+        BeforeValidator(_listed),
+    ]
     default: Finite = 1.0
 
-    def __init__(self, values: Sequence[float] = (), **fields: Any) -> None:
-        super().__init__(**{"values": tuple(values), **fields})
+    if TYPE_CHECKING:
+
+        def __init__(self, values: Iterable[float] = (), /, **fields: Any) -> None: ...
 
     @model_validator(mode="after")
     def _check(self) -> Self:
