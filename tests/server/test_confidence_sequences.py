@@ -5,7 +5,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperoracle_server.confidence_sequences import (
@@ -20,6 +20,7 @@ from hyperoracle_server.confidence_sequences import (
     standard_errors_at,
 )
 
+UNHURRIED = settings(deadline=None, max_examples=50)  # others may use the cores
 SCORES = st.lists(st.integers(-5, 5), min_size=LEAST_JOBS, max_size=25)
 MANY_SCORES = st.lists(st.integers(-5, 5), min_size=LEAST_JOBS_FOR_MEANS, max_size=30)
 
@@ -48,6 +49,7 @@ def slow_improvement(group: np.ndarray, baseline: np.ndarray) -> Bounds:
     return Bounds(value, thetas[near].min(), thetas[near].max())
 
 
+@UNHURRIED
 @given(SCORES, SCORES)
 def test_the_probability_of_improvement_is_that_of_a_slow_reference(
     group: list[int], baseline: list[int]
@@ -127,6 +129,7 @@ def test_the_boundary_solves_its_equations() -> None:
     assert grown == pytest.approx(np.log(25.0 / (LEAST_JOBS / 2)))
 
 
+@UNHURRIED
 @given(SCORES, SCORES)
 def test_the_groups_exchanged_they_say_the_opposite(group: list[int], baseline: list[int]) -> None:
     one = probability_of_improvement(array(group), array(baseline))
@@ -136,6 +139,7 @@ def test_the_groups_exchanged_they_say_the_opposite(group: list[int], baseline: 
     )
 
 
+@UNHURRIED
 @given(MANY_SCORES, MANY_SCORES)
 def test_the_groups_exchanged_the_difference_has_the_other_sign(
     group: list[int], baseline: list[int]
@@ -147,6 +151,7 @@ def test_the_groups_exchanged_the_difference_has_the_other_sign(
     )
 
 
+@UNHURRIED
 @given(SCORES, SCORES)
 def test_an_interval_contains_its_estimate(group: list[int], baseline: list[int]) -> None:
     for statistic in (probability_of_improvement, mean_difference, relative_difference):
@@ -156,6 +161,7 @@ def test_an_interval_contains_its_estimate(group: list[int], baseline: list[int]
     assert 0.0 <= chance.low < chance.high <= 1.0, "a few jobs never make it sure"
 
 
+@UNHURRIED
 @given(MANY_SCORES, MANY_SCORES, st.integers(-100, 100), st.integers(1, 50))
 def test_an_offset_moves_nothing_and_a_unit_stretches_the_difference(
     group: list[int], baseline: list[int], offset: int, unit: int
@@ -167,6 +173,7 @@ def test_an_offset_moves_nothing_and_a_unit_stretches_the_difference(
     np.testing.assert_allclose(after, unit * np.array(before), atol=1e-9 * unit, rtol=1e-6)
 
 
+@UNHURRIED
 @given(MANY_SCORES, MANY_SCORES, st.integers(1, 50))
 def test_a_relative_difference_has_no_unit(
     group: list[int], baseline: list[int], unit: int

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperoracle_server.group_comparison import Comparison, Estimate, compare
 
+UNHURRIED = settings(deadline=None, max_examples=50)  # others may use the cores
 SCORES = st.lists(st.integers(-5, 5), min_size=1, max_size=30)
 OPPOSITES = {
     "too_few": "too_few",
@@ -55,6 +56,7 @@ def test_verdicts(group: list[float], baseline: list[float], verdict: str) -> No
     assert compared(list(baseline), list(group)).verdict == OPPOSITES[verdict]
 
 
+@UNHURRIED
 @given(SCORES, SCORES)
 def test_the_groups_exchanged_it_says_the_opposite(group: list[int], baseline: list[int]) -> None:
     one, other = compared(group, baseline), compared(baseline, group)
@@ -66,6 +68,7 @@ def test_the_groups_exchanged_it_says_the_opposite(group: list[int], baseline: l
     assert one.verdict == OPPOSITES[other.verdict]
 
 
+@UNHURRIED
 @given(SCORES, SCORES, st.randoms(use_true_random=False))
 def test_the_order_of_jobs_does_not_matter(group: list[int], baseline: list[int], chance) -> None:
     found = compared(group, baseline)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -16,6 +16,8 @@ from hyperoracle_trainers.experiments.statistics import (
     mean_of_bounded,
     performance_profile,
 )
+
+UNHURRIED = settings(deadline=None, max_examples=50)  # others may use the cores
 
 
 def one(*values: float) -> np.ndarray:
@@ -57,6 +59,7 @@ def test_the_probability_of_improvement_by_hand(
     assert found.value == pytest.approx(expected)
 
 
+@UNHURRIED
 @given(
     arrays(np.float64, 5, elements=st.integers(-4, 4)),
     arrays(np.float64, 3, elements=st.integers(-4, 4)),
@@ -127,6 +130,7 @@ def test_a_greater_loss_than_the_least_is_possible_once_it_is_seen() -> None:
     assert lost.low == as_said.low
 
 
+@UNHURRIED
 @given(arrays(np.float64, 6, elements=st.floats(-1, 1)), st.integers(0, 9))
 def test_a_mean_lies_in_its_interval_and_this_within_the_bounds(
     gains: np.ndarray, seed: int

@@ -107,7 +107,7 @@ def mean_of_bounded(
         known = weights[:, :-1] @ sample
         low += known + weights[:, -1] * min(least, float(sample.min()))
         high += known + weights[:, -1] * max(greatest, float(sample.max()))
-    value = np.mean([sample.mean() for sample in samples])
+    value = float(np.mean([sample.mean() for sample in samples]))
     lowest, bound = np.quantile(low / len(samples), (0.025, 0.05))
     highest = np.quantile(high / len(samples), 0.975)
     return Estimate(
