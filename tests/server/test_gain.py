@@ -235,7 +235,7 @@ def test_a_restart_brings_back_exactly_the_same_numbers(tmp_path):
     wire.study("s", strategy=KNOWING, returns=CUSTOM)
     for role in ("control", "exploit", "explore") * 3:
         run_job(wire, "s", role, (1e3 * chance.normal(size=7)).tolist())
-    run_job(wire, "s", "control", [1.0, 2.0, 3.0], reason=None)
+    run_job(wire, "s", "control", [1.0, 2.0, 3.0], reason="interrupted")
     before, metrics = gain(wire, "s"), hyperoracle_lines(transport)
     assert before["memory_hit_rate"] > 0.0
     curves = curves_of(transport)

@@ -170,6 +170,23 @@ def test_a_value_that_kills_is_neither_exploited_nor_explored_for_long(wire, nam
     assert "better:" not in words
 
 
+def test_better_by_the_scores_and_lost_more_often_is_not_called_better(wire, name):
+    study_of(wire, name)
+    for number in range(40):
+        whole(wire, name, "control", 10.0 + 0.01 * number)
+        run = Run(wire, name, "exploit")
+        run.decide()
+        run.report(99.0, steps=90 if number % 8 else 10)
+        run.finish("completed" if number % 8 else "failed")
+    found = gain(wire, name)["gain_over_default"]
+    assert (found["lost"], found["baseline_lost"]) == (5, 0)
+    assert found["mean_return"]["verdict"] == "better_but_lost"
+    assert found["mean_return"]["in_words"].startswith("exploiting jobs bring more, but are lost")
+    assert found["mean_return"]["in_words"].endswith(
+        "lost: 5 of 40 exploiting and 0 of 40 control jobs"
+    )
+
+
 @pytest.mark.parametrize("strategy", DECIDE_ONCE)
 def test_runs_that_are_stopped_because_they_are_good_teach_that_they_are_good(wire, name, strategy):
     study_of(wire, name, strategy)

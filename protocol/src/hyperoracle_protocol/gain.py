@@ -9,11 +9,14 @@ from pydantic import Field
 from hyperoracle_protocol.base import Count, Finite, Message, Name
 from hyperoracle_protocol.jobs import Role
 
-Verdict = Literal["too_few", "none", "better", "worse", "more_often_better", "more_often_worse"]
+Verdict = Literal[
+    "too_few", "none", "better", "worse", "more_often_better", "more_often_worse", "better_but_lost"
+]
 """What is shown of the group. `better`: that a random job of it does better than a random one of
 the baseline with a probability above ½, or that its mean is better, and by its value the other one
 at least not worse. `more_often_better`: one of them is shown, but while its jobs do better more
-often, they do worse on the mean. `too_few`: either group has fewer than 5."""
+often, they do worse on the mean. `better_but_lost`: better by its scores, but a greater share of
+its jobs broke down, diverged or fell silent. `too_few`: either group has fewer than 5."""
 
 
 class Interval(Message):
@@ -61,17 +64,21 @@ class ScoreComparison(Message):
 
 
 class RoleComparison(Message):
-    """Whole jobs of one role against those of another.
+    """Jobs of one role that ended against those of another, however they ended.
 
     Attributes:
         group: the role that is compared,
         baseline: with this one.
         final_return: mean return over the last tenth of the planned env steps.
         mean_return: area under the learning curve over its length in env steps.
+        lost: of the group, how many broke down, diverged or fell silent; they count in both.
+        baseline_lost: of the baseline.
     """
 
     group: Role
     baseline: Role
+    lost: Count = 0
+    baseline_lost: Count = 0
     final_return: ScoreComparison
     mean_return: ScoreComparison
 

@@ -1,4 +1,4 @@
-"""Gain over default: what a study's whole jobs say of its decisions, with uncertainty."""
+"""Gain over default: what the jobs of a study that ended say of its decisions, with uncertainty."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from hyperoracle_server.job_state import JobState
 from hyperoracle_server.oracle import Oracle
 
 JOBS_NEEDED = 2
-"""Whole jobs of either role, for any statistic."""
+"""Jobs of either role that ended with a score, for any statistic."""
 
 _PARTICIPLES: Mapping[Role, str] = {
     "exploit": "exploiting", "explore": "exploring", "control": "control", "auto": "auto",
@@ -39,10 +39,28 @@ class _Scores(NamedTuple):
     mean_return: np.ndarray
 
 
+class _Group(NamedTuple):
+    """The jobs of one role that are compared.
+
+    Attributes:
+        scores: by kind.
+        lost: how many of the jobs broke down, diverged, or fell silent.
+        jobs: how many there are.
+    """
+
+    scores: _Scores
+    lost: int
+    jobs: int
+
+    def is_lost_more_often_than(self, other: _Group) -> bool:
+        """Whether a greater share of these jobs was lost."""
+        return self.lost * other.jobs > other.lost * self.jobs
+
+
 def study_gain(oracle: Oracle, study_name: str) -> StudyGain:
     """Exploiting jobs against controls, controls against exploring ones, and the memory's share.
 
-    The same whole jobs give the same answer. Intervals and verdicts hold however often one looks.
+    The same jobs give the same answer. Intervals and verdicts hold however often one looks.
 
     Raises:
         OracleError: `study_not_found`.
@@ -52,7 +70,7 @@ def study_gain(oracle: Oracle, study_name: str) -> StudyGain:
         ended = [job for job in jobs if job.ending is not None]
         task, others = most_common_task(ended)
         compared = [job for job in ended if job.task == task]
-        scores = {role: _scores(compared, role) for role in get_args(Role)}
+        groups = {role: _group(compared, role) for role in get_args(Role)}
         by_role = whole_jobs(jobs)
         ends = {role: _ends(jobs, role) for role in get_args(Role)}
         read, other, reads, hits = evidence_counts(jobs)
@@ -72,8 +90,8 @@ def study_gain(oracle: Oracle, study_name: str) -> StudyGain:
         ),
         ends=ends,
         jobs_of_other_tasks=others,
-        gain_over_default=_compare_roles("exploit", "control", scores, sign),
-        regret_of_exploration=_compare_roles("control", "explore", scores, sign),
+        gain_over_default=_compare_roles("exploit", "control", groups, sign),
+        regret_of_exploration=_compare_roles("control", "explore", groups, sign),
         neighbours_read=read,
         neighbours_from_other_jobs=other / read if read else None,
         memory_reads=reads,
@@ -121,29 +139,36 @@ def evidence_counts(jobs: Sequence[JobState]) -> tuple[int, int, int, int]:
     )
 
 
-def _scores(compared: Sequence[JobState], role: Role) -> _Scores:
+def _group(compared: Sequence[JobState], role: Role) -> _Group:
     endings = [job.ending for job in compared if job.role == role and job.ending is not None]
     final = [ending.final for ending in endings if ending.final is not None]
     mean = [ending.score for ending in endings if ending.score is not None]
-    return _Scores(np.array(final, np.float64), np.array(mean, np.float64))
+    lost = [ending for ending in endings if ending.is_dead and ending.score is not None]
+    scores = _Scores(np.array(final, np.float64), np.array(mean, np.float64))
+    return _Group(scores, len(lost), len(mean))
 
 
 def _compare_roles(
-    group: Role, baseline: Role, scores: Mapping[Role, _Scores], sign: float
+    group: Role, baseline: Role, groups: Mapping[Role, _Group], sign: float
 ) -> RoleComparison:
+    own, other = groups[group], groups[baseline]
     kinds = {
-        kind: _compare_scores(group, baseline, own, other, sign)
-        for kind, own, other in zip(
-            _Scores._fields, scores[group], scores[baseline], strict=True
-        )
-    }  # fmt: skip
-    return RoleComparison(group=group, baseline=baseline, **kinds)
+        kind: _compare_scores(group, baseline, own, other, kind, sign) for kind in _Scores._fields
+    }
+    return RoleComparison(
+        group=group, baseline=baseline, lost=own.lost, baseline_lost=other.lost, **kinds
+    )
 
 
 def _compare_scores(
-    group: Role, baseline: Role, own: np.ndarray, other: np.ndarray, sign: float
+    group: Role, baseline: Role, own_group: _Group, other_group: _Group, kind: str, sign: float
 ) -> ScoreComparison:
+    own: np.ndarray = getattr(own_group.scores, kind)
+    other: np.ndarray = getattr(other_group.scores, kind)
     found = compare(own, other) if min(len(own), len(other)) >= JOBS_NEEDED else None
+    lost_more = own_group.is_lost_more_often_than(other_group)
+    if found is not None and found.verdict == "better" and lost_more:
+        found = found._replace(verdict="better_but_lost")
     return ScoreComparison(
         jobs=len(own),
         baseline_jobs=len(other),
@@ -155,7 +180,8 @@ def _compare_scores(
         verdict="too_few" if found is None else found.verdict,
         in_words=_no_evidence(group, baseline, len(own), len(other))
         if found is None
-        else _in_words(group, baseline, len(own), len(other), found),
+        else _in_words(group, baseline, len(own), len(other), found)
+        + _lost_in_words(group, baseline, own_group, other_group),
     )
 
 
@@ -177,6 +203,7 @@ _VERDICTS: Mapping[Verdict, str] = {
     "worse": "{} jobs do worse",
     "more_often_better": "{} jobs do better more often, but worse on the mean",
     "more_often_worse": "{} jobs do worse more often, but better on the mean",
+    "better_but_lost": "{} jobs bring more, but are lost more often",
 }
 
 
@@ -197,6 +224,16 @@ def _in_words(
     improvement = found.probability_of_improvement
     parts.append(f"better with probability {improvement.value:.2f}{_bounds(improvement, '.2f')}")
     return ", ".join(parts)
+
+
+def _lost_in_words(group: Role, baseline: Role, own: _Group, other: _Group) -> str:
+    """How many jobs were lost, which no score can tell by itself; nothing where none was."""
+    if not own.lost and not other.lost:
+        return ""
+    return (
+        f"; lost: {own.lost} of {own.jobs} {_PARTICIPLES[group]} and {other.lost} of "
+        f"{other.jobs} {_PARTICIPLES[baseline]} jobs"
+    )
 
 
 def _bounds(estimate: Estimate, form: str) -> str:
