@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from hyperoracle_client.commands.options import add_options
@@ -100,11 +101,12 @@ def _print_figures(figures: dict[str, Any]) -> None:
         show(comparison_table(figures["comparison"]))
         print(_PROVES_NOTHING)
     folder = figures["folder"]
+    store = quote(f"{folder}/oracle.db")
     for line in (
         f"Took {figures['wall_seconds']:.0f} s. Left in {folder}:",
         "  schedule.png  hyperparameters and returns of both jobs",
         "  schedule.csv  what the oracle told them",
         "  job-1, job-2  their run logs",
-        f"  oracle.db     the memory; look into it: hyperoracle serve --store {folder}/oracle.db",
+        f"  oracle.db     the memory; look into it: hyperoracle serve --store {store}",
     ):
         print(line)
