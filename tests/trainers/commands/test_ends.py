@@ -109,8 +109,9 @@ def test_a_run_that_is_stopped_is_interrupted(number: signal.Signals) -> None:
 
 
 def test_an_evaluation_whose_episodes_do_not_end_says_how_many_did(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
     arguments = ["train", "ppo", "Endless-v0", "--total-env-steps", "128", "--evaluate", "3",
                  "--evaluation-steps", "40", *TRAIN]  # fmt: skip
     assert main([*arguments, "--json"]) == 0
