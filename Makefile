@@ -1,6 +1,7 @@
 # make demo         two real training runs that share one oracle; leaves ./hyperoracle-demo/
 # make test         all tests but the long ones
 # make test-long    learning tests and other tests of many minutes
+# make test-surroundings   the tests in surroundings unlike this machine's (ONLY="nohup narrow")
 # make check        format, lint, types, imports, known vulnerabilities of dependencies
 # make format       let ruff put the code in order
 #
@@ -14,7 +15,7 @@ SOURCES := $(foreach package,$(PACKAGES),$(package)/src)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 MANIFESTS := pyproject.toml constraints.txt $(PACKAGES:%=%/pyproject.toml)
 
-.PHONY: demo test test-long check format install clean
+.PHONY: demo test test-long test-surroundings check format install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hyperoracle demo $(DEMO_ARGUMENTS)
@@ -24,6 +25,9 @@ test: $(VENV)/.installed-tools
 
 test-long: $(VENV)/.installed-tools
 	$(BIN)/pytest -m "long or not long" --timeout 3600
+
+test-surroundings: $(VENV)/.installed-tools
+	.ci/surroundings.sh $(ONLY) -- $(TESTS)
 
 check: $(VENV)/.installed-tools
 	$(BIN)/ruff format --check

@@ -120,21 +120,30 @@ class TestDeadline:
         self, server: ScriptedOracle, start: Start, behaviour: Callable
     ) -> None:
         server.always["propose"] = behaviour
-        deadline = 4 * DEADLINE  # long enough that a busy machine's pauses are less than another
-        job = start({**PATIENT, "propose_deadline_seconds": deadline})
-        began = time.monotonic()
-        first = job.propose(env_step=0)
-        paid = time.monotonic() - began
-        assert first == DEFAULTS
-        assert first.source == "default"
-        assert deadline <= paid <= deadline + 4 * SLACK
+
+        def missed() -> tuple[Job, float]:
+            job = start({**PATIENT, "propose_deadline_seconds": DEADLINE})
+            began = time.monotonic()
+            first = job.propose(env_step=0)
+            paid = time.monotonic() - began
+            assert (first, first.source) == (DEFAULTS, "default")
+            assert paid >= DEADLINE
+            return job, paid
+
+        job, paid = missed()
+        for _ in range(20):  # a busy machine may stop any thread
+            if paid <= DEADLINE + SLACK:
+                break
+            job, paid = missed()
+        assert paid <= DEADLINE + SLACK
+        asked = len(server.of("propose"))
         laps = []
         for n in range(200):
             began = time.perf_counter()
             assert job.propose(env_step=n).source == "default"
             laps.append(time.perf_counter() - began)
-        assert np.median(laps) < 50e-6
-        assert len(server.of("propose")) == 1
+        assert np.median(laps) * 200 < DEADLINE, "all together cost less than one that waits"
+        assert len(server.of("propose")) == asked
         assert (job.stats.late, job.stats.fallbacks, job.stats.circuit) == (1, 201, "open")
 
     def test_a_late_answer_is_discarded_and_reported_as_not_applied(
@@ -229,10 +238,12 @@ class TestCircuit:
         job = start({**QUICK, "propose_deadline_seconds": DEADLINE})
         job.propose(env_step=0)
         server.wait_for("livez", 1)
-        began = time.perf_counter()
+        laps = []
         for n in range(100):
+            began = time.perf_counter()
             job.propose(env_step=n)
-        assert time.perf_counter() - began < DEADLINE
+            laps.append(time.perf_counter() - began)
+        assert np.median(laps) * 100 < DEADLINE, "all together cost less than one that waits"
 
     @pytest.mark.parametrize("probe", [reply_with(b'{"hello": "world"}'), answer_after(0.3)])
     def test_what_answers_a_probe_too_late_or_is_no_oracle_is_not_back(
@@ -352,18 +363,16 @@ class TestPrefetch:
     ) -> None:
         answered = threading.Semaphore(0)
 
-        def slow(handler: Any) -> None:
-            time.sleep(0.2)
+        def noted(handler: Any) -> None:
             answer(handler)
             answered.release()
 
-        server.always["propose"] = slow
-        job = start({"propose_deadline_seconds": 5.0}, prefetch=True)
+        server.script["propose"] += [noted, noted]
+        server.always["propose"] = hang  # whoever waits for this one gets the default
+        job = start({"propose_deadline_seconds": 2.0}, prefetch=True)
         job.propose(env_step=0)
         assert [answered.acquire(timeout=10) for _ in range(2)] == [True, True]
-        began = time.perf_counter()
         assert job.propose(env_step=1).source == "oracle"
-        assert time.perf_counter() - began < 0.1
 
     def test_a_proposal_asked_for_but_not_yet_used_is_not_credited(
         self, server: ScriptedOracle, start: Start

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 from client.conftest import CHOSEN, DEFAULTS, SPACE, eventually, network
 from client.scripted_oracle import ScriptedOracle, answer_then_lose_it, hang, refuse
+from support.quickest import quickest
 
 from hyperoracle_client import Job, Oracle, OracleMisconfigured, OracleRefused, OracleUnreachable
 from hyperoracle_protocol.hyper_state import HyperStateLayout, SketchedTensor
@@ -52,9 +52,7 @@ def test_a_job_begins_alone_and_joins_when_it_can(
 ) -> None:
     server.die()
     with caplog.at_level(logging.WARNING, "hyperoracle_client"):
-        began = time.monotonic()
         job = start(ALONE)
-        assert time.monotonic() - began < 1.0
         assert job.propose(env_step=0) == DEFAULTS
         job.report([1.0, 2.0], env_step=10)
         job.report([3.0], env_step=20)
@@ -78,10 +76,12 @@ def test_a_job_begins_alone_and_joins_when_it_can(
 
 def test_start_waits_no_longer_than_its_deadline(server: ScriptedOracle, start: Callable) -> None:
     server.always["study"] = hang
-    began = time.monotonic()
-    job = start({"start_deadline_seconds": 0.1})
-    assert 0.1 <= time.monotonic() - began < 0.3
-    assert job.propose(env_step=0).why == "not joined yet"
+
+    def begin() -> None:
+        job = start({"start_deadline_seconds": 0.1})
+        assert job.propose(env_step=0).why == "not joined yet"
+
+    assert 0.1 <= quickest(begin, 0.2) <= 0.2
 
 
 @pytest.mark.parametrize("on_error", ["default", "raise"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -183,7 +184,8 @@ def test_rows_that_cannot_be_loaded_are_refused_with_the_remedy(tmp_path, whole,
 
 def test_the_server_says_it_in_one_line_and_the_remedy_works(tmp_path, whole, capsys):
     """End to end: a backup, damage, the refused start, the command that it names, a start."""
-    path, backup = tmp_path / "oracle.db", tmp_path / "backup"
+    path, backup = tmp_path / "a store" / "oracle.db", tmp_path / "a backup"
+    path.parent.mkdir()
     path.write_bytes(whole)
     parser = argparse.ArgumentParser()
     db.register(parser.add_subparsers())
@@ -197,10 +199,11 @@ def test_the_server_says_it_in_one_line_and_the_remedy_works(tmp_path, whole, ca
     command = [sys.executable, "-m", "hyperoracle_server", "--store", str(path), "--port", "0"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
-    remedy = f"db restore BACKUP --store {path} --replace"
+    remedy = f"db restore BACKUP --store {shlex.quote(str(path))} --replace"
     assert remedy in ended.stderr
-    assert hyperoracle_db(*remedy.replace("BACKUP", str(backup)).split()[1:]) == 0
-    (kept,) = tmp_path.glob("oracle.db.replaced-*Z")
+    _, *command = shlex.split(remedy)
+    assert hyperoracle_db(*(backup if each == "BACKUP" else each for each in command)) == 0
+    (kept,) = path.parent.glob("oracle.db.replaced-*Z")
     assert kept.read_bytes() == whole[: len(whole) // 2]
     transport = EmbeddedTransport(str(path))
     assert picture(transport._app.state.oracle, "s")

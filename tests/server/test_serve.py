@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from support.oracle_process import OracleProcess
+from support.signals import as_in_a_terminal, as_in_the_background_of_a_script, as_under_nohup
 from support.wire_client import Wire
 
 
@@ -94,18 +95,32 @@ def test_an_empty_administrators_token_is_none(tmp_path, monkeypatch):
         wire.close()
 
 
-def test_a_closed_terminal_and_ctrl_c_end_it_in_order(tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 0), (signal.SIGINT, 130)])
+def test_a_closed_terminal_and_ctrl_c_end_it_in_order(tmp_path, number, code):
     """SIGTERM: `tests/reliability/test_killed_under_load.py`."""
-    # Where the tests run in the background of a script, SIGINT is ignored, and so is its exit code.
-    ctrl_c = 0 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else 130
-    with OracleProcess(tmp_path) as process:
-        for number, code in ((signal.SIGHUP, 0), (signal.SIGINT, ctrl_c)):
-            os.kill(process.pid, number)
-            assert process.wait() == code
-            assert "Application shutdown complete" in process.log()
-            assert "Traceback" not in process.log()
-            (tmp_path / "server.log").unlink()
-            process.start()
+    with as_in_a_terminal(), OracleProcess(tmp_path) as process:
+        os.kill(process.pid, number)
+        assert process.wait() == code
+        assert "Application shutdown complete" in process.log()
+        assert "Traceback" not in process.log()
+
+
+def test_under_nohup_a_closed_terminal_does_not_end_it_and_sigterm_does(tmp_path):
+    with as_under_nohup(), OracleProcess(tmp_path) as process:
+        os.kill(process.pid, signal.SIGHUP)
+        wire = Wire(url=process.url)
+        assert wire.call("GET", "/readyz").status == 200
+        wire.close()
+        assert process.terminate() == -signal.SIGTERM
+        assert "Application shutdown complete" in process.log()
+
+
+def test_ctrl_c_of_the_script_in_whose_background_it_runs_ends_it_in_order(tmp_path):
+    """uvicorn listens to Ctrl-C whatever it was started with; what was ignored has no exit code."""
+    with as_in_the_background_of_a_script(), OracleProcess(tmp_path) as process:
+        os.kill(process.pid, signal.SIGINT)
+        assert process.wait() == 0
+        assert "Application shutdown complete" in process.log()
 
 
 def test_a_start_says_what_it_opened(tmp_path):

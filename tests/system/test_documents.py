@@ -70,7 +70,8 @@ def test_no_document_names_a_path_of_the_machine_that_it_was_written_on():
 
 def test_the_environment_for_commands_is_documented_by_the_settings():
     run = subprocess.run([sys.executable, "-m", "hyperoracle_server", "--help"], check=True,
-                         capture_output=True, text=True, env=dict(os.environ))  # fmt: skip
+                         capture_output=True, text=True,
+                         env={**os.environ, "COLUMNS": "100"})  # fmt: skip
     from hyperoracle_server.settings import ENVIRONMENT_ONLY, ServerSettings
 
     for name, field in ServerSettings.model_fields.items():

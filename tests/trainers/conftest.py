@@ -107,6 +107,70 @@ class Picture(Identity):
         return picture
 
 
+class Misbehaving(gymnasium.Env[Any, Any]):
+    """Rewards 1 without end, but does something wrong from a step of its own on.
+
+    Args:
+        wrong: what: the name of an answer, or ``"raise"``.
+        at: the step, counted over all episodes; 0 is the first reset.
+        ends_after: env steps of an episode; None never ends one.
+    """
+
+    observation_space = Box(-np.inf, np.inf, (2,), np.float64)
+    action_space = Discrete(2)
+
+    def __init__(self, wrong: str, at: int = 5, ends_after: int | None = None) -> None:
+        self._wrong, self._at, self._ends_after = wrong, at, ends_after
+        self._count = 0
+
+    def _is_wrong(self, what: str) -> bool:
+        if self._wrong == "raise" and self._count >= self._at:
+            raise ZeroDivisionError("the pole is gone")
+        return self._wrong == what and self._count >= self._at
+
+    def _observation(self) -> Any:
+        if self._is_wrong("shape"):
+            return np.zeros(1)
+        bad = next((each for each in ("nan", "inf", "1e+39") if self._is_wrong(each)), "0")
+        return np.array([0.0, float(bad)])
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return self._observation() if self._is_wrong("plain reset") else (self._observation(), {})
+
+    def step(self, action: int) -> Any:
+        self._count += 1
+        reward: Any = 1.0
+        for wrong, value in (("nan reward", np.nan), ("no reward", None), ("word", "much")):
+            reward = value if self._is_wrong(wrong) else reward
+        cut = self._ends_after is not None and self._count % self._ends_after == 0
+        answer = self._observation(), reward, False, cut, {}
+        return answer[:4] if self._is_wrong("four") else answer
+
+
+class Whole(gymnasium.Env[Any, Any]):
+    """Whole numbers in and out; it asserts that its actions are of its space.
+
+    Args:
+        action_space: of it.
+        observation_space: of it; observations are drawn from it.
+    """
+
+    def __init__(self, action_space: Any = None, observation_space: Any = None) -> None:
+        self.action_space = action_space or Box(-2, 3, (2,), np.int32)
+        self.observation_space = observation_space or Box(0, 9, (3,), np.int64)
+        self.taken: list[Any] = []
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> Any:
+        assert self.action_space.contains(action), action
+        self.taken.append(action)
+        return self.observation_space.sample(), 1.0, len(self.taken) % 4 == 0, False, {}
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _environments() -> None:
     """Register the environments under the names that the tests use."""
@@ -121,3 +185,6 @@ def _environments() -> None:
     gymnasium.register("Numbered-v0", Numbered, max_episode_steps=4)
     gymnasium.register("Unsupported-v0", Unsupported)
     gymnasium.register("Picture-v0", Picture)
+    gymnasium.register("Misbehaving-v0", Misbehaving)
+    gymnasium.register("Whole-v0", Whole)
+    gymnasium.register("Endless-v0", Count)

@@ -50,8 +50,8 @@ class Scripted:
         self.calls.append(("report", env_step))
         self.reports.append((episode_returns, phase_return))
 
-    def finish(self, *, diverged: bool = False) -> None:
-        self.calls.append(("finish", int(diverged)))
+    def finish(self, *, failed: bool = False) -> None:
+        self.calls.append(("finish", int(failed)))
 
 
 def small_trainer(

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from hyperoracle_trainers.envs import make_environments
+from hyperoracle_trainers.envs import VectorEnvironment, make_environments
 from hyperoracle_trainers.settings import SettingsError
+
+from .short_runs import train
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Truncated-v0", "Terminating-v0"])
@@ -61,8 +66,74 @@ def test_environments_of_one_batch_begin_differently() -> None:
 
 
 def test_unsupported_observations_are_refused_in_one_line() -> None:
-    with pytest.raises(SettingsError, match=r"^env_id: expected Box or Discrete .*register that$"):
+    with pytest.raises(SettingsError, match=r"^env_id: expected Box, .*Dict.*register that$"):
         make_environments("Unsupported-v0", 1, seed=0)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        MultiDiscrete([2, 3]),
+        MultiBinary(4),
+        Dict({"a": Discrete(2)}),
+        Tuple((Discrete(2), Discrete(3))),
+        Box(-1, 1, (2, 2), np.float32),
+        Box(np.array([0] * 50), np.arange(50) + 1, dtype=np.int64),  # its text has many lines
+    ],
+    ids=lambda space: type(space).__name__,
+)
+def test_actions_are_taken_or_refused_in_one_line_that_names_the_space(space: Any) -> None:
+    gymnasium.register("Asked-v0", gymnasium.spec("Whole-v0").entry_point,
+                       kwargs={"action_space": space})  # fmt: skip
+    told = ""
+    try:
+        make_environments("Asked-v0", 1, seed=0).step(np.full((1, 50), 7.4, np.float32))
+    except SettingsError as error:
+        told = str(error)
+    finally:
+        gymnasium.registry.pop("Asked-v0")
+    if not (isinstance(space, Box) and len(space.shape) == 1):
+        assert told.startswith("env_id: expected Discrete or one-dimensional Box actions")
+        assert type(space).__name__ in told
+        assert len(told) < 300
+        assert "\n" not in told
+
+
+def test_whole_actions_are_the_nearest_within_the_bounds() -> None:
+    environments = make_environments("Whole-v0", 1, seed=0)
+    environments.step(np.array([[0.6, -7.0]], np.float32))
+    environments.step(np.array([[2.4, 2.6]], np.float32))
+    assert isinstance(environments, VectorEnvironment)
+    taken = environments._environments[0].unwrapped.taken
+    assert [each.tolist() for each in taken] == [[1, -2], [2, 3]]
+    assert taken[0].dtype == np.int32
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "a2c", "acktr"])
+def test_whole_numbers_are_trained_on(algorithm: str) -> None:
+    phases, _ = train(algorithm, env_id="Whole-v0")
+    assert phases[-1].episode_returns
+
+
+@pytest.mark.parametrize(
+    ("space", "size"),
+    [
+        (MultiDiscrete([2, 3]), 5),
+        (MultiBinary(4), 4),
+        (Box(0, 255, (3,), np.uint8), 3),
+        (Box(0, 255, (5, 5, 3), np.uint8), 75),
+        (Box(-5, 5, (), np.int64), 1),
+    ],
+)
+def test_observations_of_whole_numbers_are_vectors(space: Any, size: int) -> None:
+    gymnasium.register("Asked-v0", gymnasium.spec("Whole-v0").entry_point,
+                       kwargs={"observation_space": space})  # fmt: skip
+    try:
+        environments = make_environments("Asked-v0", 2, seed=0)
+        environments.step(np.zeros((2, 2), np.float32))
+    finally:
+        gymnasium.registry.pop("Asked-v0")
+    assert environments.observations.shape == (2, size)
 
 
 @pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute")

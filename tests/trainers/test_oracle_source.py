@@ -14,6 +14,8 @@ from hyperoracle_trainers.settings import SettingsError
 
 SPACE = {"learning_rate": Scale([0.5, 1, 2]), "clip_range": Choice([0.1, 0.2, 0.3], default=0.2)}
 
+PATIENT: Any = {"on_error": "raise", "propose_deadline_seconds": 30.0}  # on a busy machine
+
 
 def _trainer(**changes: Any):
     settings = {"rollout_length": 16, "number_of_envs": 2, "epochs": 1, "total_env_steps": 160}
@@ -86,7 +88,7 @@ def test_a_space_that_the_trainer_cannot_schedule_is_refused(
 
 def test_an_embedded_oracle_chooses_within_its_space(tmp_path: Path) -> None:
     trainer = _trainer(learning_rate=1e-3, decay_learning_rate=False)
-    with Oracle(f"embedded:{tmp_path / 'oracle.db'}", on_error="raise") as oracle:
+    with Oracle(f"embedded:{tmp_path / 'oracle.db'}", **PATIENT) as oracle:
         source = OracleSource.start(oracle, trainer, study="s", space=SPACE, strategy="random")
         phases = []
         run(trainer, source, observers=[phases.append])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib.util
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ _WITH_VALUE = ("--url", "--token")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `hyperoracle`; returns the exit code: 0, 1 for an error, 2 for wrong usage."""
+    let_every_terminal_take_what_is_printed()
     given = list(sys.argv[1:] if arguments is None else arguments)
     commands = {point.name: point for point in entry_points(group=COMMANDS_GROUP)}
     asked = asked_command(given)
@@ -49,6 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return exit_code
+
+
+def let_every_terminal_take_what_is_printed() -> None:
+    r"""Print as \xf6 what the terminal's encoding lacks, as Python itself does on stderr only."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a notebook's, or None, is something else
+            stream.reconfigure(errors="backslashreplace")
 
 
 def asked_command(arguments: Sequence[str]) -> str | None:

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import io
 import sys
 
 from hyperoracle_server.commands import db, serve
@@ -12,6 +13,9 @@ parser = argparse.ArgumentParser(prog="python -m hyperoracle_server")
 commands = parser.add_subparsers()
 serve.register(commands)
 db.register(commands)
+for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper):  # a path may have what the terminal's encoding lacks
+        stream.reconfigure(errors="backslashreplace")
 given = sys.argv[1:]
 arguments = parser.parse_args(given if given[:1] == ["db"] else ["serve", *given])
 try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
+from support.signals import as_in_a_terminal
 
 
 class Interrupting(gymnasium.Env[Any, Any]):
@@ -38,6 +40,13 @@ class Interrupting(gymnasium.Env[Any, Any]):
         return np.zeros(1, np.float32), 1.0, self._count % 4 == 0, False, {}
 
 
+@pytest.fixture(autouse=True)
+def _signals_of_a_terminal() -> Iterator[None]:
+    """Whoever runs the tests may have started them to ignore Ctrl-C; a run would ignore it too."""
+    with as_in_a_terminal():
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _interrupting() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -51,5 +60,8 @@ def _nobodys_oracle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith("HYPERORACLE_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HYPERORACLE_SPOOL_DIRECTORY", str(tmp_path / "spool"))
+    # The default of 50 ms is missed now and then on a busy machine, and counts as a fallback.
+    monkeypatch.setenv("HYPERORACLE_PROPOSE_DEADLINE_SECONDS", "30")
+    monkeypatch.setenv("HYPERORACLE_START_DEADLINE_SECONDS", "30")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.chdir(tmp_path)

@@ -135,9 +135,9 @@ class Decisions:
         self.made.append(Decision(update_step, env_step, self._chosen))
         return self._chosen
 
-    def finish(self, *, diverged: bool) -> None:
+    def finish(self, *, failed: bool) -> None:
         """Tell the source that training is over."""
-        self._source.finish(diverged=diverged)
+        self._source.finish(failed=failed)
 
 
 def in_effect(held: Mapping[str, float], chosen: Mapping[str, float]) -> dict[str, float]:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Discrete
 
+from hyperoracle_trainers.environment_names import ATARI_ENTRY_POINT, specification_of
 from hyperoracle_trainers.saved_state import State
 
 
@@ -169,10 +170,7 @@ class AtariEnvironments:
 
 def game_of(env_id: str) -> str | None:
     """Return the emulator's name of the game behind a registered environment; None if none is."""
-    if env_id.startswith("ALE/"):
-        import ale_py  # noqa: F401 # which registers the games
-
-    specification = gymnasium.spec(env_id)
-    if specification.entry_point != "ale_py.env:AtariEnv":
+    specification = specification_of(env_id)
+    if specification.entry_point != ATARI_ENTRY_POINT:
         return None
     return str(specification.kwargs["game"])

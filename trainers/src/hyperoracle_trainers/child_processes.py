@@ -141,9 +141,21 @@ class Children:
                 child.kill()
 
 
+def heeded(numbers: Sequence[signal.Signals]) -> list[signal.Signals]:
+    """Return the signals that this process does not ignore.
+
+    What a process was started to ignore is not for it: ``nohup`` means that a closed terminal ends
+    nothing, a shell's ``&`` that a Ctrl-C is for others.
+    """
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+
+
 @contextmanager
 def termination_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise KeyboardInterrupt, so that what was begun is put in order."""
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt, so that what was begun is put in order.
+
+    One that this process was started to ignore, as SIGHUP under ``nohup``, stays ignored.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 # a handler's
         raise KeyboardInterrupt
@@ -151,7 +163,7 @@ def termination_as_interrupt() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # only there signals arrive
         yield
         return
-    before = {number: signal.signal(number, interrupt) for number in _TERMINATING}
+    before = {number: signal.signal(number, interrupt) for number in heeded(_TERMINATING)}
     try:
         yield
     finally:

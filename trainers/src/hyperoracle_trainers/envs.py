@@ -10,12 +10,14 @@ from typing import Any, Protocol
 import gymnasium
 import numpy as np
 import numpy.typing as npt
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.utils.seeding import np_random
 
 from hyperoracle_trainers.atari import PREPROCESSING, AtariEnvironments, game_of
 from hyperoracle_trainers.classic_control import ClassicControl, physics_of
+from hyperoracle_trainers.environment_names import specification_of
 from hyperoracle_trainers.episode_recording import EpisodeRecording
+from hyperoracle_trainers.failures import answered, raised, shortened
 from hyperoracle_trainers.networks import SMALLEST_IMAGE
 from hyperoracle_trainers.saved_state import State
 from hyperoracle_trainers.settings import SettingsError, TrainerSettings
@@ -112,6 +114,7 @@ class VectorEnvironment:
 
     Raises:
         SettingsError: the observation or action space is not supported.
+        EnvironmentFailed: the first reset failed.
     """
 
     def __init__(self, environments: Sequence[Environment], seed: int) -> None:
@@ -122,6 +125,8 @@ class VectorEnvironment:
         self.action_space = space = _supported_action_space(first)
         self._first_action = int(space.start) if isinstance(space, Discrete) else 0
         self._bounds = (space.low, space.high) if isinstance(space, Box) else None
+        whole = isinstance(space, Box) and np.issubdtype(space.dtype, np.integer)
+        self._whole = space.dtype if whole else None
         count = len(environments)
         dtype = np.uint8 if _is_image(first.observation_space) else np.float64
         self.observations = np.zeros((count, *self.observation_shape), dtype)
@@ -133,7 +138,7 @@ class VectorEnvironment:
         for index, (environment, child) in enumerate(
             zip(self._environments, children.tolist(), strict=True)
         ):
-            self.observations[index], _ = environment.reset(seed=child)
+            self.observations[index] = self._reset(index, environment, child)
         self._recording = EpisodeRecording(
             [dict(np_random(child)[0].bit_generator.state) for child in children.tolist()]
         )
@@ -146,31 +151,74 @@ class VectorEnvironment:
 
         Args:
             actions: float32 [environments, action_size], clipped here to the action space's
-                bounds; or int64 [environments], counted from 0.
+                bounds, and rounded where it is one of whole numbers; or int64 [environments],
+                counted from 0.
+
+        Raises:
+            EnvironmentFailed: an environment raised, or its answer is none of Gymnasium's.
         """
         self.final_observations.clear()
         self._recording.act(actions)
         for index, action in enumerate(self._for_environments(actions)):
             environment = self._environments[index]
-            observation, reward, terminated, truncated, _ = environment.step(action)
+            try:
+                answer = environment.step(action)
+            except MemoryError:
+                raise
+            except Exception as error:  # its own code raises what it likes
+                raise raised(index, f"step({action})", error) from error
+            try:
+                observation, reward, terminated, truncated, _ = answer
+                self.rewards[index] = float(reward)  # NumPy takes None for NaN
+                self.terminated[index] = terminated
+                self.truncated[index] = truncated
+                self._check_shape(observation)
+            except (TypeError, ValueError):
+                raise answered(index, "step", self._answer_of_step, answer) from None
             if terminated or truncated:
                 self.final_observations[index] = np.array(
                     observation, dtype=self.observations.dtype
                 )
                 self._recording.begin(index, _generator_state(environment))
-                observation, _ = environment.reset()
+                observation = self._reset(index, environment)
             self.observations[index] = observation
-            self.rewards[index] = reward
-            self.terminated[index] = terminated
-            self.truncated[index] = truncated
+
+    def _reset(self, index: int, environment: Environment, seed: int | None = None) -> Any:
+        """Return the first observation of a new episode."""
+        try:
+            answer = environment.reset(seed=seed)
+        except MemoryError:
+            raise
+        except Exception as error:  # its own code raises what it likes
+            raise raised(index, "reset()", error) from error
+        try:
+            observation, _ = answer
+            self._check_shape(observation)
+        except (TypeError, ValueError):
+            raise answered(index, "reset", self._answer_of_reset, answer) from None
+        return observation
+
+    def _check_shape(self, observation: Any) -> None:
+        if np.shape(observation) != self.observation_shape:  # which NumPy might stretch to fit
+            raise ValueError
+
+    @property
+    def _answer_of_reset(self) -> str:
+        return f"(observation of shape {self.observation_shape}, info)"
+
+    @property
+    def _answer_of_step(self) -> str:
+        return (
+            f"(observation of shape {self.observation_shape}, reward, terminated, truncated, info)"
+        )
 
     def _for_environments(self, actions: npt.NDArray[Any]) -> Iterable[Any]:
         if self._bounds is None:
             return [self._first_action + action for action in actions.tolist()]
         low, high = self._bounds
         # Two ufuncs: np.clip takes three times as long on a handful of numbers.
-        clipped: npt.NDArray[np.float32] = np.minimum(np.maximum(actions, low), high)
-        return clipped
+        clipped: npt.NDArray[Any] = np.minimum(np.maximum(actions, low), high)
+        return clipped if self._whole is None else np.rint(clipped).astype(self._whole)
 
     def state(self) -> State:
         """Return how each environment came to where it is, and where that is."""
@@ -197,7 +245,7 @@ class VectorEnvironment:
             ):
                 anew.append(index)
                 self._recording.begin(index, _generator_state(environment))
-                observation, _ = environment.reset()
+                observation = self._reset(index, environment)
             self.observations[index] = observation
         return anew
 
@@ -206,9 +254,12 @@ class VectorEnvironment:
         environment = self._environments[index]
         generator, actions = self._recording.episode(index)
         environment.unwrapped.np_random.bit_generator.state = generator
-        observation, _ = environment.reset()
+        observation = self._reset(index, environment)
         for action in self._for_environments(actions):
-            observation, _, terminated, truncated, _ = environment.step(action)
+            try:
+                observation, _, terminated, truncated, _ = environment.step(action)
+            except Exception as error:  # its own code raises what it likes
+                raise raised(index, f"step({action})", error) from error
             if terminated or truncated:  # not the recorded episode
                 break
         return observation
@@ -243,7 +294,7 @@ def make_environments(env_id: str, count: int, seed: int) -> Environments:
         gymnasium.error.Error: it cannot be made, for whatever reason.
     """
     try:
-        specification = gymnasium.spec(env_id)
+        specification = specification_of(env_id)
         if (physics := physics_of(specification)) is not None:
             return ClassicControl(specification, physics, count, seed)
         if ".mujoco" in str(specification.entry_point):
@@ -280,11 +331,11 @@ def _with_vectors_or_images(environment: Environment) -> Environment:
     space = environment.observation_space
     if _is_image(space) or (isinstance(space, Box) and len(space.shape or ()) == 1):
         return environment
-    if isinstance(space, Box | Discrete):
+    if isinstance(space, Box | Discrete | MultiBinary | MultiDiscrete):
         return gymnasium.wrappers.FlattenObservation(environment)
     raise SettingsError(
-        f"env_id: expected Box or Discrete observations, got {space}; "
-        "wrap the environment with FlattenObservation and register that"
+        "env_id: expected Box, Discrete, MultiDiscrete or MultiBinary observations, got "
+        f"{shortened(str(space))}; wrap the environment with FlattenObservation and register that"
     )
 
 
@@ -303,6 +354,6 @@ def _supported_action_space(environment: Environment) -> Box | Discrete:
     if isinstance(space, Box) and space.shape is not None and len(space.shape) == 1:
         return space
     raise SettingsError(
-        f"env_id: expected Discrete or one-dimensional Box actions, got {space}; "
-        "wrap the environment and register that"
+        "env_id: expected Discrete or one-dimensional Box actions, got "
+        f"{shortened(str(space))}; wrap the environment and register that"
     )

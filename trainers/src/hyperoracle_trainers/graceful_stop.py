@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from hyperoracle_trainers.child_processes import heeded
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ASKED = b"\nStopping after this phase, with a checkpoint. Ctrl-C again stops at once.\n"
 
@@ -29,6 +31,8 @@ class StopRequest:
 def stop_on_request() -> Iterator[StopRequest]:
     """Let the first SIGINT, SIGTERM or SIGHUP make a request and the second raise.
 
+    A signal that this process was started to ignore, as SIGHUP under ``nohup``, stays ignored.
+
     Raises:
         KeyboardInterrupt: at the second signal.
     """
@@ -45,7 +49,7 @@ def stop_on_request() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():  # only there signals arrive
         yield request
         return
-    before = {number: signal.signal(number, ask) for number in _SIGNALS}
+    before = {number: signal.signal(number, ask) for number in heeded(_SIGNALS)}
     try:
         yield request
     finally:

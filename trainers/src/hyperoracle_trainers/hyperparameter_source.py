@@ -54,11 +54,11 @@ class HyperparameterSource(Protocol):
         """
         ...
 
-    def finish(self, *, diverged: bool = False) -> None:
+    def finish(self, *, failed: bool = False) -> None:
         """Take note that training is over.
 
         Args:
-            diverged: whether it ended because a loss was no longer finite.
+            failed: whether it ended by an error, such as a loss that is no longer finite.
         """
         ...
 
@@ -83,7 +83,7 @@ class FixedSource:
     ) -> None:
         """Do nothing."""
 
-    def finish(self, *, diverged: bool = False) -> None:
+    def finish(self, *, failed: bool = False) -> None:
         """Do nothing."""
 
 

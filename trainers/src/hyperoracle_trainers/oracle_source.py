@@ -109,10 +109,10 @@ class OracleSource:
         self._env_step = env_step
         self.job.report(episode_returns, env_step=env_step, phase_return=phase_return)
 
-    def finish(self, *, diverged: bool = False) -> None:
-        """End the job: failed if training diverged, completed if all env steps were taken."""
+    def finish(self, *, failed: bool = False) -> None:
+        """End the job: failed if training failed, completed if all env steps were taken."""
         complete = self._env_step >= self._total_env_steps
-        self.job.finish("failed" if diverged else "completed" if complete else "interrupted")
+        self.job.finish("failed" if failed else "completed" if complete else "interrupted")
 
 
 def _check_space(space: Space, settings: TrainerSettings) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, overload
 
-import gymnasium
-
 from hyperoracle_trainers.atari import game_of
+from hyperoracle_trainers.environment_names import specification_of
 from hyperoracle_trainers.settings import (
     A2CSettings,
     ACKTRSettings,
@@ -152,7 +151,7 @@ def family_of(env_id: str) -> str:
     """Return ``"classic_control"``, ``"box2d"``, ``"mujoco"``, ``"atari"`` or ``"other"``."""
     if game_of(env_id) is not None:
         return "atari"
-    entry_point = str(gymnasium.spec(env_id).entry_point)
+    entry_point = str(specification_of(env_id).entry_point)
     return next((family for family in _PPO if f".{family}" in entry_point), "other")
 
 
@@ -187,6 +186,8 @@ def default_settings(algorithm: str, env_id: str, **overrides: Any) -> AnySettin
             f"{', '.join(sorted(unknown))}: expected settings of {settings_class.__name__}; "
             "see its documentation for their names"
         )
-    settings_class(env_id=env_id)  # an unknown environment has no family: say so first
+    # An unknown environment has no family: say so first.
+    asked = {name: overrides[name] for name in ("preprocessing",) if name in overrides}
+    env_id = settings_class(env_id=env_id, **asked).env_id
     preset = presets.get(family_of(env_id), {})
     return settings_class(env_id=env_id, **{**preset, **overrides})

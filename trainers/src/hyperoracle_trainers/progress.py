@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from time import perf_counter
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
 from hyperoracle_trainers.phase import Phase
@@ -25,6 +25,8 @@ class Tally:
         env_steps: taken so far.
         update_steps: made so far.
         episodes: environment episodes that ended.
+        last_episode_env_step: env steps taken when the phase was over in which the last episode
+            ended; None before the first.
         source_seconds: wall time spent in the hyperparameter source.
     """
 
@@ -35,6 +37,7 @@ class Tally:
         self.env_steps = 0
         self.update_steps = 0
         self.episodes = 0
+        self.last_episode_env_step: int | None = None
         self.source_seconds = 0.0
 
     def record(self, phase: Phase) -> None:
@@ -45,6 +48,8 @@ class Tally:
 
     def add_returns(self, episode_returns: Sequence[float]) -> None:
         """Add the returns of episodes that ended."""
+        if episode_returns:
+            self.last_episode_env_step = self.env_steps
         self.episodes += len(episode_returns)
         self._recent.extend(episode_returns)
         self._sum_of_returns += sum(episode_returns)
@@ -57,6 +62,7 @@ class Tally:
             "env_steps": self.env_steps,
             "update_steps": self.update_steps,
             "episodes": self.episodes,
+            "last_episode_env_step": self.last_episode_env_step,
             "source_seconds": self.source_seconds,
             "wall_seconds": self.wall_seconds,
         }
@@ -68,6 +74,7 @@ class Tally:
         self.env_steps = state["env_steps"]
         self.update_steps = state["update_steps"]
         self.episodes = state["episodes"]
+        self.last_episode_env_step = state.get("last_episode_env_step")
         self.source_seconds = state["source_seconds"]
         self._started = perf_counter() - state["wall_seconds"]
 
@@ -129,6 +136,29 @@ class TrainingRow:
             speed=f"{env_steps / seconds:,.0f}/s",
             hyperparameters=" ".join(values),
         )
+
+
+class EvaluationRow:
+    """The row of an evaluation below that of its run.
+
+    Args:
+        progress: the display.
+        episodes: that are wanted.
+    """
+
+    def __init__(self, progress: Progress, episodes: int) -> None:
+        self._progress = progress
+        self._episodes = episodes
+        self._task: TaskID | None = None
+
+    def update(self, ended: int, env_steps: int) -> None:
+        """Show how many episodes have ended, and the env steps so far."""
+        if self._task is None:
+            self._task = self._progress.add_task(
+                "evaluation", total=None, recent_return="", speed="", hyperparameters=""
+            )
+        shown = f"{ended} of {self._episodes} episodes"
+        self._progress.update(self._task, completed=env_steps, recent_return=shown)
 
 
 @contextmanager

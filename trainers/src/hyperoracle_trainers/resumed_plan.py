@@ -54,6 +54,7 @@ def make_resumed_plan(args: argparse.Namespace) -> TrainingPlan:
             oracle=oracle,
             schedule=None if schedule is None else RecordedSource.from_state(schedule),
             evaluation_episodes=former["evaluation_episodes"],
+            evaluation_steps=former.get("evaluation_steps"),
             folder=folder,
             checkpoint_every=former["checkpoint_every"],
             writers=tuple(former["writers"]),
@@ -65,7 +66,8 @@ def make_resumed_plan(args: argparse.Namespace) -> TrainingPlan:
             f"{checkpoint.path}: expected a checkpoint that `hyperoracle train` wrote, got "
             f"another ({error}); restore it in Python"
         ) from None
-    given = {"evaluation_episodes": args.evaluate, "checkpoint_every": args.checkpoint_every}
+    given = {"evaluation_episodes": args.evaluate, "evaluation_steps": args.evaluation_steps,
+             "checkpoint_every": args.checkpoint_every}  # fmt: skip
     changes: dict[str, Any] = {name: each for name, each in given.items() if each is not None}
     return dataclasses.replace(plan, **changes)
 

@@ -14,6 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from hyperoracle_trainers.envs import Environments
+from hyperoracle_trainers.failures import (
+    EnvironmentFailed,
+    TrainingDivergedError,
+    are_numbers,
+    check_first_observations,
+    no_number,
+    no_numbers,
+)
 from hyperoracle_trainers.networks import Actor
 from hyperoracle_trainers.normalisation import ObservationNormaliser, RewardTransformation
 from hyperoracle_trainers.saved_state import State
@@ -180,14 +188,21 @@ class Collector:
         self._gamma = gamma
         self._generator = generator
         self._buffers: _Buffers | None = None
+        self._steps = 0
+        check_first_observations(environments.observations)
         self._next_observations = observation_normaliser.observe(environments.observations)
         self._returns = np.zeros(len(environments))
         self._lengths = np.zeros(len(environments), dtype=np.int64)
 
+    @np.errstate(over="ignore", invalid="ignore")  # what is no number is told in its own words
     def collect(self, rollout_length: int) -> Rollout:
         """Take ``rollout_length`` env steps in every environment.
 
         The rollout's arrays are reused by the next call of the same length.
+
+        Raises:
+            EnvironmentFailed: an environment raised, or gave what is no number.
+            TrainingDivergedError: the policy's actions are no numbers.
         """
         environments, distribution = self._environments, self._actor.distribution
         buffers = self._buffers_for(rollout_length)
@@ -195,6 +210,8 @@ class Collector:
         finals: list[npt.NDArray[Any]] = []
         episode_returns: list[float] = []
         episode_lengths: list[int] = []
+        lengths_before = self._lengths.copy()
+        looks = buffers.raw_observations.size > 0
         observations = self._next_observations
         for now in range(rollout_length):
             buffers.observations[now] = observations
@@ -202,8 +219,15 @@ class Collector:
             actions = distribution.sample(outputs, noise[now])
             if self._actor.values is not None:
                 buffers.outputs[now], buffers.values[now] = outputs, self._actor.values
-            environments.step(actions)
             buffers.actions[now] = actions
+            try:
+                environments.step(actions)
+            except EnvironmentFailed as failure:
+                # Perhaps it was asked for what is no action, because it had shown no numbers.
+                self._check_numbers(buffers, now, lengths_before)
+                raise self._explained(failure, buffers, now, lengths_before) from failure
+            if looks:
+                buffers.raw_observations[now] = environments.observations
             buffers.raw_rewards[now] = environments.rewards
             buffers.terminated[now] = environments.terminated
             buffers.truncated[now] = environments.truncated
@@ -216,7 +240,12 @@ class Collector:
                 self._returns[index] = self._lengths[index] = 0
                 if not environments.terminated[index]:
                     finals.append(final)
+                    if not are_numbers(final):
+                        wrong = no_number(index, "last observation of an episode", final)
+                        raise self._explained(wrong, buffers, now, lengths_before)
         self._next_observations = buffers.observations[-1] = observations
+        self._check_numbers(buffers, rollout_length, lengths_before)
+        self._steps += rollout_length
         return self._finished(buffers, finals, episode_returns, episode_lengths)
 
     def state(self) -> State:
@@ -228,6 +257,7 @@ class Collector:
             "next_observations": self._next_observations,
             "returns": self._returns,
             "lengths": self._lengths,
+            "steps": self._steps,
         }
 
     def restore(self, state: State) -> list[int]:
@@ -242,11 +272,51 @@ class Collector:
             self._reward_normaliser.restore(state["reward_normaliser"])
         self._next_observations = state["next_observations"]
         self._returns, self._lengths = state["returns"], state["lengths"]
+        self._steps = state.get("steps", 0)  # only what is said of failures depends on it
         if anew:
             first = self._observation_normaliser.normalise(self._environments.observations)
             self._next_observations[anew] = first[anew]
             self._returns[anew] = self._lengths[anew] = 0
         return anew
+
+    def _check_numbers(
+        self, buffers: _Buffers, steps: int, lengths_before: npt.NDArray[np.int64]
+    ) -> None:
+        """Do nothing if all that the environments gave in the first so many steps are numbers.
+
+        Raises:
+            EnvironmentFailed, TrainingDivergedError: something is none.
+        """
+        rewards, observations = buffers.raw_rewards[:steps], buffers.raw_observations[:steps]
+        if are_numbers(rewards) and are_numbers(observations):
+            return
+        wrong_rewards = no_numbers(rewards)
+        wrong = no_numbers(observations).reshape(*rewards.shape, -1).any(axis=2) | wrong_rewards
+        now, index = np.argwhere(wrong)[0].tolist()
+        what, given = "observation", observations[now, index]
+        if wrong_rewards[now, index]:
+            what, given = "reward", rewards[now, index]
+        failure = no_number(index, what, given)
+        raise self._explained(failure, buffers, now, lengths_before)
+
+    def _explained(
+        self,
+        failure: EnvironmentFailed,
+        buffers: _Buffers,
+        now: int,
+        lengths_before: npt.NDArray[np.int64],
+    ) -> EnvironmentFailed | TrainingDivergedError:
+        """Say when it was, and whether the policy is to blame."""
+        index = failure.index
+        env_step = (self._steps + now + 1) * len(self._environments)
+        if not are_numbers(action := buffers.actions[now, index]):
+            return TrainingDivergedError(
+                f"expected finite actions of the policy, got {action.tolist()} at env step "
+                f"{env_step}; lower learning_rate or max_grad_norm"
+            )
+        ended = np.flatnonzero((buffers.terminated | buffers.truncated)[:now, index])
+        length = now - ended[-1] if len(ended) else lengths_before[index] + now + 1
+        return failure.at(f"step {length} of its episode, env step {env_step:,} of the run")
 
     def _finished(
         self,
@@ -282,13 +352,16 @@ class Collector:
     def _buffers_for(self, rollout_length: int) -> _Buffers:
         if self._buffers is None or len(self._buffers.raw_rewards) != rollout_length:
             environments, distribution = self._environments, self._actor.distribution
-            shape = (rollout_length, len(environments))
+            shape, raw = (rollout_length, len(environments)), environments.observations
             self._buffers = _Buffers(
                 observations=np.empty(
                     (rollout_length + 1, *self._next_observations.shape),
                     self._next_observations.dtype,
                 ),
                 actions=np.empty((*shape, *distribution.action_shape), distribution.action_dtype),
+                raw_observations=np.empty(
+                    (*shape, *raw.shape[1:]) if raw.dtype.kind == "f" else (*shape, 0)
+                ),
                 raw_rewards=np.empty(shape),
                 terminated=np.empty(shape, dtype=bool),
                 truncated=np.empty(shape, dtype=bool),
@@ -302,6 +375,7 @@ class Collector:
 class _Buffers:
     observations: npt.NDArray[Any]
     actions: npt.NDArray[Any]
+    raw_observations: npt.NDArray[np.float64]  # of images nothing: bytes are numbers
     raw_rewards: npt.NDArray[np.float64]
     terminated: npt.NDArray[np.bool_]
     truncated: npt.NDArray[np.bool_]

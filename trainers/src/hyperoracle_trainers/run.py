@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from hyperoracle_trainers.a2c import A2C
 from hyperoracle_trainers.acktr import ACKTR
-from hyperoracle_trainers.evaluation import evaluate
+from hyperoracle_trainers.evaluation import evaluate, mean_of
 from hyperoracle_trainers.hyperparameter_source import HyperparameterSource
 from hyperoracle_trainers.phase import Phase
 from hyperoracle_trainers.ppo import PPO
@@ -32,7 +33,9 @@ class RunSummary:
         episodes: environment episodes that ended.
         final_return: mean raw return of the last 20 training episodes; None if none ended.
         mean_return: mean raw return of all training episodes; None if none ended.
-        evaluation_returns: raw returns of the deterministic policy after training.
+        evaluation_returns: raw returns of the deterministic policy after training, of the episodes
+            that ended.
+        evaluation_episodes: episodes that were wanted.
         wall_seconds: wall time of training, evaluation not included.
     """
 
@@ -42,12 +45,13 @@ class RunSummary:
     final_return: float | None
     mean_return: float | None
     evaluation_returns: Sequence[float]
+    evaluation_episodes: int
     wall_seconds: float
 
     @property
     def evaluation_return(self) -> float | None:
-        """Mean of the evaluation returns; None without evaluation."""
-        return float(np.mean(self.evaluation_returns)) if self.evaluation_returns else None
+        """Mean of the evaluation returns; None without evaluation, or if an episode did not end."""
+        return mean_of(self.evaluation_returns, self.evaluation_episodes)
 
 
 def make_trainer(settings: AnySettings) -> PPO | A2C | ACKTR:
@@ -55,6 +59,26 @@ def make_trainer(settings: AnySettings) -> PPO | A2C | ACKTR:
     if isinstance(settings, PPOSettings):
         return PPO(settings)
     return A2C(settings) if isinstance(settings, A2CSettings) else ACKTR(settings)
+
+
+@contextmanager
+def phases_of(
+    trainer: Trainer[Any], source: HyperparameterSource | None
+) -> Iterator[Iterator[Phase]]:
+    """Train, and let the source know the end, whatever it is: an error outside fails the run too.
+
+    Args:
+        trainer: a fresh or a restored one.
+        source: see :meth:`~hyperoracle_trainers.trainer.Trainer.train`.
+    """
+    phases = trainer.train(source)
+    try:
+        yield phases
+    except Exception as error:
+        phases.throw(error)  # which it raises again, unless it is where it came from
+        raise
+    finally:
+        phases.close()
 
 
 def run(
@@ -83,12 +107,13 @@ def run(
     env_steps = update_steps = 0
     returns: list[float] = []
     with RunWriters(writers) as told:
-        for phase in trainer.train(source):
-            env_steps, update_steps = phase.env_step, phase.update_step
-            returns += phase.episode_returns
-            for observer in observers:
-                observer(phase)
-            told.record(phase)
+        with phases_of(trainer, source) as phases:
+            for phase in phases:
+                env_steps, update_steps = phase.env_step, phase.update_step
+                returns += phase.episode_returns
+                for observer in observers:
+                    observer(phase)
+                told.record(phase)
         wall_seconds = perf_counter() - started
         settings = trainer.settings
         evaluation_returns = evaluate(
@@ -105,6 +130,7 @@ def run(
             final_return=float(np.mean(returns[-_LAST_EPISODES:])) if returns else None,
             mean_return=float(np.mean(returns)) if returns else None,
             evaluation_returns=evaluation_returns,
+            evaluation_episodes=evaluation_episodes,
             wall_seconds=wall_seconds,
         )
         told.end(asdict(summary) | {"evaluation_return": summary.evaluation_return})

@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from hyperoracle_trainers.checkpoints import Checkpoint, load_checkpoint
 from hyperoracle_trainers.command_arguments import ArgumentError
-from hyperoracle_trainers.evaluation import evaluate
+from hyperoracle_trainers.evaluation import evaluate, mean_of
+from hyperoracle_trainers.failures import EnvironmentFailed
+from hyperoracle_trainers.progress import EvaluationRow, training_progress
 from hyperoracle_trainers.resumed_plan import OF_THE_RUN, check_left_out
 from hyperoracle_trainers.training_plan import EVALUATION_EPISODES
-from hyperoracle_trainers.training_run import make_trainer_or_fail
+from hyperoracle_trainers.training_run import RunFailed, make_trainer_or_fail
 from hyperoracle_trainers.video import check_rendering, record_video, video_file
 
 _NOT_SEED = tuple(name for name in OF_THE_RUN if name != "seed")
@@ -27,6 +28,7 @@ class EvaluationPlan:
     Attributes:
         checkpoint: holds the policy.
         episodes: how many.
+        env_step_limit: env steps after which it ends anyway; None takes 30,000 an episode.
         seed: decides the episodes' beginnings; None takes the one that the run itself evaluates
             with.
         video: where to record the first episode; None records none.
@@ -34,6 +36,7 @@ class EvaluationPlan:
 
     checkpoint: Checkpoint
     episodes: int
+    env_step_limit: int | None
     seed: int
     video: Path | None
 
@@ -55,6 +58,7 @@ def make_evaluation_plan(args: argparse.Namespace) -> EvaluationPlan:
     return EvaluationPlan(
         checkpoint=checkpoint,
         episodes=EVALUATION_EPISODES if args.evaluate is None else args.evaluate,
+        env_step_limit=args.evaluation_steps,
         seed=checkpoint.settings.seed + 1 if args.seed is None else args.seed,
         video=video_file(args.video),
     )
@@ -64,7 +68,7 @@ def evaluate_saved_policy(plan: EvaluationPlan) -> dict[str, Any]:
     """Evaluate, record the video if one is wanted, and return JSON-able figures.
 
     Raises:
-        RunFailed: the environment cannot be made.
+        RunFailed: the environment cannot be made, or failed.
         VideoError: it cannot be rendered.
     """
     checkpoint = plan.checkpoint
@@ -72,13 +76,19 @@ def evaluate_saved_policy(plan: EvaluationPlan) -> dict[str, Any]:
         check_rendering(checkpoint.settings)
     trainer = make_trainer_or_fail(checkpoint.settings)
     trainer.restore_policy(checkpoint.trainer)
-    returns = evaluate(
-        trainer.policy,
-        trainer.observation_normaliser,
-        checkpoint.settings,
-        episodes=plan.episodes,
-        seed=plan.seed,
-    )
+    try:
+        with training_progress() as progress:
+            returns = evaluate(
+                trainer.policy,
+                trainer.observation_normaliser,
+                checkpoint.settings,
+                episodes=plan.episodes,
+                seed=plan.seed,
+                env_step_limit=plan.env_step_limit,
+                watch=EvaluationRow(progress, plan.episodes).update,
+            )
+    except EnvironmentFailed as error:
+        raise RunFailed(f"{checkpoint.settings.env_id}: {error}") from error
     if plan.video is not None:
         record_video(
             plan.video,
@@ -93,7 +103,8 @@ def evaluate_saved_policy(plan: EvaluationPlan) -> dict[str, Any]:
         "seed": plan.seed,
         "env_steps": checkpoint.trainer["place"]["env_step"],
         "checkpoint": str(checkpoint.path),
-        "evaluation_return": fmean(returns) if returns else None,
+        "evaluation_episodes": plan.episodes,
+        "evaluation_return": mean_of(returns, plan.episodes),
         "evaluation_returns": returns,
         "video": None if plan.video is None else str(plan.video),
     }

@@ -7,8 +7,12 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import gymnasium
-
+from hyperoracle_trainers.environment_names import (
+    UnknownEnvironmentError,
+    check_game,
+    present_name,
+    specification_of,
+)
 from hyperoracle_trainers.hyperparameters import HYPERPARAMETERS
 
 _MOST_THREADS = 1024  # with some ten thousand torch ends the process
@@ -26,7 +30,9 @@ class TrainerSettings:
     values of schedulable hyperparameters and are explained there.
 
     Attributes:
-        env_id: the Gymnasium environment, such as ``"CartPole-v1"``.
+        env_id: the Gymnasium environment, such as ``"CartPole-v1"``, or ``"module:Name-v0"`` where
+            importing a module registers it. Old names of Atari games become today's; see
+            :func:`~hyperoracle_trainers.environment_names.present_name`.
         seed: decides initial weights, environments and sampling; equal seeds give runs that are
             equal bit by bit on one machine.
         total_env_steps: env steps, summed over all environments, after which training ends (the
@@ -86,7 +92,8 @@ class TrainerSettings:
         Raises:
             SettingsError: a setting has no meaning.
         """
-        _check_env_id(self.env_id)
+        today = _checked_env_id(self.env_id, self.preprocessing)
+        object.__setattr__(self, "env_id", today)  # a frozen class has no other way
         for name in ("total_env_steps", "number_of_envs", "torch_threads"):
             _check_at_least(name, getattr(self, name), 1)
         _check_at_least("seed", self.seed, 0)
@@ -274,28 +281,14 @@ AnySettings = PPOSettings | A2CSettings | ACKTRSettings
 """Settings of any algorithm."""
 
 
-def _check_env_id(env_id: str) -> None:
-    if env_id.startswith("ALE/"):
-        _register_atari(env_id)
+def _checked_env_id(env_id: str, preprocessing: str) -> str:
+    """Return the environment's name of today."""
     try:
-        gymnasium.spec(env_id)
-    except (gymnasium.error.Error, ImportError) as error:
-        reason = " ".join(str(error).split())
-        raise SettingsError(
-            f"env_id: expected a registered Gymnasium environment, got {env_id!r} ({reason}); "
-            "correct the name or install the package that registers it"
-        ) from None
-
-
-def _register_atari(env_id: str) -> None:
-    try:
-        import ale_py
-    except ImportError:
-        raise SettingsError(
-            f"env_id: expected ale-py for {env_id}, got no such package; "
-            "pip install 'hyperoracle-trainers[atari]'"
-        ) from None
-    gymnasium.register_envs(ale_py)
+        today = present_name(env_id, preprocessing)
+        check_game(specification_of(today))
+    except UnknownEnvironmentError as error:
+        raise SettingsError(f"env_id: {error}") from None
+    return today
 
 
 def _check_at_least(name: str, value: int, minimum: int) -> None:

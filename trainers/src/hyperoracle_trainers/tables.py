@@ -5,15 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from rich.console import Console
+from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from hyperoracle_trainers.paper_presets import PaperPreset
 
+_WIDEST = 1000
+
+_LONG_AGO = 0.9  # of a run's env steps: the last returns tell little of the policy then
+
+
+def show(table: Table) -> None:
+    """Print a table, wider than the terminal where that is too narrow for its longest words."""
+    for column in table.columns:
+        if column.no_wrap:  # which rich cuts off nevertheless
+            column.min_width = max(map(len, map(str, (column.header, *column.cells))))
+    console = Console()
+    widest = console.options.update(max_width=_WIDEST)
+    least = Measurement.get(console, widest, table).minimum
+    if least > console.width:
+        console = Console(width=least)
+    console.print(table)
+
 
 def number(value: float | None, digits: int = 1, unit: str = "") -> str:
-    """Return a number for people, ``"–"`` for None."""
+    """Return a number for people, ``"-"`` for None."""
     if value is None:
-        return "–"
+        return "-"
     text = f"{value:,.{digits}f}" if isinstance(value, float) else f"{value:,}"
     return f"{text} {unit}".rstrip()
 
@@ -31,7 +51,7 @@ def run_table(figures: Mapping[str, Any]) -> Table:
     if figures["oracle"] is not None:
         table.add_section()
         for what, value in _oracle_rows(figures["oracle"]):
-            table.add_row(what, value)
+            table.add_row(what, escape(value))
     return table
 
 
@@ -44,7 +64,7 @@ def evaluation_table(figures: Mapping[str, Any]) -> Table:
     returns = figures["evaluation_returns"]
     rows = [
         ("trained for", number(figures["env_steps"], unit="env steps")),
-        ("episodes", number(len(returns))),
+        ("episodes", _ended(figures)),
         ("mean return", number(figures["evaluation_return"])),
         ("least", number(min(returns, default=None))),
         ("greatest", number(max(returns, default=None))),
@@ -166,22 +186,31 @@ def _two_columns(title: str, rows: Iterable[tuple[str, str]]) -> Table:
     table.add_column(justify="left")
     table.add_column(justify="right")
     for what, value in rows:
-        table.add_row(what, value)
+        table.add_row(what, escape(value))
     return table
 
 
 def _training_rows(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
-    episodes = len(figures["evaluation_returns"])
-    return [
+    rows = [
         ("env steps", number(figures["env_steps"])),
         ("update steps", number(figures["update_steps"])),
         ("episodes", number(figures["episodes"])),
         ("final return (last 20 episodes)", number(figures["final_return"])),
         ("mean return", number(figures["mean_return"])),
-        (f"evaluation return ({episodes} episodes)", number(figures["evaluation_return"])),
+        (f"evaluation return ({_ended(figures)} episodes)", number(figures["evaluation_return"])),
         ("wall time", number(figures["wall_seconds"], 1, "s")),
         ("speed", number(figures["env_steps_per_second"], 0, "env steps/s")),
     ]
+    last = figures["last_episode_env_step"]
+    if last is not None and last < _LONG_AGO * figures["env_steps"]:
+        rows.insert(3, ("last episode ended at env step", number(last)))
+    return rows
+
+
+def _ended(figures: Mapping[str, Any]) -> str:
+    """Return how many episodes of an evaluation ended, and of how many if not all did."""
+    ended, wanted = len(figures["evaluation_returns"]), figures["evaluation_episodes"]
+    return number(ended) if ended == wanted else f"{number(ended)} of {number(wanted)}"
 
 
 def _oracle_rows(oracle: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -190,7 +219,7 @@ def _oracle_rows(oracle: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("oracle", oracle["url"]),
         ("study", oracle["study"]),
         ("job", oracle["job_id"] or "never joined"),
-        ("role", oracle["role"] or "–"),
+        ("role", oracle["role"] or "-"),
         ("proposals", number(stats["proposals"])),
         ("updates under a held decision", number(stats["held"])),
         ("updates on the defaults (fallbacks)", number(stats["fallbacks"])),

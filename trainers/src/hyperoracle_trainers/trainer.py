@@ -14,6 +14,8 @@ from torch import Tensor
 
 from hyperoracle_trainers.apply_hyperparameters import Decisions, in_effect
 from hyperoracle_trainers.envs import environments_of
+from hyperoracle_trainers.episode_watch import EpisodeWatch
+from hyperoracle_trainers.failures import TrainingDivergedError
 from hyperoracle_trainers.forward_pass import pass_of
 from hyperoracle_trainers.hyperparameter_source import FixedSource, HyperparameterSource
 from hyperoracle_trainers.memory_reuse import keep_freed_memory
@@ -34,11 +36,9 @@ from hyperoracle_trainers.saved_state import State
 from hyperoracle_trainers.settings import SettingsError, TrainerSettings
 from hyperoracle_trainers.torch_threads import torch_threads
 
+_LARGE_REWARD = 1e6
+
 SettingsType = TypeVar("SettingsType", bound=TrainerSettings)
-
-
-class TrainingDivergedError(ArithmeticError):
-    """A loss is no longer a finite number; the message is one line with the remedy."""
 
 
 class Trainer(ABC, Generic[SettingsType]):
@@ -102,19 +102,22 @@ class Trainer(ABC, Generic[SettingsType]):
 
         Raises:
             TrainingDivergedError: a loss is no longer finite.
+            EnvironmentFailed: an environment raised, or gave what is no number.
         """
         decisions = Decisions(self.settings, source or FixedSource(), self.place.chosen)
-        diverged = False
+        episodes = EpisodeWatch(self.settings)
+        failed = False
         with torch_threads(self.settings.torch_threads):
             try:
                 for phase in self._phases(decisions):
                     self.place = Place.after(phase)
+                    episodes.look(phase)
                     yield phase
-            except TrainingDivergedError:
-                diverged = True
+            except Exception:  # no interrupt, which is none
+                failed = True
                 raise
             finally:
-                decisions.finish(diverged=diverged)
+                decisions.finish(failed=failed)
                 self._environments.close()
 
     def state(self) -> State:
@@ -200,9 +203,13 @@ class PhaseClock:
         """
         hyperparameters = in_effect(held, decisions.made[-1].values)
         if not np.isfinite(list(metrics.values())).all():
+            largest = float(np.abs(rollout.rewards).max())
+            scale = f" with rewards up to {largest:.3g}" if largest > _LARGE_REWARD else ""
+            remedy = "set normalise_rewards=true, or lower" if scale else "lower"
             raise TrainingDivergedError(
-                f"expected finite losses, got {dict(metrics)} at env step {env_step}; lower "
-                f"learning_rate (now {hyperparameters['learning_rate']:g}) or max_grad_norm"
+                f"expected finite losses, got {dict(metrics)} at env step {env_step}{scale}; "
+                f"{remedy} learning_rate (now {hyperparameters['learning_rate']:g}) or "
+                "max_grad_norm"
             )
         return Phase(
             index=index,

@@ -75,6 +75,8 @@ class TrainingPlan:
         oracle: None trains without one.
         schedule: a recorded schedule to replay instead.
         evaluation_episodes: episodes of the deterministic policy after training.
+        evaluation_steps: env steps after which the evaluation ends anyway; None takes 30,000 an
+            episode.
         folder: where the run log goes.
         writers: names of what writes the run down beside the run log.
         checkpoint_every: env steps after which a checkpoint is due; None decides by itself, 0
@@ -89,6 +91,7 @@ class TrainingPlan:
     oracle: OraclePlan | None
     schedule: RecordedSource | None
     evaluation_episodes: int
+    evaluation_steps: int | None = None
     folder: Path
     writers: tuple[str, ...] = ()
     checkpoint_every: int | None = None
@@ -114,6 +117,7 @@ class TrainingPlan:
             "oracle": oracle,
             "replays_a_schedule": self.schedule is not None,
             "evaluation_episodes": self.evaluation_episodes,
+            "evaluation_steps": self.evaluation_steps,
             "folder": str(self.folder),
             "writers": list(self.writers),
             "checkpoint_every": self.checkpoint_every,
@@ -149,6 +153,7 @@ def make_plan(args: argparse.Namespace) -> TrainingPlan:
         oracle=oracle,
         schedule=schedule,
         evaluation_episodes=EVALUATION_EPISODES if args.evaluate is None else args.evaluate,
+        evaluation_steps=args.evaluation_steps,
         folder=_folder(args, algorithm, settings),
         writers=check_writer_names(args.log),
         checkpoint_every=args.checkpoint_every,
@@ -300,7 +305,7 @@ def _folder(args: argparse.Namespace, algorithm: str, settings: AnySettings) -> 
     if args.out is None:
         # To the millisecond: many runs may be started by one loop.
         moment = f"{datetime.now().astimezone():%Y%m%d-%H%M%S.%f}"[:-3]
-        env = settings.env_id.replace("/", "-")
+        env = re.sub(r"[/:]", "-", settings.env_id)
         folder = Path("runs") / f"{algorithm}-{env}-{settings.seed}-{moment}"
         check_folder("--out", folder)
         return folder

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,18 +19,19 @@ from hyperoracle_trainers.checkpoints import (
     restore_trainer,
 )
 from hyperoracle_trainers.child_processes import termination_as_interrupt
-from hyperoracle_trainers.evaluation import evaluate
+from hyperoracle_trainers.evaluation import evaluate, mean_of
+from hyperoracle_trainers.failures import EnvironmentFailed, TrainingDivergedError
 from hyperoracle_trainers.graceful_stop import stop_on_request
 from hyperoracle_trainers.hyperparameter_source import HyperparameterSource
 from hyperoracle_trainers.oracle_source import OracleSource
-from hyperoracle_trainers.progress import Tally, TrainingRow, training_progress
+from hyperoracle_trainers.progress import EvaluationRow, Tally, TrainingRow, training_progress
 from hyperoracle_trainers.resumed_plan import plan_state
-from hyperoracle_trainers.run import make_trainer
+from hyperoracle_trainers.run import make_trainer, phases_of
 from hyperoracle_trainers.run_log import RunLog, package_versions
 from hyperoracle_trainers.run_writers import RunWriter, RunWriters
 from hyperoracle_trainers.saved_state import State
 from hyperoracle_trainers.settings import AnySettings
-from hyperoracle_trainers.trainer import Trainer, TrainingDivergedError
+from hyperoracle_trainers.trainer import Trainer
 from hyperoracle_trainers.training_plan import OraclePlan, TrainingPlan
 from hyperoracle_trainers.video import check_rendering, record_video
 from hyperoracle_trainers.writers_by_name import make_writer
@@ -53,13 +53,15 @@ def carry_out(plan: TrainingPlan) -> dict[str, Any]:
 
     Returns:
         JSON-able figures: ``status`` (``"completed"`` or ``"interrupted"``), ``env_steps``,
-        ``final_return`` (mean of the last 20 episodes) and so on; ``oracle`` is None without one,
+        ``final_return`` (mean of the last 20 episodes), ``evaluation_return`` (None unless all its
+        episodes ended) and so on; ``oracle`` is None without one,
         otherwise its url, study, job_id, role, the client's ``stats``, and ``overhead_percent``,
         the share of the wall time that the run spent in the oracle's client; ``checkpoint`` is the
         newest one and ``video`` the recording, None if there is none.
 
     Raises:
-        RunFailed: the environment or a writer cannot be made, or training diverged.
+        RunFailed: the environment or a writer cannot be made, the environment failed, or training
+            diverged.
         VideoError: the environment cannot be rendered.
         RunLogError: the log of a run that goes on is not the one it left.
         OracleError: the oracle will not have the job.
@@ -85,19 +87,21 @@ def carry_out(plan: TrainingPlan) -> dict[str, Any]:
         try:
             _train(plan, trainer, source, job, log, writers, tally, progress)
             wall_seconds = tally.wall_seconds
-            evaluation_returns = _evaluated(plan, trainer)
+            evaluation_returns = _evaluated(plan, trainer, progress)
             recorded = _recorded(plan, trainer)
         except KeyboardInterrupt:
             wall_seconds = tally.wall_seconds
             status = "interrupted"
         except TrainingDivergedError as error:
-            raise RunFailed(f"{error}; the log so far is in {plan.folder}") from None
+            raise RunFailed(f"{error}; {_what_there_is(plan)}") from None
+        except EnvironmentFailed as error:
+            raise RunFailed(f"{plan.settings.env_id}: {error}; {_what_there_is(plan)}") from error
         figures = {
             "algorithm": plan.algorithm,
             "env_id": plan.settings.env_id,
             "seed": plan.settings.seed,
             "status": status,
-            **_training_figures(tally, wall_seconds, evaluation_returns),
+            **_training_figures(tally, wall_seconds, evaluation_returns, plan.evaluation_episodes),
             "oracle": None if plan.oracle is None or job is None
             else _oracle_figures(plan.oracle, job, tally, wall_seconds),
             "folder": str(plan.folder),
@@ -117,6 +121,8 @@ def make_trainer_or_fail(settings: AnySettings) -> Trainer[Any]:
     """
     try:
         return make_trainer(settings)
+    except EnvironmentFailed as error:
+        raise RunFailed(f"{settings.env_id}: {error}") from error
     except gymnasium.error.Error as error:
         reason = " ".join(str(error).split())
         raise RunFailed(
@@ -157,6 +163,7 @@ def _source(
         resume_from=None if plan.resumes is None else plan.resumes.run["job"],
     )
     assert isinstance(source.job, Job)
+    stack.push(source.job)  # what fails before training begins, a writer perhaps, fails the job
     return source, source.job
 
 
@@ -175,9 +182,7 @@ def _train(
     keeper = CheckpointKeeper(
         plan.folder, plan.settings.total_env_steps, plan.checkpoint_every, trainer.place.env_step
     )
-    phases = trainer.train(source)
-    assert isinstance(phases, Generator)
-    with closing(phases), ExitStack() as stack:  # tells the source of the end, whatever it is
+    with phases_of(trainer, source) as phases, ExitStack() as stack:
         stop = stack.enter_context(stop_on_request()) if keeper.keeps_any else None
         for phase in phases:
             tally.record(phase)
@@ -220,13 +225,23 @@ def _take_up(checkpoint: Checkpoint, trainer: Trainer[Any], tally: Tally) -> Non
     tally.restore(checkpoint.run["tally"])
 
 
-def _evaluated(plan: TrainingPlan, trainer: Trainer[Any]) -> list[float]:
+def _what_there_is(plan: TrainingPlan) -> str:
+    """Say where the log of a run that failed is, and from where it can go on."""
+    kept = checkpoints_in(plan.folder)
+    checkpoint = f"its newest checkpoint is {kept[-1]}" if kept else "it has no checkpoint yet"
+    return f"the log so far is in {plan.folder}, {checkpoint}"
+
+
+def _evaluated(plan: TrainingPlan, trainer: Trainer[Any], progress: Progress) -> list[float]:
+    row = EvaluationRow(progress, plan.evaluation_episodes)
     return evaluate(
         trainer.policy,
         trainer.observation_normaliser,
         plan.settings,
         episodes=plan.evaluation_episodes,
         seed=plan.settings.seed + 1,
+        env_step_limit=plan.evaluation_steps,
+        watch=row.update,
     )
 
 
@@ -244,16 +259,17 @@ def _recorded(plan: TrainingPlan, trainer: Trainer[Any]) -> Path | None:
 
 
 def _training_figures(
-    tally: Tally, wall_seconds: float, evaluation_returns: list[float]
+    tally: Tally, wall_seconds: float, evaluation_returns: list[float], evaluation_episodes: int
 ) -> dict[str, Any]:
-    evaluated = len(evaluation_returns)
     return {
         "env_steps": tally.env_steps,
         "update_steps": tally.update_steps,
         "episodes": tally.episodes,
         "final_return": tally.recent_return,
         "mean_return": tally.mean_return,
-        "evaluation_return": sum(evaluation_returns) / evaluated if evaluated else None,
+        "last_episode_env_step": tally.last_episode_env_step,
+        "evaluation_episodes": evaluation_episodes,
+        "evaluation_return": mean_of(evaluation_returns, evaluation_episodes),
         "evaluation_returns": evaluation_returns,
         "wall_seconds": wall_seconds,
         "env_steps_per_second": tally.env_steps / wall_seconds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import math
 import sys
 import warnings
@@ -21,11 +22,14 @@ from PIL import Image
 from hyperoracle_trainers.atari import PREPROCESSING, game_of
 from hyperoracle_trainers.command_arguments import ArgumentError, check_folder
 from hyperoracle_trainers.envs import Environments, VectorEnvironment, environments_of
+from hyperoracle_trainers.episode_watch import EPISODE_ENV_STEPS
 from hyperoracle_trainers.evaluation import Player
 from hyperoracle_trainers.networks import ActorCritic
 from hyperoracle_trainers.normalisation import ObservationNormaliser
 from hyperoracle_trainers.settings import TrainerSettings
 from hyperoracle_trainers.torch_threads import torch_threads
+
+logger = logging.getLogger("hyperoracle_trainers")
 
 Frame = npt.NDArray[np.uint8]
 
@@ -80,10 +84,12 @@ def record_video(
         seed: decides the episode's beginning and the draws.
 
     Returns:
-        The episode's raw undiscounted return.
+        The episode's raw undiscounted return; of one that has not ended after 30,000 env steps,
+        which is said, that of its shown beginning.
 
     Raises:
         VideoError: the environment cannot be made or rendered.
+        EnvironmentFailed: the environment raised, or gave what is no number.
         OSError: the file cannot be written.
     """
     camera = _Camera.of(settings, seed)
@@ -94,11 +100,16 @@ def record_video(
         """Yield one frame at a time: a thousand of them fill the memory."""
         nonlocal episode_return
         yield camera.frame()
-        while True:
+        for _ in range(EPISODE_ENV_STEPS):
             episode_return += player.step()
             if camera.environment.final_observations:
                 return  # it shows a new episode by now
             yield camera.frame()
+        logger.warning(
+            "%s: the episode has not ended; the video shows its first %s env steps.",
+            path,
+            f"{EPISODE_ENV_STEPS:,}",
+        )
 
     every = math.ceil(camera.frames_per_second / _MOST_PER_SECOND)
     path.parent.mkdir(parents=True, exist_ok=True)

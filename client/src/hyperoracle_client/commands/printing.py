@@ -11,11 +11,9 @@ from pydantic import BaseModel
 
 
 def print_json(value: BaseModel | Any) -> None:
-    """Print a message, or plain data, as JSON."""
-    if isinstance(value, BaseModel):
-        print(value.model_dump_json(indent=2))
-    else:
-        print(json.dumps(value, indent=2))
+    """Print a message, or plain data, as JSON; in ASCII, which every terminal takes."""
+    plain = json.loads(value.model_dump_json()) if isinstance(value, BaseModel) else value
+    print(json.dumps(plain, indent=2))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -8,6 +8,7 @@ import ipaddress
 import json
 import logging
 import os
+import shlex
 import signal
 import socket
 import ssl
@@ -83,7 +84,8 @@ def check_exposure(settings: ServerSettings, *, asks_for_tokens: bool) -> None:
     if not asks_for_tokens and not settings.insecure:
         raise ValueError(
             f"{settings.host} can be reached by others and there is no token yet: make one "
-            f"(`hyperoracle token create --name me --scope admin --store {settings.store}`), "
+            "(`hyperoracle token create --name me --scope admin --store "
+            f"{shlex.quote(settings.store)}`), "
             "listen on 127.0.0.1, or add --insecure on a network that you trust"
         )
     if asks_for_tokens and settings.tls_certificate is None:

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import shlex
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -141,8 +142,8 @@ def _lock(path: Path, remedy: str = "") -> Any:
             f"the store {path} is open in another process (pid {owner}): "
             + (
                 remedy
-                or f"share it by `hyperoracle serve --store {path}` and point every job at "
-                "that server"
+                or f"share it by `hyperoracle serve --store {shlex.quote(str(path))}` and point "
+                "every job at that server"
             )
         ) from None
     give_to_owner(Path(lock_file.name), path if path.exists() else path.parent)
@@ -230,8 +231,8 @@ def damaged(path: Path, what: str) -> StoreRefused:
     """The refusal of a store that cannot be trusted, with the remedy."""
     return StoreRefused(
         f"the store {path} is damaged ({what}) and was left as it is: bring back a backup with "
-        f"`hyperoracle db restore BACKUP --store {path} --replace`, which keeps the damaged file "
-        "under another name"
+        f"`hyperoracle db restore BACKUP --store {shlex.quote(str(path))} --replace`, which keeps "
+        "the damaged file under another name"
     )
 
 
@@ -244,7 +245,7 @@ def _check_files(path: Path) -> None:
     if restored_beside(path).exists():
         raise StoreRefused(
             f"a restore of the store {path} was interrupted while its files moved: repeat it with "
-            f"`hyperoracle db restore BACKUP --store {path} --replace`"
+            f"`hyperoracle db restore BACKUP --store {shlex.quote(str(path))} --replace`"
         )
     if path.exists():
         if path.stat().st_size == 0:
@@ -297,7 +298,8 @@ def _check_content(path: Path, *, check: bool) -> str | None:
         if "not a database" in str(error):
             raise StoreRefused(
                 f"{path} is not a HyperOracle store ({error}): choose another file, or bring back "
-                f"a backup with `hyperoracle db restore BACKUP --store {path} --replace`"
+                "a backup with `hyperoracle db restore BACKUP --store "
+                f"{shlex.quote(str(path))} --replace`"
             ) from None
         raise damaged(path, str(error)) from None
     revision = None if row is None else str(row[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -51,8 +52,8 @@ def restore_store(snapshot: Path, store: Path, *, replace: bool = False) -> Path
     if sealed.manifest.kind != "store":
         raise SnapshotRefused(
             f"{snapshot} is a snapshot of the study {sealed.manifest.study!r}: restore it with "
-            f"`hyperoracle study restore {sealed.manifest.study} {snapshot} --url ...` into a "
-            "running oracle"
+            f"`hyperoracle study restore {sealed.manifest.study} {shlex.quote(str(snapshot))} "
+            "--url ...` into a running oracle"
         )
     with locked(store):
         there = [path for path in files_of(store) if path.exists()]

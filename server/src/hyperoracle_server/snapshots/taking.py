@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -140,7 +141,7 @@ def _write(
     except sqlite3.DatabaseError as error:
         raise StoreRefused(
             f"a snapshot of {store} cannot be taken ({error}): free some space if there is none, "
-            f"and see `hyperoracle db verify {store}`"
+            f"and see `hyperoracle db verify {shlex.quote(str(store))}`"
         ) from None
     except OSError as error:
         raise SnapshotRefused(f"{target} cannot be written: {error.strerror}") from None
@@ -173,7 +174,8 @@ def _open(store: Path) -> sqlite3.Connection:
     except sqlite3.DatabaseError as error:
         connection.close()
         raise StoreRefused(
-            f"{store} cannot be read as a store ({error}): see `hyperoracle db verify {store}`"
+            f"{store} cannot be read as a store ({error}): see `hyperoracle db verify "
+            f"{shlex.quote(str(store))}`"
         ) from None
     if revision is None or revision[0] != HEAD:
         connection.close()

@@ -117,13 +117,10 @@ def _measured(settings: Any, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
+    from hyperoracle_trainers.tables import show, speed_table
 
-    from hyperoracle_trainers.tables import speed_table
-
-    console = Console()
     for row in rows:
-        console.print(speed_table(row))
+        show(speed_table(row))
 
 
 def _say(text: str) -> None:

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from hyperoracle_client.commands.options import add_options
@@ -92,22 +93,20 @@ def _say(text: str) -> None:
 
 
 def _print_figures(figures: dict[str, Any]) -> None:
-    from rich.console import Console
+    from hyperoracle_trainers.tables import comparison_table, jobs_table, oracle_table, show
 
-    from hyperoracle_trainers.tables import comparison_table, jobs_table, oracle_table
-
-    console = Console()
-    console.print(oracle_table(figures["oracle"]))
-    console.print(jobs_table(figures))
+    show(oracle_table(figures["oracle"]))
+    show(jobs_table(figures))
     if figures["comparison"] is not None:
-        console.print(comparison_table(figures["comparison"]))
-        console.print(_PROVES_NOTHING, soft_wrap=True)
+        show(comparison_table(figures["comparison"]))
+        print(_PROVES_NOTHING)
     folder = figures["folder"]
+    store = quote(f"{folder}/oracle.db")
     for line in (
         f"Took {figures['wall_seconds']:.0f} s. Left in {folder}:",
         "  schedule.png  hyperparameters and returns of both jobs",
         "  schedule.csv  what the oracle told them",
         "  job-1, job-2  their run logs",
-        f"  oracle.db     the memory; look into it: hyperoracle serve --store {folder}/oracle.db",
+        f"  oracle.db     the memory; look into it: hyperoracle serve --store {store}",
     ):
-        console.print(line, highlight=False, soft_wrap=True)
+        print(line)

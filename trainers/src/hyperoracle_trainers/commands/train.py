@@ -104,6 +104,12 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         help="episodes of the deterministic policy after training (default: 5)",
     )
     parser.add_argument(
+        "--evaluation-steps",
+        metavar="N",
+        type=at_least_one,
+        help="env steps after which the evaluation ends anyway (default: 30,000 an episode)",
+    )
+    parser.add_argument(
         "--video", metavar="FILE", help="record an episode of that policy, as .gif or .mp4"
     )
     parser.add_argument(
@@ -206,32 +212,25 @@ def _lacks_memory(error: Exception) -> bool:
 
 
 def _print_figures(figures: dict[str, Any]) -> None:
-    from rich.console import Console
-
     from hyperoracle_trainers.resumed_plan import resume_command
-    from hyperoracle_trainers.tables import run_table
+    from hyperoracle_trainers.tables import run_table, show
 
-    console = Console()
-    console.print(run_table(figures))
-    console.print(f"Run log: {figures['folder']}", highlight=False, soft_wrap=True)
+    show(run_table(figures))
+    print(f"Run log: {figures['folder']}")
     if figures["status"] != "completed" and figures["checkpoint"] is not None:
-        command = resume_command(Path(figures["folder"]))
-        console.print(f"Go on with: {command}", highlight=False, soft_wrap=True)
+        print(f"Go on with: {resume_command(Path(figures['folder']))}")
 
 
 def _print_evaluation(figures: dict[str, Any], as_json: bool) -> None:
-    from rich.console import Console
-
-    from hyperoracle_trainers.tables import evaluation_table
+    from hyperoracle_trainers.tables import evaluation_table, show
 
     if as_json:
         print(json.dumps(figures))
         return
-    console = Console()
-    console.print(evaluation_table(figures))
+    show(evaluation_table(figures))
     for what in ("checkpoint", "video"):
         if figures[what] is not None:
-            console.print(f"{what.title()}: {figures[what]}", highlight=False, soft_wrap=True)
+            print(f"{what.title()}: {figures[what]}")
 
 
 def _print_presets(*, as_json: bool) -> None:
@@ -242,8 +241,6 @@ def _print_presets(*, as_json: bool) -> None:
     if as_json:
         print(json.dumps([asdict(preset) for preset in PAPER_PRESETS.values()]))
         return
-    from rich.console import Console
+    from hyperoracle_trainers.tables import presets_table, show
 
-    from hyperoracle_trainers.tables import presets_table
-
-    Console().print(presets_table(PAPER_PRESETS.values()))
+    show(presets_table(PAPER_PRESETS.values()))

@@ -11,14 +11,15 @@ import gymnasium
 import numpy as np
 
 from hyperoracle_client import Job, Oracle
+from hyperoracle_trainers.episode_watch import EPISODE_ENV_STEPS
 from hyperoracle_trainers.experiments.definition import RANDOM_POLICY, Experiment, Task
 from hyperoracle_trainers.experiments.plan import Cell, Chain
+from hyperoracle_trainers.failures import EnvironmentFailed, TrainingDivergedError
 from hyperoracle_trainers.oracle_source import OracleSource
 from hyperoracle_trainers.phase import Phase
 from hyperoracle_trainers.run import make_trainer
 from hyperoracle_trainers.run import run as train
 from hyperoracle_trainers.settings import AnySettings
-from hyperoracle_trainers.trainer import TrainingDivergedError
 
 Outcome = dict[str, Any]
 """What is kept of a run: ``status``, ``phases`` (columns), ``oracle_job``, wall and CPU seconds."""
@@ -89,6 +90,7 @@ def _trained(
 def _random_policy(settings: AnySettings) -> Outcome:
     """Act at random, and count all episodes as one phase."""
     environment = gymnasium.make(settings.env_id)
+    limit = _RANDOM_POLICY_ENV_STEPS + EPISODE_ENV_STEPS
     environment.action_space.seed(settings.seed)
     environment.reset(seed=settings.seed)
     returns: list[float] = []
@@ -101,6 +103,12 @@ def _random_policy(settings: AnySettings) -> Outcome:
             returns.append(episode_return)
             episode_return = 0.0
             environment.reset()
+        elif env_step >= limit and not returns:
+            raise EnvironmentFailed(
+                0,
+                f"expected an episode to end, got none under a random policy in {env_step:,} env "
+                "steps of its, by whose return scores are measured",
+            )
     environment.close()
     phases = {
         "env_step": [env_step],
