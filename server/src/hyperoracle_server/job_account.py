@@ -172,6 +172,12 @@ class JobAccount:
                 self.ending = self.ending._replace(score=None, final=None, shown=0.0)
         return self.ending
 
+    def say_nothing(self) -> Ending:
+        """Let a job that ended count for nothing: a decision that it used is not known here."""
+        assert self.ending is not None, "it ended"
+        self.ending = Ending("interrupted", None, None, self.ending.floor, 0.0)
+        return self.ending
+
     def dump(self) -> str:
         """As JSON, for the job's row."""
         return json.dumps({

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from hyperoracle_protocol.errors import ErrorCode
+from hyperoracle_server.decisions_in_force import Held, HeldDurably
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.job_counts import JobCounts
 from hyperoracle_server.ledger.statements import Change
@@ -63,24 +64,6 @@ class OpenProposal(NamedTuple):
     encoder_version: int | None
 
 
-class Held(NamedTuple):
-    """A decision in force: the proposal that made it and until when it holds."""
-
-    sequence: int
-    hyper_action: int
-    explored: bool
-    epsilon: float
-    propensity: float
-    until_update_step: int
-    until_env_step: int | None
-
-    def holds(self, update_step: int, env_step: int) -> bool:
-        """Whether it is in force at this update."""
-        if self.until_env_step is not None:
-            return env_step < self.until_env_step
-        return update_step < self.until_update_step
-
-
 @dataclass
 class JobState:
     """One job; its study's lock guards it."""
@@ -105,6 +88,7 @@ class JobState:
     env_step: int = 0
     last_return: float | None = None
     held: Held | None = None
+    held_durably: HeldDurably | None = None  # None: since this process began, nothing was decided
     hyper_agent_notes: str | None = None  # JSON
     counts: JobCounts = field(default_factory=JobCounts)
     counted_through: int = 0  # the id of its newest proposal

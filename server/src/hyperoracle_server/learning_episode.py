@@ -161,6 +161,9 @@ class CreditBook:
     Args:
         phases_per_episode: n.
         returns: which number is the return.
+
+    Attributes:
+        lost_decisions: proposals that the job says it used and that are not known here.
     """
 
     def __init__(self, phases_per_episode: int, returns: ReturnSetting) -> None:
@@ -176,6 +179,7 @@ class CreditBook:
         self._worst: float | None = None
         self._covered_through = 0
         self._last_applied = 0
+        self.lost_decisions = 0
 
     @property
     def open_sequences(self) -> frozenset[int]:
@@ -359,6 +363,7 @@ class CreditBook:
             "worst": self._worst,
             "covered_through": self._covered_through,
             "last_applied": self._last_applied,
+            "lost_decisions": self.lost_decisions,
         }
 
     def restore(
@@ -373,6 +378,7 @@ class CreditBook:
         self._worst = state.get("worst", self._worst_of(known) if known else None)
         self._covered_through = state["covered_through"]
         self._last_applied = state["last_applied"]
+        self.lost_decisions = state.get("lost_decisions", 0)  # of before there is none
         in_episode = {s for phase in self._episode for s in phase.sequences}
         self._open = set(open_sequences) - in_episode
         self._waiting = {report.previous_report or 0: report for report in waiting}

@@ -1,6 +1,7 @@
 """One study at work: propose and report, from request to ledger changes.
 
-`propose`: validate → held? → hyper-agent decides → answer, and the proposal's row unsynced.
+`propose`: validate → held? → hyper-agent decides → answer, and the proposal's row unsynced; but a
+decision that is to be held is durable before it is answered.
 `report`: validate → `learning_episode` says who is credited → hyper-agent learns → all of it in
 one durable transaction.
 
@@ -25,16 +26,16 @@ from hyperoracle_protocol.jobs import (
 from hyperoracle_protocol.space import decode
 from hyperoracle_protocol.strategies import KeyedStrategy
 from hyperoracle_protocol.studies import StudyDefinition
-from hyperoracle_server import receipts, records
+from hyperoracle_server import decisions_in_force, receipts, records
 from hyperoracle_server.chance import NumberedStreams
+from hyperoracle_server.decisions_in_force import Held
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.exposure import Avoided, Hazards, Life, hazards_of
 from hyperoracle_server.hyper_agents.base import CurvePoint, Decision, MemoryEffect, Moment, Outcome
-from hyperoracle_server.hyper_agents.holding import end_of_segment
 from hyperoracle_server.hyper_agents.keyed import KeyedAgent
 from hyperoracle_server.hyper_agents.registry import grid_of, make_hyper_agent
 from hyperoracle_server.job_account import Ending, Reason
-from hyperoracle_server.job_state import Answer, Held, JobState, OpenProposal, check_repeated
+from hyperoracle_server.job_state import Answer, JobState, OpenProposal, check_repeated
 from hyperoracle_server.learning_episode import Credit, CreditBook, Settlement
 from hyperoracle_server.ledger.statements import Change
 from hyperoracle_server.observer import StageClock
@@ -135,7 +136,7 @@ class StudyRuntime:
         else:
             held = None
             decision = self._decide(job, request, features)
-            job.held = self._hold(job, request, decision)
+            job.held = decisions_in_force.held(self.definition.hold, job, request, decision)
         if held is None or request.not_applied:
             job.hyper_agent_notes = self.agent.notes(job.id)
         answer = self._answer(job, request, decision, held, digest)
@@ -143,7 +144,11 @@ class StudyRuntime:
             changes.append(job.update())
         changes += self._record(job, request, decision, held is not None, features, answer)
         self._touch(job, request.env_step)
-        self._services.writer.submit(changes, self.epoch)
+        durable = decisions_in_force.write(
+            self._services, self.epoch, job, decision, changes, is_new=held is None
+        )
+        answer = answer._replace(durable=durable)
+        job.remember(request.sequence, answer)
         return answer
 
     def _decide(
@@ -157,22 +162,6 @@ class StudyRuntime:
         decision = self.agent.decide(moment, rng)
         self._stages.mark("choose")
         return decision
-
-    def _hold(self, job: JobState, request: ProposeMetadata, decision: Decision) -> Held | None:
-        setting = self.definition.hold
-        until_env_step = None
-        if decision.hold_until_env_step is not None:
-            until_env_step = decision.hold_until_env_step
-        elif setting.decisions_per_job is not None:
-            until_env_step = end_of_segment(
-                request.env_step, job.total_env_steps, setting.decisions_per_job
-            )
-        elif setting.updates == 1:
-            return None
-        return Held(
-            request.sequence, decision.hyper_action, decision.explored, decision.epsilon,
-            decision.propensity, request.update_step + setting.updates, until_env_step,
-        )  # fmt: skip
 
     def _answer(
         self, job: JobState, request: ProposeMetadata, decision: Decision, held: Held | None,
@@ -195,9 +184,7 @@ class StudyRuntime:
             valid_until_env_step=until_env_step,
             unknown_fields=request.unknown_fields,
         )
-        answer = Answer(digest, receipts.proposal(proposal))
-        job.remember(request.sequence, answer)
-        return answer
+        return Answer(digest, receipts.proposal(proposal))
 
     def _record(
         self, job: JobState, request: ProposeMetadata, decision: Decision, held: bool,
@@ -273,6 +260,7 @@ class StudyRuntime:
             changes, settlement = [], Settlement("late")
         else:
             self._heard_of(job)
+            decisions_in_force.note_lost(self._services, self.name, job, report)
             changes = self._drop_not_applied(job, report.not_applied)
             settlement = job.credit.add_report(report, self._floor_of(job))
         if settlement.status != "waiting" and report.sequence in settlement.applied_reports:
@@ -337,6 +325,8 @@ class StudyRuntime:
             if other.curve is not None
         ]
         ending = job.account.end(reason, job.env_step, self._worst_of(job), others)
+        if job.credit.lost_decisions:
+            ending = job.account.say_nothing()
         self._hazards = None
         self.agent.close(job.id, ending)
         job.hyper_agent_notes = self.agent.notes(job.id)

@@ -69,7 +69,7 @@ def propose(oracle: Oracle, job_id: str, media_type: str, body: bytes) -> WireAn
             features = np.array(state.values, np.float64)
     oracle.observer.stage("parse", time.perf_counter() - started)
     answer = job_calls.propose(oracle, job_id, request, features, body)
-    return WireAnswer(200, JSON_MEDIA_TYPE, answer.body)
+    return WireAnswer(200, JSON_MEDIA_TYPE, answer.body, answer.durable)
 
 
 def report(oracle: Oracle, job_id: str, media_type: str, body: bytes) -> WireAnswer:
