@@ -89,7 +89,8 @@ class ClientSettings(BaseModel):
                 "expected a url without a user or password in it: give a token as token=… or "
                 "HYPERORACLE_TOKEN"
             )
-        return url.rstrip("/")
+        # A store's path is left as it is: what ends in a slash is no file.
+        return url if url.startswith(EMBEDDED_SCHEME) else url.rstrip("/")
 
     @field_validator("token")
     @classmethod

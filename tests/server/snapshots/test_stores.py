@@ -22,7 +22,7 @@ from support.wire_client import Wire
 from hyperoracle_client import cli
 from hyperoracle_server.commands import db
 from hyperoracle_server.embedded import EmbeddedTransport
-from hyperoracle_server.ledger.store import locked
+from hyperoracle_server.ledger.lock import locked
 from hyperoracle_server.snapshots import stores
 
 

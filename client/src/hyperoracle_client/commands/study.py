@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pydantic import ValidationError
 
@@ -233,12 +234,18 @@ def _interval(figure: Figure) -> str:
     return f"{figure.value:.3f} (95 % interval {figure.low:.3f} to {figure.high:.3f})"
 
 
+def _private(path: Path) -> BinaryIO:
+    """Open a file for writing that its owner alone may read, as the store is."""
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb")
+
+
 def _backup(args: argparse.Namespace) -> int:
     partial = args.file.with_name(args.file.name + ".partial")
     if args.file.exists():
         raise OracleMisconfigured(f"{args.file} is there already: choose another name")
     try:
-        with opened_api(args) as api, partial.open("wb") as file:
+        with opened_api(args) as api, _private(partial) as file:
             api.take_snapshot(args.name, file)
         partial.replace(args.file)
     except OSError as error:

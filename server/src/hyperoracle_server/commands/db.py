@@ -14,6 +14,7 @@ from typing import Any
 
 from hyperoracle_server import failpoints
 from hyperoracle_server.errors import OracleError
+from hyperoracle_server.ledger.files import store_path
 from hyperoracle_server.settings import ServerSettings
 from hyperoracle_server.snapshots import stores, taking
 
@@ -71,7 +72,7 @@ def _guarded(run: Any) -> Any:
 
 
 def _store(args: argparse.Namespace) -> Path:
-    return Path(ServerSettings.load(store=args.store).store)
+    return store_path(ServerSettings.load(store=args.store).store)
 
 
 def _backup(args: argparse.Namespace) -> int:

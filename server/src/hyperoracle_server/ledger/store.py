@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
-import os
 import shlex
 import shutil
 import sqlite3
@@ -13,14 +10,22 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DatabaseError
-from sqlalchemy.pool import NullPool
 
 from hyperoracle_server.errors import StoreRefused, StoreUnavailable
 from hyperoracle_server.failpoints import failpoint
+from hyperoracle_server.ledger.files import (
+    engine_of,
+    files_of,
+    make_private,
+    read_only,
+    restored_beside,
+    store_path,
+    sync_folder,
+)
+from hyperoracle_server.ledger.lock import StoreLock, check_journal
 from hyperoracle_server.ledger.writer import Writer
 from hyperoracle_server.logs import about
 from hyperoracle_server.observer import Observer
@@ -36,7 +41,7 @@ _MIGRATIONS = Path(__file__).with_name("migrations")
 class Ledger:
     """An open store. `writer` changes it, `reading()` looks at it.
 
-    Exactly one process may have a store open; a file lock beside it holds that.
+    Exactly one process may have a store open, see `ledger.lock`.
 
     Args:
         path: the file; made if there is none.
@@ -52,18 +57,20 @@ class Ledger:
     def __init__(
         self, path: str | Path, observer: Observer | None = None, *, check: bool = True
     ) -> None:
-        self.path = Path(path).absolute()
-        self._lock_file = _lock(self.path)
+        self.path = store_path(path)
+        self._lock = StoreLock(self.path)
         try:
             _check_files(self.path)
             if not self.path.exists():
                 _create(self.path)
+                self._lock.take_file()
+            check_journal(self.path)
             revision = _check_content(self.path, check=check)
             self._engine = _engine(self.path)
             _migrate(self._engine, self.path, revision)
             self.writer = Writer(self._engine, observer)
         except BaseException:
-            self._lock_file.close()
+            self._lock.close()
             raise
 
     @contextmanager
@@ -104,66 +111,21 @@ class Ledger:
         Raises:
             OSError: it cannot be written.
         """
-        _write_owner(self._lock_file)
+        self._lock.check_writable()
 
     def close(self) -> None:
         """Write what is queued and let go of the file."""
         self.writer.close()
         self._engine.dispose()
-        self._lock_file.close()
+        self._lock.close()
 
     def leave_to_owner(self) -> None:
-        """In a forked child of the process that has it open: hold its lock no longer.
-
-        The lock belongs to both, and a child that lives on would keep the store from being opened
-        after its owner has ended.
-        """
-        if self._lock_file.closed:
-            return
-        with Path(os.devnull).open("rb") as nothing:
-            os.dup2(nothing.fileno(), self._lock_file.fileno())
-
-
-def _lock(path: Path, remedy: str = "") -> Any:
-    if path.is_dir():
-        raise StoreRefused(f"expected a file as the store, got the directory {path}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock_file = path.with_name(path.name + ".lock").open("a+")
-    except OSError as error:
-        raise StoreRefused(f"the store {path} cannot be opened: {error.strerror}") from None
-    try:
-        fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock_file.seek(0)
-        owner = lock_file.read().strip() or "unknown"
-        lock_file.close()
-        raise StoreRefused(
-            f"the store {path} is open in another process (pid {owner}): "
-            + (
-                remedy
-                or f"share it by `hyperoracle serve --store {shlex.quote(str(path))}` and point "
-                "every job at that server"
-            )
-        ) from None
-    give_to_owner(Path(lock_file.name), path if path.exists() else path.parent)
-    _write_owner(lock_file)
-    return lock_file
-
-
-def _write_owner(lock_file: Any) -> None:
-    # Past the file object's buffer, which would keep what a full disk does not take.
-    number = lock_file.fileno()
-    os.ftruncate(number, 0)
-    os.write(number, str(os.getpid()).encode())
-    os.fsync(number)
+        """In a forked child of the process that has it open: hold its lock no longer."""
+        self._lock.leave_to_owner()
 
 
 def _engine(path: Path) -> Engine:
-    # A connection is opened per reader and closed after it: a WAL that a forgotten reader pins
-    # would grow for ever.
-    # What a failed statement was to write stays out of the log: it holds hyper-states.
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, hide_parameters=True)
+    engine = engine_of(path)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
@@ -179,52 +141,6 @@ def _engine(path: Path) -> Engine:
         connection.exec_driver_sql("BEGIN")
 
     return engine
-
-
-def files_of(store: Path) -> list[Path]:
-    """The files that a store may consist of, the database first."""
-    return [store, *(store.with_name(store.name + end) for end in ("-wal", "-shm"))]
-
-
-def restored_beside(store: Path) -> Path:
-    """Where a restored store lies, whole, while the former one moves out of its way."""
-    return store.with_name(store.name + ".restored")
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring the names of a folder's files to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def give_to_owner(path: Path, like: Path) -> None:
-    """Where root works, a file of a store belongs to whom the server runs as, as SQLite's own do.
-
-    Args:
-        path: the file.
-        like: whose owner it gets.
-    """
-    if os.geteuid() == 0:
-        owner = like.stat()
-        with contextlib.suppress(PermissionError):  # root of a container, or over a network
-            os.chown(path, owner.st_uid, owner.st_gid)
-
-
-@contextmanager
-def locked(store: Path) -> Iterator[None]:
-    """Hold the lock of a store that is not to be opened now.
-
-    Raises:
-        StoreRefused: a process has it open, or it cannot be a file.
-    """
-    lock_file = _lock(store.absolute(), "stop it first, or restore to another file")
-    try:
-        yield
-    finally:
-        lock_file.close()
 
 
 def damaged(path: Path, what: str) -> StoreRefused:
@@ -262,6 +178,7 @@ def _create(path: Path) -> None:
     for leftover in files_of(partial):
         leftover.unlink(missing_ok=True)
     try:
+        make_private(partial)
         engine = _engine(partial)
         upgrade(engine, HEAD)
         engine.dispose()
@@ -316,19 +233,6 @@ def _check_content(path: Path, *, check: bool) -> str | None:
             "upgrade hyperoracle-server"
         )
     return revision
-
-
-def read_only(path: Path, *, may_change: bool = True) -> str:
-    """A URI by which SQLite reads a store and never changes it.
-
-    Args:
-        path: the store.
-        may_change: whether another process may write meanwhile; where none does and there is no
-            journal, not even the empty files that a reader leaves beside a store are made.
-    """
-    is_still = not may_change and not files_of(path)[1].exists()
-    how = "immutable=1" if is_still else "mode=ro"
-    return f"file:{quote(str(path.absolute()))}?{how}"
 
 
 def _migrate(engine: Engine, path: Path, revision: str | None) -> None:

@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, select
+from sqlalchemy import Connection, Engine, event, func, select
 from sqlalchemy.exc import DatabaseError
-from sqlalchemy.pool import NullPool
 
 from hyperoracle_server import inspection, recovery
 from hyperoracle_server.errors import SnapshotRefused
 from hyperoracle_server.failpoints import failpoint
 from hyperoracle_server.ledger import schema as t
+from hyperoracle_server.ledger.files import engine_of
 from hyperoracle_server.ledger.store import HEAD, upgrade
 from hyperoracle_server.snapshots.examination import findings
 from hyperoracle_server.snapshots.renumbering import Renumbering
@@ -83,9 +83,7 @@ def _examined(sealed: Sealed, store: Path) -> Iterator[Connection]:
 def careful_engine(database: Path) -> Engine:
     """An engine for a database that may have been made to do harm."""
     # Read by the writing thread too, while this one waits for it.
-    engine = create_engine(
-        f"sqlite:///{database}", poolclass=NullPool, connect_args={"check_same_thread": False}
-    )
+    engine = engine_of(database)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hyperoracle_protocol.base import Name
 from hyperoracle_server.errors import SnapshotRefused
+from hyperoracle_server.ledger.files import make_private
 from hyperoracle_server.ledger.store import HEAD
 
 FORMAT: Final = "hyperoracle-snapshot-1"
@@ -102,8 +103,13 @@ def check_seal(path: Path) -> Sealed:
 
 
 def unseal(sealed: Sealed, target: Path) -> None:
-    """Write a snapshot's database to a file of its own."""
-    with sealed.path.open("rb") as source, target.open("wb") as file:
+    """Write a snapshot's database to a new file of its own.
+
+    Raises:
+        OSError: it is there, or cannot be written.
+    """
+    make_private(target)
+    with sealed.path.open("rb") as source, target.open("r+b") as file:
         shutil.copyfileobj(source, file, _CHUNK)
         file.truncate(sealed.manifest.database_bytes)
         file.flush()

@@ -10,22 +10,23 @@ from datetime import UTC, datetime
 from itertools import chain, count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from urllib.parse import quote
 
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import NullPool
 
 from hyperoracle_server.errors import SnapshotRefused, StoreRefused
 from hyperoracle_server.failpoints import failpoint
-from hyperoracle_server.ledger.store import (
-    HEAD,
+from hyperoracle_server.ledger.files import (
     files_of,
     give_to_owner,
-    locked,
     read_only,
     restored_beside,
+    store_path,
     sync_folder,
+    uri,
 )
+from hyperoracle_server.ledger.lock import check_own_name, is_open_here, locked
+from hyperoracle_server.ledger.store import HEAD
 from hyperoracle_server.snapshots.examination import damage, findings
 from hyperoracle_server.snapshots.restoring import bring_up_to_date, careful_engine
 from hyperoracle_server.snapshots.seal import Manifest, Sealed, check_seal, unseal
@@ -48,6 +49,7 @@ def restore_store(snapshot: Path, store: Path, *, replace: bool = False) -> Path
         SnapshotRefused: it cannot be restored; nothing was changed.
         StoreRefused: there is a store, or a process has it open.
     """
+    store = store_path(store)
     sealed = check_seal(snapshot)
     if sealed.manifest.kind != "store":
         raise SnapshotRefused(
@@ -64,8 +66,11 @@ def restore_store(snapshot: Path, store: Path, *, replace: bool = False) -> Path
             )
         restored = store.with_name(store.name + ".restoring")
         try:
+            restored.unlink(missing_ok=True)
             unseal(sealed, restored)
-            give_to_owner(restored, store if store.exists() else store.absolute().parent)
+            if store.exists():  # who could read the former one can read this one, and nobody else
+                restored.chmod(store.stat().st_mode & 0o777)
+            give_to_owner(restored, store if store.exists() else store.parent)
             engine = careful_engine(restored)
             if sealed.manifest.schema_revision != HEAD:
                 bring_up_to_date(engine, sealed)
@@ -105,10 +110,13 @@ def verify(path: Path) -> tuple[Manifest | None, list[str]]:
     if not path.exists():
         raise SnapshotRefused(f"there is no file {path}: name a store (--store) or a backup")
     try:
-        sealed = check_seal(path)
+        # A store that this process has open must not be opened and closed beside SQLite.
+        sealed = None if is_open_here(path) else check_seal(path)
     except SnapshotRefused:
         if not _may_be_a_store(path):
             raise
+        path = path.resolve()
+        check_own_name(path)
     manifest = None if sealed is None else sealed.manifest
     engine = _reading_engine(path, is_snapshot=sealed is not None)
     with engine.connect() as connection:
@@ -159,8 +167,7 @@ def _may_be_a_store(path: Path) -> bool:
 def _reading_engine(path: Path, *, is_snapshot: bool) -> Engine:
     # Nobody changes a snapshot, so SQLite need not lock it; of a store it must see the journal,
     # which a running server always has.
-    frozen = f"file:{quote(str(path.absolute()))}?immutable=1"
-    url = frozen if is_snapshot else read_only(path, may_change=False)
+    url = uri(path, "immutable=1") if is_snapshot else read_only(path, may_change=False)
     return create_engine(
         "sqlite://", creator=lambda: sqlite3.connect(url, uri=True), poolclass=NullPool
     )

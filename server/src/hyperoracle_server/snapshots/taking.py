@@ -9,12 +9,13 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_server.errors import OracleError, SnapshotRefused, StoreRefused
 from hyperoracle_server.failpoints import failpoint
-from hyperoracle_server.ledger.store import HEAD, read_only, sync_folder
+from hyperoracle_server.ledger.files import make_private, read_only, store_path, sync_folder, uri
+from hyperoracle_server.ledger.lock import check_own_name
+from hyperoracle_server.ledger.store import HEAD
 from hyperoracle_server.snapshots.seal import Manifest, seal
 
 if TYPE_CHECKING:
@@ -65,12 +66,12 @@ def take_study(store: Path, study: str, target: Path) -> Manifest:
 
     def copy(source: sqlite3.Connection, partial: Path) -> None:
         del source  # opened to see that it is a store
-        with closing(sqlite3.connect(f"file:{quote(str(partial))}", uri=True)) as snapshot:
+        with closing(sqlite3.connect(uri(partial, "mode=rw"), uri=True)) as snapshot:
             snapshot.isolation_level = None
             # Nobody else sees this file; it is brought to the disk as a whole at its end.
             snapshot.execute("PRAGMA journal_mode=OFF")
             snapshot.execute("PRAGMA synchronous=OFF")
-            snapshot.execute("ATTACH ? AS store", (read_only(store),))
+            snapshot.execute("ATTACH ? AS store", (read_only(store_path(store)),))
             snapshot.execute("BEGIN")  # one read transaction on the store: one moment
             _copy_rows(snapshot, study)
             snapshot.execute("COMMIT")
@@ -130,7 +131,8 @@ def _write(
     partial = target.with_name(target.name + ".partial")
     try:
         partial.unlink(missing_ok=True)
-        partial.touch()  # here it shows whether the folder can be written
+        make_private(partial)  # here it shows whether the folder can be written
+        store = store_path(store)
         with closing(_open(store)) as source:
             copy(source, partial)
         failpoint("before_snapshot_seal")
@@ -168,6 +170,7 @@ def _name(partial: Path, target: Path) -> None:
 def _open(store: Path) -> sqlite3.Connection:
     if not store.is_file():
         raise StoreRefused(f"there is no store {store}: name the file that the server has open")
+    check_own_name(store)
     connection = sqlite3.connect(read_only(store), uri=True)
     try:
         revision = connection.execute("SELECT version_num FROM alembic_version").fetchone()
