@@ -11,14 +11,13 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection
 
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.jobs import StartedJob, StartJob
 from hyperoracle_protocol.studies import StudyDefinition
-from hyperoracle_server import recovery
+from hyperoracle_server import deletion, recovery
 from hyperoracle_server.clock import Clock
 from hyperoracle_server.definitions import check_same_definition
 from hyperoracle_server.errors import OracleError
@@ -27,7 +26,6 @@ from hyperoracle_server.hyper_agents.keyed import KeyedAgent
 from hyperoracle_server.job_account import JobAccount
 from hyperoracle_server.job_state import JobState
 from hyperoracle_server.learning_curve import LearningCurve
-from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.ledger.statements import Change
 from hyperoracle_server.ledger.store import Ledger
 from hyperoracle_server.logs import about
@@ -137,27 +135,17 @@ class Oracle:
         return self._studies.get(study.name) is study
 
     def delete_study(self, name: str) -> None:
-        """Forget a study with everything that belongs to it."""
+        """Forget a study with everything that belongs to it, also on a full disk.
+
+        Raises:
+            OracleError: `study_not_found`; `store_unavailable`.
+        """
         with self._lock, self.study(name) as study:
-            number = study.number
-            job_ids = select(t.jobs.c.id).where(t.jobs.c.study_id == number)
-            entries = select(t.memory_entries.c.id).where(t.memory_entries.c.study_id == number)
-
-            def transaction(connection: Any) -> None:
-                connection.execute(
-                    delete(t.memory_keys).where(t.memory_keys.c.entry_id.in_(entries))
-                )
-                for table in (t.proposals, t.reports):
-                    connection.execute(delete(table).where(table.c.job_id.in_(job_ids)))
-                for table in (t.memory_entries, t.hyper_states, t.encoder_versions,
-                              t.hyper_agent_states, t.jobs):  # fmt: skip
-                    connection.execute(delete(table).where(table.c.study_id == number))
-                connection.execute(delete(t.studies).where(t.studies.c.id == number))
-
-            self.ledger.writer.run(transaction)
+            deletion.mark(self.ledger, study.number)
             del self._studies[name]
             self._study_of_job = {j: s for j, s in self._study_of_job.items() if s != name}
-            log.info("study deleted", extra=about(study=name))
+        log.info("study deleted", extra=about(study=name))
+        deletion.remove_marked(self.ledger)  # nobody waits for that; what fails, upkeep repeats
 
     def adopt_study(
         self,

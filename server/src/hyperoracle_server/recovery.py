@@ -13,6 +13,7 @@ from hyperoracle_protocol.hyper_state import HyperStateLayout
 from hyperoracle_protocol.jobs import Report
 from hyperoracle_protocol.strategies import KeyedStrategy
 from hyperoracle_protocol.studies import StudyDefinition
+from hyperoracle_server import deletion
 from hyperoracle_server.encoder.state import EncoderState
 from hyperoracle_server.hyper_agents.keyed import KeyedAgent, architecture_of
 from hyperoracle_server.job_account import JobAccount
@@ -33,7 +34,8 @@ def load_studies(ledger: Ledger, services: Services) -> dict[str, StudyRuntime]:
     gc.disable()  # nothing is garbage here, and looking for it among millions of rows takes long
     try:
         with ledger.reading() as connection:
-            rows = connection.execute(select(t.studies).order_by(t.studies.c.id)).all()
+            there = select(t.studies).where(~t.studies.c.name.startswith(deletion.MARK))
+            rows = connection.execute(there.order_by(t.studies.c.id)).all()
             return {row.name: load_study_row(connection, row, services) for row in rows}
     finally:
         if collects:

@@ -11,7 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from hyperoracle_server import leases
+from hyperoracle_server import deletion, leases
 from hyperoracle_server.encoder_rounds import EncoderRounds
 from hyperoracle_server.failpoints import failpoint
 from hyperoracle_server.hyper_agents.episodic import EpisodicAgent
@@ -50,6 +50,8 @@ class Upkeep:
         sampled_at = time.monotonic()
         while not self._stop.wait(LOOK_SECONDS):
             try:
+                deletion.remove_marked(self._oracle.ledger)
+                self._oracle.ledger.reserve.fill()
                 leases.note_expired(self._oracle)
                 leases.forget_answers(self._oracle)
                 self._rounds.run_due()

@@ -82,9 +82,14 @@ def _backup(args: argparse.Namespace) -> int:
     else:
         manifest = taking.take_study(store, args.study, args.file)
     what = f"the study {args.study}" if args.study is not None else f"the store {store}"
-    _tell(args, {"file": str(args.file), **manifest.model_dump(mode="json")},
-          f"{what} is in {args.file} ({args.file.stat().st_size / 1e6:.1f} MB)")  # fmt: skip
-    return 0
+    # What cannot be restored is no backup: better told now than when it is needed.
+    _, wrong = stores.verify(args.file)
+    told = f"{what} is in {args.file} ({args.file.stat().st_size / 1e6:.1f} MB)"
+    if wrong:
+        told = "\n".join([f"{told}, but cannot be restored from it:", *wrong])
+    fields = {"file": str(args.file), **manifest.model_dump(mode="json"), "findings": wrong}
+    _tell(args, fields, told)
+    return 1 if wrong else 0
 
 
 def _restore(args: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import logging
 import shlex
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from hyperoracle_server.ledger.files import (
     sync_folder,
 )
 from hyperoracle_server.ledger.lock import StoreLock, check_journal
+from hyperoracle_server.ledger.numbers import are_too_high, number_anew
+from hyperoracle_server.ledger.reserve import Reserve
 from hyperoracle_server.ledger.writer import Writer
 from hyperoracle_server.logs import about
 from hyperoracle_server.observer import Observer
@@ -68,7 +70,10 @@ class Ledger:
             revision = _check_content(self.path, check=check)
             self._engine = _engine(self.path)
             _migrate(self._engine, self.path, revision)
+            _mend_numbers(self._engine, self.path)
             self.writer = Writer(self._engine, observer)
+            self.reserve = Reserve(self.path)
+            self.reserve.fill()
         except BaseException:
             self._lock.close()
             raise
@@ -113,9 +118,23 @@ class Ledger:
         """
         self._lock.check_writable()
 
+    def run_with_reserve(self, transaction: Callable[[Connection], Any]) -> Any:
+        """Run a function in a durable transaction; on a full disk in the room kept for that.
+
+        Raises:
+            StoreUnavailable: it could not be written; nothing was changed.
+        """
+        try:
+            return self.writer.run(transaction)
+        except StoreUnavailable:
+            if not self.reserve.give_up():
+                raise
+            return self.writer.run(transaction)
+
     def close(self) -> None:
         """Write what is queued and let go of the file."""
         self.writer.close()
+        self.reserve.close()
         self._engine.dispose()
         self._lock.close()
 
@@ -245,6 +264,26 @@ def _migrate(engine: Engine, path: Path, revision: str | None) -> None:
         first = (str(getattr(error, "orig", error)).splitlines() or ["no reason given"])[0]
         raise damaged(path, f"its schema {revision} cannot be brought to {HEAD}: {first}") from None
     log.info("schema migrated", extra=about(store=str(path), before=revision, now=HEAD))
+
+
+def _mend_numbers(engine: Engine, path: Path) -> None:
+    try:
+        mend_numbers(engine)
+    except DatabaseError as error:
+        raise damaged(path, f"its rows cannot be numbered anew: {error.orig!s}") from None
+
+
+def mend_numbers(engine: Engine) -> None:
+    """Number a database's rows anew where their numbers have grown too high (`ledger.numbers`).
+
+    Raises:
+        DatabaseError: it cannot be; nothing was changed.
+    """
+    with engine.connect() as connection:
+        if not are_too_high(connection):
+            return
+    with engine.begin() as connection:
+        number_anew(connection)
 
 
 def upgrade(engine: Engine, revision: str) -> None:

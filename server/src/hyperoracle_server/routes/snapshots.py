@@ -16,6 +16,7 @@ from hyperoracle_server.routes.dependencies import TheOracle
 from hyperoracle_server.routes.guard import AUDITED
 from hyperoracle_server.routes.studies import StudyName
 from hyperoracle_server.snapshots.restoring import restore_study
+from hyperoracle_server.snapshots.stores import verify
 from hyperoracle_server.snapshots.taking import snapshot_study
 from hyperoracle_server.snapshots.under_way import folder_beside
 
@@ -32,6 +33,12 @@ def take_snapshot(study: StudyName, oracle: TheOracle) -> FileResponse:
         folder = stack.enter_context(folder_beside(oracle.ledger.path))
         path = folder / f"{study}.snapshot"
         snapshot_study(oracle, study, path)
+        _, wrong = verify(path)
+        if wrong:  # better told now than when it is needed
+            raise SnapshotRefused(
+                f"a snapshot of the study {study!r} could not be restored ({wrong[0]}): see "
+                "`hyperoracle db verify` on the store"
+            )
         clean_up = BackgroundTask(stack.pop_all().close)  # once the file is sent
     return FileResponse(path, media_type=MEDIA_TYPE, filename=path.name, background=clean_up)
 

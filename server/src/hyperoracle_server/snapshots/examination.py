@@ -24,6 +24,7 @@ from sqlalchemy.exc import DatabaseError
 from hyperoracle_protocol.hyper_state import HyperStateLayout
 from hyperoracle_protocol.jobs import Proposal, Receipt, Report
 from hyperoracle_protocol.studies import StudyDefinition
+from hyperoracle_server.ledger.numbers import HIGHEST_NUMBER
 from hyperoracle_server.ledger.schema import metadata
 
 LAWS = {
@@ -83,11 +84,6 @@ _DOCUMENTS: dict[tuple[str, str], type[BaseModel]] = {
 _JSON = {"credit_state", "held_decision", "hyper_agent_notes", "learning_curve", "counts",
          "base_values", "metadata", "signals", "studies", "report"}  # fmt: skip
 
-
-HIGHEST_NUMBER = 2**40
-"""No ledger comes so far; and a study that brings such a number leaves room for the next ones:
-numbers go up, over all studies of a store, and end at 2^63."""
-
 LATEST_TIME = 253_402_300_799
 """Seconds since the epoch: the last second of the year 9999, the last that has a date."""
 
@@ -102,7 +98,7 @@ def findings(connection: Connection) -> list[str]:
     """What is wrong with a database of the newest schema, a line each; empty if nothing is."""
     try:
         # The schema first: what another one computes is not to be computed, not even by a check.
-        return [*_strangers(connection)] or [*damage(connection)] or [*_content(connection)]
+        return [*strangers(connection)] or [*damage(connection)] or [*_content(connection)]
     except DatabaseError as error:
         return [f"it cannot be read: {error.orig!s}"]
 
@@ -122,7 +118,7 @@ def damage(connection: Connection, *, quick: bool = False) -> list[str]:
     return [] if rows == ["ok"] else [" ".join(str(row).split()) for row in rows]
 
 
-def _strangers(connection: Connection) -> Iterator[str]:
+def strangers(connection: Connection) -> Iterator[str]:
     """What the schema has that no ledger's has, or lacks."""
     kinds = connection.exec_driver_sql(
         "SELECT type, name FROM sqlite_master WHERE type NOT IN ('table', 'index') "

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Table, select
 
 from hyperoracle_server.ledger import schema as t
+from hyperoracle_server.ledger.numbers import REFERENCES, renumbered
 
 
 class Numbers(NamedTuple):
@@ -28,11 +31,32 @@ class Numbers(NamedTuple):
     study_name: str
 
 
+class _Dense:
+    """A table's numbers of before, and the one before the first new one."""
+
+    def __init__(self, ids: Iterable[int], before: int) -> None:
+        self.old = array("q", ids)
+        self.before = before
+
+    def of(self, number: int) -> int:
+        """The new number of a row; 0, which no row has, for that of none."""
+        place = bisect_left(self.old, number)
+        is_there = place < len(self.old) and self.old[place] == number
+        return self.before + 1 + place if is_there else 0
+
+    def up_to(self, number: int) -> int:
+        """The new number up to which rows are meant that were meant up to this one."""
+        return self.before + bisect_right(self.old, number)
+
+
 class Renumbering:
-    """Shifts the numbers of each table by one amount, so that their order stays.
+    """Numbers the rows of each table anew: in their order, without gaps, after all that are there.
+
+    Were gaps kept, a study's numbers would span all that was added to its store since its first
+    row, and each copy of it would double the store's numbers.
 
     Args:
-        shifts: by table.
+        dense: by table.
         public_ids: the new one of each job's, by the old one; empty if they stay.
         study_name: the study's new name.
     """
@@ -43,50 +67,34 @@ class Renumbering:
     )  # fmt: skip
     """In the order of their insertion."""
 
-    _REFERENCES: Mapping[str, Mapping[str, str]] = {
-        "studies": {"id": "studies"},
-        "jobs": {"id": "jobs", "study_id": "studies"},
-        "proposals": {"id": "proposals", "job_id": "jobs"},
-        "reports": {"job_id": "jobs"},
-        "hyper_states": {"proposal_id": "proposals", "study_id": "studies"},
-        "memory_entries": {"id": "memory_entries", "study_id": "studies", "job_id": "jobs",
-                           "proposal_id": "proposals"},
-        "memory_keys": {"entry_id": "memory_entries"},
-        "encoder_versions": {"study_id": "studies", "samples_through": "proposals"},
-        "hyper_agent_states": {"study_id": "studies"},
-    }  # fmt: skip
-
     def __init__(
-        self, shifts: Mapping[str, int], public_ids: Mapping[str, str], study_name: str
+        self, dense: Mapping[str, _Dense], public_ids: Mapping[str, str], study_name: str
     ) -> None:
-        self._shifts = shifts
+        self._dense = dense
         self._public_ids = public_ids
         self._study_name = study_name
+        entries = dense["memory_entries"]
+        self._old_entries = np.array(entries.old, np.int64)
+        self._new_entries = entries.before + 1 + np.arange(len(entries.old))
 
     @classmethod
     def of(cls, snapshot: Connection, numbers: Numbers) -> Self:
         """The renumbering of a snapshot's study."""
-        shifts = {}
+        dense = {}
         for table in (t.studies, t.jobs, t.proposals, t.memory_entries):
-            ids = select(func.min(table.c.id), func.max(table.c.id))
-            first, last = snapshot.execute(ids).one()
-            if first is None:
-                shifts[table.name] = 0
-            else:
-                before = numbers.reserve(table.name, last - first + 1)
-                shifts[table.name] = before + 1 - first
+            ids = snapshot.execute(select(table.c.id).order_by(table.c.id)).scalars().all()
+            dense[table.name] = _Dense(ids, numbers.reserve(table.name, len(ids)) if ids else 0)
         known = snapshot.execute(select(t.jobs.c.public_id)).scalars().all()
         public_ids = {}
         if any(map(numbers.is_known_job, known)):
             public_ids = {public_id: numbers.new_job_id() for public_id in known}
-        return cls(shifts, public_ids, numbers.study_name)
+        return cls(dense, public_ids, numbers.study_name)
 
     def row(self, table: str, row: Mapping[str, Any]) -> dict[str, Any]:
         """A row of the snapshot as a row of the ledger."""
         new = dict(row)
-        for column, whose in self._REFERENCES[table].items():
-            # Before the study's first row there is nothing to tell apart.
-            new[column] = max(row[column] + self._shifts[whose], 0)
+        for column, whose in REFERENCES[table].items():
+            new[column] = self._dense[whose].of(row[column])
         if table == "studies":
             new["name"] = self._study_name
         elif table == "jobs":
@@ -96,11 +104,15 @@ class Renumbering:
             # They are counted anew: what a snapshot says they are need not be so.
             new["counts"] = new["counted_through"] = None
             new["public_id"] = self._public_ids.get(row["public_id"], row["public_id"])
+        elif table == "encoder_versions":
+            new["samples_through"] = self._dense["proposals"].up_to(row["samples_through"])
         elif table == "proposals":
             new["response"] = self._renamed(row["response"])
             if row["neighbour_ids"] is not None:
-                ids = np.frombuffer(row["neighbour_ids"], "<i8") + self._shifts["memory_entries"]
-                new["neighbour_ids"] = ids.tobytes()
+                ids = np.frombuffer(row["neighbour_ids"], "<i8")
+                new["neighbour_ids"] = renumbered(
+                    ids, self._old_entries, self._new_entries
+                ).tobytes()
         return new
 
     def _renamed(self, response: str) -> str:

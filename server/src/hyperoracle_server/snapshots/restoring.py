@@ -18,8 +18,8 @@ from hyperoracle_server.errors import SnapshotRefused
 from hyperoracle_server.failpoints import failpoint
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.ledger.files import engine_of
-from hyperoracle_server.ledger.store import HEAD, upgrade
-from hyperoracle_server.snapshots.examination import findings
+from hyperoracle_server.ledger.store import HEAD, mend_numbers, upgrade
+from hyperoracle_server.snapshots.examination import findings, strangers
 from hyperoracle_server.snapshots.renumbering import Renumbering
 from hyperoracle_server.snapshots.seal import Sealed, check_seal, unseal
 from hyperoracle_server.snapshots.under_way import folder_beside
@@ -71,8 +71,7 @@ def _examined(sealed: Sealed, store: Path) -> Iterator[Connection]:
         database = folder / "snapshot.db"
         unseal(sealed, database)
         engine = careful_engine(database)
-        if sealed.manifest.schema_revision != HEAD:
-            bring_up_to_date(engine, sealed)
+        bring_up_to_date(engine, sealed)
         with engine.connect() as connection:
             wrong = findings(connection)
             if wrong:
@@ -95,13 +94,18 @@ def careful_engine(database: Path) -> Engine:
 
 
 def bring_up_to_date(engine: Engine, sealed: Sealed) -> None:
-    """Migrate the database of a snapshot of an earlier release.
+    """Migrate the database of a snapshot of an earlier release, and mend its numbers.
 
     Raises:
         SnapshotRefused: it cannot be.
     """
     try:
-        upgrade(engine, HEAD)
+        if sealed.manifest.schema_revision != HEAD:
+            upgrade(engine, HEAD)
+        with engine.connect() as connection:
+            is_ours = not [*strangers(connection)]  # else it is refused, and nothing run in it
+        if is_ours:
+            mend_numbers(engine)
     except Exception as error:  # whatever a broken schema makes of it
         raise SnapshotRefused(
             f"{sealed.path} has schema {sealed.manifest.schema_revision} and cannot be brought up "

@@ -11,7 +11,8 @@ from itertools import chain, count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
 from hyperoracle_server.errors import SnapshotRefused, StoreRefused
@@ -26,6 +27,7 @@ from hyperoracle_server.ledger.files import (
     uri,
 )
 from hyperoracle_server.ledger.lock import check_own_name, is_open_here, locked
+from hyperoracle_server.ledger.numbers import are_too_high
 from hyperoracle_server.ledger.store import HEAD
 from hyperoracle_server.snapshots.examination import damage, findings
 from hyperoracle_server.snapshots.restoring import bring_up_to_date, careful_engine
@@ -72,8 +74,7 @@ def restore_store(snapshot: Path, store: Path, *, replace: bool = False) -> Path
                 restored.chmod(store.stat().st_mode & 0o777)
             give_to_owner(restored, store if store.exists() else store.parent)
             engine = careful_engine(restored)
-            if sealed.manifest.schema_revision != HEAD:
-                bring_up_to_date(engine, sealed)
+            bring_up_to_date(engine, sealed)
             with engine.connect() as connection:
                 wrong = findings(connection)
             if wrong:
@@ -124,15 +125,29 @@ def verify(path: Path) -> tuple[Manifest | None, list[str]]:
         if wrong:
             return manifest, wrong
         revision = _revision(path) if manifest is None else manifest.schema_revision
-        if revision == HEAD:
+        is_high = revision == HEAD and _has_high_numbers(connection)
+        if revision == HEAD and not is_high:
             return manifest, findings(connection)
     if sealed is not None:
         return manifest, _findings_once_up_to_date(sealed)
+    if is_high:
+        what = (
+            "the numbers of its rows have grown too high: open it once with this release's "
+            "`hyperoracle serve`, which mends that"
+        )
+        return None, [what]
     what = (
         f"its schema is {revision}, not {HEAD}: open it once with this release's `hyperoracle "
         "serve`, or upgrade hyperoracle-server"
     )
     return manifest, [what]
+
+
+def _has_high_numbers(connection: Connection) -> bool:
+    try:
+        return are_too_high(connection)
+    except DatabaseError:  # it lacks a table, which is found
+        return False
 
 
 def _findings_once_up_to_date(sealed: Sealed) -> list[str]:
