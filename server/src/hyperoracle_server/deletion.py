@@ -31,8 +31,8 @@ _PARTS: tuple[tuple[str, ...], ...] = (
     # What a job's row says of its proposals and reports is no longer so.
     (
         (
-            "UPDATE jobs SET counts = NULL, counted_through = NULL WHERE id IN (SELECT id FROM jobs "
-            "WHERE study_id = :study AND counts IS NOT NULL LIMIT :rows)"
+            "UPDATE jobs SET counts = NULL, counted_through = NULL WHERE id IN (SELECT id "
+            "FROM jobs WHERE study_id = :study AND counts IS NOT NULL LIMIT :rows)"
         ),
     ),
     (

@@ -135,7 +135,8 @@ def test_a_store_and_whatever_is_made_of_it_is_its_owners_alone(tmp_path, umask,
         with opened(path) as wire:
             wire.study("s")
             assert {p.name for p in tmp_path.iterdir()} == {
-                "oracle.db", "oracle.db-wal", "oracle.db-shm", "oracle.db.lock"
+                "oracle.db", "oracle.db-wal", "oracle.db-shm", "oracle.db.lock",
+                "oracle.db.reserve",
             }  # fmt: skip
             assert {mode(p) for p in tmp_path.iterdir()} == {0o600}
         assert run_db("backup", tmp_path / "backup", "--store", path) == 0

@@ -29,6 +29,11 @@ BREACHES = {
     "WHERE rowid = 1",
     "memory entries of no study": f"UPDATE memory_entries SET study_id = {NOBODY} WHERE rowid = 1",
     "memory entries of no job": f"UPDATE memory_entries SET job_id = {NOBODY} WHERE rowid = 1",
+    "hyper-states of no study": f"UPDATE hyper_states SET study_id = {NOBODY} WHERE rowid = 1",
+    "encoders of no study": "INSERT INTO encoder_versions VALUES "
+    f"({NOBODY}, 'x', 1, x'00', '{{}}', 0, 0)",
+    "states of hyper-agents of no study": "INSERT INTO hyper_agent_states VALUES "
+    f"({NOBODY}, 'x', x'00')",
     "memory entries whose proposal was not credited": "UPDATE memory_entries SET proposal_id = "
     "(SELECT min(id) FROM proposals WHERE status = 'not_applied') WHERE rowid = 1",
     "proposals that were written to the memory twice": "UPDATE memory_entries SET "

@@ -124,6 +124,7 @@ class WithNotes(Unconcerned, Generic[Note]):
     """
 
     def __init__(self, kind: type[Note]) -> None:
+        self.kind_of_note = kind
         self._jobs = JobNotes(kind)
 
     def notes(self, job_id: int) -> str | None:

@@ -26,6 +26,7 @@ from hyperoracle_protocol.jobs import Proposal, Receipt, Report
 from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server.ledger.numbers import HIGHEST_NUMBER
 from hyperoracle_server.ledger.schema import metadata
+from hyperoracle_server.snapshots.contents import senseless
 
 LAWS = {
     "jobs of no study": "SELECT count(*) FROM jobs WHERE study_id NOT IN (SELECT id FROM studies)",
@@ -38,6 +39,12 @@ LAWS = {
     "WHERE study_id NOT IN (SELECT id FROM studies)",
     "memory entries of no job": "SELECT count(*) FROM memory_entries "
     "WHERE job_id NOT IN (SELECT id FROM jobs)",
+    "hyper-states of no study": "SELECT count(*) FROM hyper_states "
+    "WHERE study_id NOT IN (SELECT id FROM studies)",
+    "encoders of no study": "SELECT count(*) FROM encoder_versions "
+    "WHERE study_id NOT IN (SELECT id FROM studies)",
+    "states of hyper-agents of no study": "SELECT count(*) FROM hyper_agent_states "
+    "WHERE study_id NOT IN (SELECT id FROM studies)",
     "memory entries whose proposal was not credited": "SELECT count(*) FROM memory_entries e "
     "WHERE NOT EXISTS (SELECT 1 FROM proposals p WHERE p.id = e.proposal_id "
     "AND p.job_id = e.job_id AND p.status = 'credited')",
@@ -98,7 +105,12 @@ def findings(connection: Connection) -> list[str]:
     """What is wrong with a database of the newest schema, a line each; empty if nothing is."""
     try:
         # The schema first: what another one computes is not to be computed, not even by a check.
-        return [*strangers(connection)] or [*damage(connection)] or [*_content(connection)]
+        return (
+            [*strangers(connection)]
+            or [*damage(connection)]
+            or [*_content(connection)]
+            or [*senseless(connection)]
+        )
     except DatabaseError as error:
         return [f"it cannot be read: {error.orig!s}"]
 
