@@ -14,11 +14,12 @@ from hyperoracle_protocol.jobs import Report
 from hyperoracle_protocol.strategies import KeyedStrategy
 from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server import deletion
+from hyperoracle_server.decisions_in_force import Held
 from hyperoracle_server.encoder.state import EncoderState
 from hyperoracle_server.hyper_agents.keyed import KeyedAgent, architecture_of
 from hyperoracle_server.job_account import JobAccount
 from hyperoracle_server.job_counts import JobCounts
-from hyperoracle_server.job_state import Answer, Held, JobState, OpenProposal
+from hyperoracle_server.job_state import Answer, JobState, OpenProposal
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.memory.base import Entries
 from hyperoracle_server.study import StudyRuntime

@@ -118,7 +118,7 @@ def test_a_breach_is_found_by_its_law(tmp_path, whole, law):
     ],
 )
 def test_strangers_and_documents_that_cannot_be_read_are_named(tmp_path, whole, statement, says):
-    """Seen to fail with `_strangers` and `_unreadable` finding nothing."""
+    """Seen to fail with `strangers` and `_unreadable` finding nothing."""
     wrong = found(tmp_path / "oracle.db", whole, statement)
     assert any(says in line for line in wrong), wrong
 
