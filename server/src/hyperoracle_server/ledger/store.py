@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 HEAD = "0007"
 """The schema revision that this program reads and writes."""
 
+_CONNECTING_SECONDS = 30.0
+
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
 
@@ -72,6 +74,8 @@ class Ledger:
             _migrate(self._engine, self.path, revision)
             _mend_numbers(self._engine, self.path)
             self.writer = Writer(self._engine, observer)
+            # From here on others see by the journal by which name this process has the store.
+            self.writer.is_connected.wait(_CONNECTING_SECONDS)
             self.reserve = Reserve(self.path)
             self.reserve.fill()
         except BaseException:

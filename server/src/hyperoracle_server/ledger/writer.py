@@ -58,6 +58,7 @@ class Writer:
 
     Attributes:
         epoch: how many transactions have failed.
+        is_connected: set once its connection is open; from then on the journal lies there.
     """
 
     def __init__(self, engine: Engine, observer: Observer | None = None) -> None:
@@ -67,6 +68,7 @@ class Writer:
         self._waiting = threading.Event()  # something is queued
         self._urgent = threading.Event()  # somebody waits for it
         self._closing = False
+        self.is_connected = threading.Event()
         self.epoch = 0
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
@@ -119,6 +121,7 @@ class Writer:
 
     def _run(self) -> None:
         with self._engine.connect() as connection:
+            self.is_connected.set()
             while self._queue or not self._closing:
                 self._waiting.wait()
                 self._urgent.wait(LAZY_SECONDS)

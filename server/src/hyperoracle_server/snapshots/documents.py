@@ -37,9 +37,9 @@ _FirstSums = tuple[_Number, Return | None, _Number, float, _Number, float]
 
 
 class CreditState(BaseModel):
-    """What `CreditBook.dump` writes."""
+    """What `CreditBook.dump` writes; what it does not read is passed over."""
 
-    model_config = _STRICT
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
     not_applied: list[_Number] = Field(max_length=MAX_NOT_APPLIED)
     episode: list[tuple[list[_Number], Return | None]]
