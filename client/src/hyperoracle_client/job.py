@@ -69,6 +69,7 @@ class Job:
         self._start = start
         self._source = source
         self._prefetch = prefetch
+        self._space = definition.space
         self._defaults = default_values(definition.space)
         self._lock = threading.RLock()
         self._counts = Counts()
@@ -339,7 +340,8 @@ class Job:
             self._circuit.failed(str(error))
         left = self._earlier.left_to(started)
         session = Session(
-            started, Asker(self._channel, started), self._circuit, left.book, self._counts,
+            started, Asker(self._channel, started, self._space), self._circuit, left.book,
+            self._counts,
             source=self._source, compressor=compressor, prefetch=self._prefetch,
             total_env_steps=self._start.total_env_steps,
             on_contact=self._heartbeat.contact, on_circuit_open=self._background.wake,

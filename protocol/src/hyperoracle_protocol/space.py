@@ -7,10 +7,11 @@ one bin index per hyperparameter (Le et al., AAAI 2022, "Hyper-action").
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Generic, Literal, Self, TypeAlias, TypeVar
 
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import BeforeValidator, Field, StrictBool, TypeAdapter, model_validator
 
 from hyperoracle_protocol.base import Definition, Finite, Name
 
@@ -19,6 +20,8 @@ _Number = TypeVar("_Number", int, float)
 MAX_HYPERPARAMETERS = 16
 MAX_BINS = 64
 MAX_HYPER_ACTIONS = 10_000
+_EXACT = 2**53
+"""Whole numbers up to here are the same as `float`, whatever language reads them."""
 
 Value: TypeAlias = float | int | str | bool
 """A hyperparameter's decoded value."""
@@ -38,6 +41,27 @@ def _check_member(default: Value, values: Sequence[Value]) -> None:
         raise ValueError(f"expected distinct values, got {list(values)}")
     if default not in values:
         raise ValueError(f"expected the default among {list(values)}, got {default!r}")
+
+
+def _number(value: Any) -> Any:
+    """A number as Python has it: whole ones (NumPy's too) as `int`, others as `float`.
+
+    Raises:
+        ValueError: it is a truth value, which would become 0 or 1, or greater than any `float`.
+    """
+    if isinstance(value, bool):
+        raise ValueError(f"expected a number, got {value}: use Categorical for truth values")
+    try:
+        whole = operator.index(value)
+        return whole if abs(whole) <= _EXACT else float(whole)
+    except TypeError:
+        return value
+    except OverflowError:
+        raise ValueError("expected a number that a float can hold, got a greater one") from None
+
+
+Number = Annotated[int | Finite, BeforeValidator(_number)]
+"""A whole number as `int`, any other as a finite `float`; on the wire 2 is whole and 2.0 is not."""
 
 
 class _Hyperparameter(Definition):
@@ -97,17 +121,31 @@ class Int(_Range[int]):
 
 
 class Choice(_Hyperparameter):
-    """Explicit numbers, in the order given: `Choice([0.1, 0.2, 0.3], default=0.2)`."""
+    """Explicit numbers, in the order given: `Choice([0.1, 0.2, 0.3], default=0.2)`.
+
+    Where all of them, the default too, are written as whole numbers (`Choice([32, 64],
+    default=64)`), each is an `int` wherever it arrives; with a single `float` among them
+    (`Choice([0.5, 1], default=1)`) each is a `float`.
+    """
 
     type: Literal["values"] = "values"
-    values: tuple[Finite, ...] = Field(min_length=1, max_length=MAX_BINS)
-    default: Finite
+    values: tuple[Number, ...] = Field(min_length=1, max_length=MAX_BINS)
+    default: Number
 
     def __init__(self, values: Sequence[float] = (), **fields: Any) -> None:
         super().__init__(**{"values": tuple(values), **fields})
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether its values are whole numbers, as Python's `int`."""
+        return isinstance(self.default, int)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if not all(isinstance(number, int) for number in (*self.values, self.default)):
+            # It is frozen, but still in the making.
+            object.__setattr__(self, "values", tuple(map(float, self.values)))
+            object.__setattr__(self, "default", float(self.default))
         _check_member(self.default, self.values)
         return self
 
@@ -116,8 +154,8 @@ class Categorical(_Hyperparameter):
     """Names without an order: `Categorical(["adam", "rmsprop"], default="adam")`."""
 
     type: Literal["categorical"] = "categorical"
-    values: tuple[str | bool, ...] = Field(min_length=1, max_length=MAX_BINS)
-    default: str | bool
+    values: tuple[str | StrictBool, ...] = Field(min_length=1, max_length=MAX_BINS)
+    default: str | StrictBool
 
     def __init__(self, values: Sequence[str | bool] = (), **fields: Any) -> None:
         super().__init__(**{"values": tuple(values), **fields})
