@@ -11,9 +11,11 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from hyperoracle_client.applied_values import told, used_instead
 from hyperoracle_client.asking import Asker
 from hyperoracle_client.background import Background
 from hyperoracle_client.circuit import Circuit
+from hyperoracle_client.conduct import Conduct
 from hyperoracle_client.decision import Hyperparameters
 from hyperoracle_client.earlier_process import EarlierProcess
 from hyperoracle_client.endpoint import Endpoint
@@ -25,6 +27,7 @@ from hyperoracle_client.errors import (
 )
 from hyperoracle_client.hyper_state import make_compressor
 from hyperoracle_client.hyper_state.tensors import TensorSource
+from hyperoracle_client.notices import Notices
 from hyperoracle_client.report_sender import ReportSender
 from hyperoracle_client.session import NoAnswer, Session
 from hyperoracle_client.spool import OutgoingReport, Spool
@@ -76,19 +79,25 @@ class Job:
         self._updates = 0
         self._env_step = 0
         self._session: Session | None = None
+        self._last: Hyperparameters | None = None
         self._told: set[str] = set()
         self._finished = False
 
         self._channel, self._background_channel = endpoint.channel(), endpoint.channel()
         self._circuit = Circuit(settings.circuit_least_seconds, settings.circuit_most_seconds)
+        self._notices = Notices()
+        self._conduct = Conduct(self._notices, definition, start.total_env_steps)
+        self._conduct.begins()
         self._heartbeat = HeartbeatTask(
-            self._background_channel, settings.request_deadline_seconds, lambda: self._env_step
-        )
+            self._background_channel, settings.request_deadline_seconds, lambda: self._env_step,
+            self._notices,
+        )  # fmt: skip
         self._spool = Spool(settings.spool_directory, study, start.job_key)
         self._earlier = EarlierProcess(self._spool, resume_from)
         self._sender = ReportSender(
             self._background_channel, self._spool, settings,
             on_contact=self._heartbeat.contact, on_withdrawal=self._withdraw,
+            notices=self._notices,
         )  # fmt: skip
         self._join = JoinTask(
             endpoint, definition, study, start,
@@ -136,6 +145,7 @@ class Job:
             reports_pending=sender.pending,
             reports_spooled=sender.spilled,
             reports_dropped=sender.dropped,
+            notices=self._notices.counts,
         )
 
     def wait_until_joined(self, seconds: float) -> bool:
@@ -186,14 +196,17 @@ class Job:
         with self._lock:
             try:
                 self._env_step = int(env_step)
+                found = _finite(signals)
+                self._conduct.proposes(found)
                 metadata = {
                     "update_step": self._updates if update_step is None else int(update_step),
                     "env_step": self._env_step,
-                    "signals": _finite(signals),
+                    "signals": found,
                     "base_values": _finite(base_values),
                 }
                 deadline = began + self._settings.propose_deadline_seconds
-                return self._joined_session().decide(metadata, params, grads, deadline)
+                self._last = self._joined_session().decide(metadata, params, grads, deadline)
+                return self._last
             except NoAnswer as reason:
                 return self._fall_back(str(reason), None)
             except Exception as error:  # not even a bug may stop training
@@ -229,8 +242,10 @@ class Job:
                     raise OracleMisconfigured("the job is finished: start another one")
                 self._env_step = int(env_step)
                 report = self._outgoing(episode_returns, phase_return, custom_return)
+                self._conduct.reports(report)
                 if self._session is not None:
                     report.credits = self._session.book.report()
+                    report.applied = self._session.book.applied() or None
                 self._sender.add(report)
                 self._background.wake_for(self._sender)
             except Exception as error:  # not even a bug may stop training
@@ -239,6 +254,35 @@ class Job:
                 self._log_once("report", error)
             finally:
                 self._counts.report_seconds += time.monotonic() - began
+
+    def applied(self, values: Mapping[str, Any]) -> None:
+        """Say what the update after the last `propose` really used, before the next `report`.
+
+        A value that differs from the proposed one (by more than `applied_values.TOLERANCE`) is
+        counted and told to the oracle, which does not credit the proposal then.
+
+        Args:
+            values: by name, as proposed: of a relative hyperparameter the factor. Names may be
+                left out.
+
+        Raises:
+            OracleMisconfigured: a name that was not proposed, or nothing was proposed yet; only
+                with `on_error="raise"`.
+        """
+        with self._lock:
+            try:
+                if self._last is None:
+                    raise OracleMisconfigured("expected a proposal before applied, got none")
+                different = used_instead(self._last, values)
+                if different:
+                    self._counts.applied_differently += 1
+                    self._notices.tell("applied_differently", told(self._last, different))
+                    if self._last.source != "default" and self._session is not None:
+                        self._session.used_instead(different)
+            except Exception as error:  # not even a bug may stop training
+                if self._settings.on_error == "raise":
+                    raise
+                self._log_once("applied", error)
 
     def state(self) -> dict[str, Any]:
         """What another process needs to go on with this job from here.
@@ -322,7 +366,8 @@ class Job:
             self._counts.last_error = why
         if self._settings.on_error == "raise":
             raise error if error is not None else OracleUnreachable(why)
-        return Hyperparameters(self._defaults, "default", why=why)
+        self._last = Hyperparameters(self._defaults, "default", why=why)
+        return self._last
 
     def _joined(self, started: StartedJob) -> None:
         """The oracle has taken the job (called in the background).
@@ -360,6 +405,7 @@ class Job:
             if self._finished:
                 return self.stats
             self._finished = True
+        self._conduct.ends()
         deadline = time.monotonic() + seconds
         self._join.hurry()
         self._sender.hurry()
@@ -390,7 +436,7 @@ class Job:
         )
 
     def _tell_finished(self, job_id: str, reason: Reason, deadline: float) -> None:
-        finish = FinishJob(env_step=self._env_step, reason=reason)
+        finish = FinishJob(env_step=self._env_step, reason=reason, notices=self._notices.counts)
         try:
             with self._endpoint.api() as api:
                 api.finish_job(job_id, finish, max(0.5, deadline - time.monotonic()))
@@ -421,12 +467,11 @@ class Job:
         }
         if dropped:
             self._counts.non_finite_returns += sum(dropped.values())
-            self._say_once(
-                "returns that are not finite",
-                "%d of the returns at env step %d are not finite numbers: the oracle counts this "
-                "phase as the worst (said once; see stats.non_finite_returns)",
-                sum(dropped.values()), self._env_step,
-            )  # fmt: skip
+            self._notices.tell(
+                "returns_not_finite",
+                f"{sum(dropped.values())} of the returns at env step {self._env_step} are not "
+                "finite numbers: the oracle counts this phase as the worst",
+            )
         return OutgoingReport(
             finite["episode_returns"],
             self._env_step,
@@ -434,11 +479,6 @@ class Job:
             next(iter(finite["custom_return"]), None),
             dropped,
         )
-
-    def _say_once(self, what: str, message: str, *values: object) -> None:
-        if what not in self._told:
-            self._told.add(what)
-            logger.warning(message, *values)
 
     def _log_once(self, where: str, error: Exception) -> None:
         if where not in self._told:

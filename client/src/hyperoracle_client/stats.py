@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +24,8 @@ class JobStats:
         reports_spooled: of these, on disk.
         reports_dropped: refused by the oracle, or more than could wait.
         non_finite_returns: returns that were not finite; the oracle is told how many, not which.
+        applied_differently: updates that used other values than were proposed (`Job.applied`).
+        notices: how often each kind of trouble was noticed, by the names of `notices.Notice`.
         propose_seconds: spent in `propose` altogether.
         report_seconds: spent in `report` altogether.
         last_error: the latest trouble, None if there was none.
@@ -40,6 +43,8 @@ class JobStats:
     reports_spooled: int
     reports_dropped: int
     non_finite_returns: int
+    applied_differently: int
+    notices: Mapping[str, int]
     propose_seconds: float
     report_seconds: float
     last_error: str | None
@@ -55,6 +60,7 @@ class Counts:
     late: int = 0
     non_finite_hyper_states: int = 0
     non_finite_returns: int = 0
+    applied_differently: int = 0
     propose_seconds: float = 0.0
     report_seconds: float = 0.0
     last_error: str | None = None

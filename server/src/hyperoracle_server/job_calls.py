@@ -46,8 +46,15 @@ def propose(
         return study.propose(job, request, features, digest)
 
 
-def report(oracle: Oracle, job_id: str, message: Report, body: bytes) -> Answer:
+def report(oracle: Oracle, job_id: str, message: Report, body: bytes, unknown: list[str]) -> Answer:
     """Take in a report; give the answer only once its future has resolved.
+
+    Args:
+        oracle: that the job belongs to.
+        job_id: the reporting job.
+        message: the report.
+        body: the request's bytes, for telling a repetition from a conflict.
+        unknown: its fields that the protocol does not know, if it brings no return.
 
     Raises:
         OracleError: `job_not_found`, `sequence_conflict`, `invalid_request`,
@@ -62,12 +69,13 @@ def report(oracle: Oracle, job_id: str, message: Report, body: bytes) -> Answer:
                 expected=f"credits_through < {message.sequence}",
                 got=message.credits_through,
             )
-        return study.report(job, message, digest)
+        return study.report(job, message, digest, unknown)
 
 
 def heartbeat(oracle: Oracle, job_id: str, beat: Heartbeat) -> None:
     """Keep a job's lease."""
     with oracle.job(job_id) as (study, job):
+        job.counts.noticed(beat.notices)
         study.heartbeat(job, beat.env_step)
 
 
@@ -76,6 +84,7 @@ def finish(oracle: Oracle, job_id: str, end: FinishJob) -> None:
     with oracle.job(job_id) as (study, job):
         if job.status == "finished":
             return
+        job.counts.noticed(end.notices)
         answered = list(job.answers)
         future = study.finish(job, end.reason, end.env_step)
     future.result()

@@ -1,0 +1,60 @@
+"""What the owner of a job should know: each kind is said once in the log and counted ever after.
+
+Nothing here stops training. A count travels to the oracle with the job's heartbeats and its end,
+so that `hyperoracle job show` has it too.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from typing import Literal
+
+logger = logging.getLogger("hyperoracle_client")
+
+Notice = Literal[
+    "applied_differently",
+    "distributed_rank",
+    "env_step_not_rising",
+    "no_episode_returns",
+    "no_return",
+    "report_dropped",
+    "report_note",
+    "returns_not_finite",
+    "signal_missing",
+]
+"""Kinds of notices:
+
+- `applied_differently`: an update used other values than were proposed (`Job.applied`).
+- `distributed_rank`: the job runs in one rank of several.
+- `env_step_not_rising`: a report's `env_step` is not above that of the report before.
+- `no_episode_returns`: the environment ends episodes without telling their returns.
+- `no_return`: no return of the study's kind has come, or no report at all.
+- `report_dropped`: a report was given up, or lost.
+- `report_note`: the oracle noted something of a report.
+- `returns_not_finite`: a report's returns held numbers that are not finite.
+- `signal_missing`: a proposal came without the signal by which the strategy decides.
+"""
+
+
+class Notices:
+    """Says and counts. May be used from several threads."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def tell(self, notice: Notice, message: str) -> None:
+        """Count a notice; the first of its kind is said in the log."""
+        with self._lock:
+            self._counts[notice] += 1
+            is_first = self._counts[notice] == 1
+        if is_first:
+            logger.warning("%s (said once, counted as %r)", message, notice)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How often each kind was noticed; kinds that were not are left out."""
+        with self._lock:
+            return dict(self._counts)
