@@ -132,6 +132,11 @@ class Job:
         return self._finished
 
     @property
+    def notices(self) -> Notices:
+        """What the job's owner should know, said once and counted."""
+        return self._notices
+
+    @property
     def stats(self) -> JobStats:
         """What has happened so far."""
         sender = self._sender
