@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
 
+from hyperoracle_client import Job
 from hyperoracle_client.conduct import Conduct, rank_and_size
 from hyperoracle_client.notices import Notices
 from hyperoracle_client.spool import OutgoingReport
@@ -50,6 +52,17 @@ def test_a_notice_is_said_once_and_counted_each_time(
         "none (said once, counted as 'no_return')",
     ]
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
+
+
+def test_a_report_that_cannot_be_made_is_counted_as_lost(
+    start: Callable[..., Job], caplog: pytest.LogCaptureFixture
+) -> None:
+    job = start()
+    for env_step in (1, 2):
+        job.report(["much"], env_step=env_step)
+    assert job.stats.notices == {"report_dropped": 2}
+    assert "could not convert" in str(job.stats.last_error)
+    assert len([line for line in said(caplog) if "is lost, training goes on" in line]) == 1
 
 
 class TestSignals:

@@ -34,7 +34,7 @@ def used_instead(proposed: Mapping[str, Value], used: Mapping[str, Any]) -> dict
     }
 
 
-def told(proposed: Mapping[str, Value], used: Mapping[str, Value]) -> str:
+def in_words(proposed: Mapping[str, Value], used: Mapping[str, Value]) -> str:
     """A line about values that were used instead of the proposed ones."""
     pairs = [f"{name}={value!r} instead of {proposed[name]!r}" for name, value in used.items()]
     return f"an update used {', '.join(pairs)}: its proposal is credited nothing"

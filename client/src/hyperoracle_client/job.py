@@ -11,7 +11,7 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from hyperoracle_client.applied_values import told, used_instead
+from hyperoracle_client.applied_values import in_words, used_instead
 from hyperoracle_client.asking import Asker
 from hyperoracle_client.background import Background
 from hyperoracle_client.circuit import Circuit
@@ -256,7 +256,9 @@ class Job:
             except Exception as error:  # not even a bug may stop training
                 if self._settings.on_error == "raise":
                     raise
-                self._log_once("report", error)
+                self._counts.last_error = str(error)
+                told = f"oracle report failed and is lost, training goes on: {error}"
+                self._notices.tell("report_dropped", told, error)
             finally:
                 self._counts.report_seconds += time.monotonic() - began
 
@@ -281,7 +283,7 @@ class Job:
                 different = used_instead(self._last, values)
                 if different:
                     self._counts.applied_differently += 1
-                    self._notices.tell("applied_differently", told(self._last, different))
+                    self._notices.tell("applied_differently", in_words(self._last, different))
                     if self._last.source != "default" and self._session is not None:
                         self._session.used_instead(different)
             except Exception as error:  # not even a bug may stop training

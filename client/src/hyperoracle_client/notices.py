@@ -45,13 +45,13 @@ class Notices:
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def tell(self, notice: Notice, message: str) -> None:
-        """Count a notice; the first of its kind is said in the log."""
+    def tell(self, notice: Notice, message: str, error: Exception | None = None) -> None:
+        """Count a notice; the first of its kind is said in the log, with an error's traceback."""
         with self._lock:
             self._counts[notice] += 1
             is_first = self._counts[notice] == 1
         if is_first:
-            logger.warning("%s (said once, counted as %r)", message, notice)
+            logger.warning("%s (said once, counted as %r)", message, notice, exc_info=error)
 
     @property
     def counts(self) -> dict[str, int]:
