@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
-import numpy as np
 import pytest
 
-from hyperoracle_protocol.codec import BINARY_MEDIA_TYPE, encode_frame
 from hyperoracle_server.shortcomings import REPORTS_WITHOUT_EPISODE
 
 KL = {"strategy": {"name": "kl_adaptive"}}
@@ -39,23 +35,6 @@ def test_phases_without_an_episode_are_told_only_where_none_ever_ends(wire, name
     assert "got phase_return" in notes[-1]
     wire.report(lucky, 1, 0, [1.0])
     assert not any("note" in wire.report(lucky, n, 0, []).json for n in range(2, 20))
-
-
-def test_a_mistyped_field_is_named_in_json_and_binary(wire, name):
-    wire.study(name, strategy={"name": "random"})
-    job = wire.job(name)
-    path = f"/v1/jobs/{job['job_id']}/report"
-    fields = {"sequence": 1, "credits_through": 0, "env_step": 1, "episode_return": [12.0]}
-    note = wire.call("POST", path, fields).json["note"]
-    assert note == (
-        "it brings no return; expected episode_returns, got unknown fields: 'episode_return'"
-    )
-    frame = encode_frame(json.dumps({**fields, "sequence": 2}).encode())
-    assert "'episode_return'" in wire.raw("POST", path, frame, BINARY_MEDIA_TYPE).json["note"]
-    # A newer client's field beside a return is its own business.
-    fields = json.dumps({"sequence": 3, "credits_through": 0, "env_step": 3, "new": 1}).encode()
-    frame = encode_frame(fields, "float64", np.array([1.0]).tobytes())
-    assert "note" not in wire.raw("POST", path, frame, BINARY_MEDIA_TYPE).json
 
 
 def test_a_repeated_report_gets_the_same_note(wire, name):

@@ -46,15 +46,8 @@ def propose(
         return study.propose(job, request, features, digest)
 
 
-def report(oracle: Oracle, job_id: str, message: Report, body: bytes, unknown: list[str]) -> Answer:
+def report(oracle: Oracle, job_id: str, message: Report, body: bytes) -> Answer:
     """Take in a report; give the answer only once its future has resolved.
-
-    Args:
-        oracle: that the job belongs to.
-        job_id: the reporting job.
-        message: the report.
-        body: the request's bytes, for telling a repetition from a conflict.
-        unknown: its fields that the protocol does not know, if it brings no return.
 
     Raises:
         OracleError: `job_not_found`, `sequence_conflict`, `invalid_request`,
@@ -69,7 +62,7 @@ def report(oracle: Oracle, job_id: str, message: Report, body: bytes, unknown: l
                 expected=f"credits_through < {message.sequence}",
                 got=message.credits_through,
             )
-        return study.report(job, message, digest, unknown)
+        return study.report(job, message, digest)
 
 
 def heartbeat(oracle: Oracle, job_id: str, beat: Heartbeat) -> None:

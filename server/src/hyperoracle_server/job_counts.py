@@ -68,7 +68,12 @@ class JobCounts:
         Raises:
             ValueError, TypeError: it did not write this.
         """
-        return cls(**json.loads(text))
+        found = cls(**json.loads(text))
+        counts = {**vars(found), **found.notices}
+        del counts["notices"]
+        if not all(isinstance(count, int) and count >= 0 for count in counts.values()):
+            raise ValueError("expected counts of a job, got other values")
+        return found
 
     def __add__(self, other: JobCounts) -> JobCounts:
         """Of both; the higher `last_sequence`, and of each notice the higher count."""

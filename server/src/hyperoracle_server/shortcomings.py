@@ -6,7 +6,6 @@ study's kind of return. The client notices much of this as well; this is for eve
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from hyperoracle_protocol.strategies import KlAdaptiveStrategy
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 REPORTS_WITHOUT_EPISODE = 10
 """So many reports of a job may bring no episode's return: the first may take long."""
-_SHOWN_FIELDS = 5
-_LONGEST_FIELD = 64
 _FIELD_OF = {"phase_return": "phase_return", "custom": "custom_return"}
 
 
@@ -46,28 +43,13 @@ def brought_by(report: Report) -> list[str]:
     return [name for name, there in given.items() if there or name in report.dropped_returns]
 
 
-def unknown_fields(report: Report, metadata: bytes | memoryview) -> list[str]:
-    """The fields of a report that brings no return which the protocol does not know.
-
-    Args:
-        report: as it was read.
-        metadata: its JSON object, known to be one.
-    """
-    if brought_by(report):
-        return []
-    return sorted(set(json.loads(bytes(metadata))) - set(type(report).model_fields))
-
-
-def note_of(
-    job: JobState, report: Report, returns: ReturnSetting, unknown: list[str]
-) -> str | None:
+def note_of(job: JobState, report: Report, returns: ReturnSetting) -> str | None:
     """Count a report that brings no return, and say what its sender may not have meant.
 
     Args:
         job: the reporting job.
         report: about to be applied.
         returns: the study's.
-        unknown: the report's fields that the protocol does not know.
 
     Returns:
         A line for its receipt; None where there is nothing to say.
@@ -76,9 +58,6 @@ def note_of(
     if wanted in brought:
         return None
     job.counts.without_return += 1
-    if unknown:
-        shown = ", ".join(repr(name[:_LONGEST_FIELD]) for name in unknown[:_SHOWN_FIELDS])
-        return f"it brings no return; expected {wanted}, got unknown fields: {shown}"
     is_late = job.last_return is None and job.counts.without_return >= REPORTS_WITHOUT_EPISODE
     if wanted == "episode_returns" and not is_late:
         return None  # episodes may be longer than environment phases

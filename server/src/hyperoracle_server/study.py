@@ -266,11 +266,8 @@ class StudyRuntime:
 
     # -- report --------------------------------------------------------------------------------
 
-    def report(self, job: JobState, report: Report, digest: bytes, unknown: list[str]) -> Answer:
-        """Take in a report; the answer's future resolves once it is durable.
-
-        Its `unknown` fields are those of one that brings no return, see `shortcomings`.
-        """
+    def report(self, job: JobState, report: Report, digest: bytes) -> Answer:
+        """Take in a report; the answer's future resolves once it is durable."""
         repeated = self._repeated(job, report.sequence, digest)
         if repeated is not None:
             return repeated._replace(outcome="duplicate")
@@ -279,7 +276,7 @@ class StudyRuntime:
         if report.applied:
             job.counts.applied_differently += len(report.applied)
             self.agent.used_otherwise(job.id, [each.sequence for each in report.applied])
-        note = note_of(job, report, self.definition.returns, unknown)
+        note = note_of(job, report, self.definition.returns)
         settlement = job.credit.add_report(report, self._floor_of(job))
         if settlement.status != "waiting" and report.sequence in settlement.applied_reports:
             self._touch(job, report.env_step)

@@ -27,7 +27,6 @@ from hyperoracle_server import job_calls
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.job_state import ReportOutcome
 from hyperoracle_server.oracle import Oracle
-from hyperoracle_server.shortcomings import unknown_fields
 
 JSON_MEDIA_TYPE = "application/json"
 LONGEST_NAME = 128
@@ -91,12 +90,10 @@ def report(oracle: Oracle, job_id: str, media_type: str, body: bytes) -> WireAns
                               got="others")  # fmt: skip
         fields = {name: getattr(metadata, name) for name in ReportMetadata.model_fields}
         message = Report.model_construct(**fields, episode_returns=returns.tolist())
-        unknown = unknown_fields(message, frame.metadata)
     else:
         message = parse(Report, body)
-        unknown = unknown_fields(message, body)
     oracle.observer.stage("parse", time.perf_counter() - started)
-    answer = job_calls.report(oracle, job_id, message, body, unknown)
+    answer = job_calls.report(oracle, job_id, message, body)
     return WireAnswer(200, JSON_MEDIA_TYPE, answer.body, answer.durable, answer.outcome)
 
 
