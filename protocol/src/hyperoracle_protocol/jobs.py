@@ -241,7 +241,8 @@ class Receipt(Message):
         credited: how many proposals received a hyper-return by this call.
         ask_again: whether the decision that the job holds was withdrawn: it does better to ask
             at its next update than to wait until the decision's time is over.
-        note: what the oracle noticed that the sender may not have meant; left out where there is nothing.
+        note: what the oracle noticed that the sender may not have meant; left out where there is
+            nothing.
     """
 
     sequence: Positive
