@@ -9,7 +9,7 @@ factor 2 brings a fifth more while it lives, and is not to be taken:
 - `kills half`: every other such job does;
 - `nan`: its returns are no finite numbers from 20 % on, and the job goes on to its end;
 
-in the last, `stops early`, it is the best: such a job reaches what is wanted at 30 %, and is stopped.
+in the last, `stops early`, it is the best: such a job has what is wanted at 30 % and is stopped.
 
 Printed is the share of studies in which a job that exploits takes the factor 2 after the 20th job
 (in the last world: in which none does), with its 95 % interval (Wilson). Strategies that give no

@@ -54,7 +54,7 @@ class ScriptedOracle:
         script: behaviours for the next calls of a kind, consumed one a call.
         always: a behaviour for every call of a kind.
         layout: told to jobs that start.
-        last_sequence: told to jobs that start.
+        job_id, last_sequence, last_report: told to jobs that start.
         answer: fields that replace a proposal's.
     """
 
@@ -64,7 +64,9 @@ class ScriptedOracle:
         self.always: dict[str, Behaviour] = {}
         self.layout = HyperStateLayout(kind="none")
         self.lease_seconds = 600.0
+        self.job_id = "j1"
         self.last_sequence = 0
+        self.last_report: int | None = None
         self.answer: dict[str, Any] = {}
         self.definition: StudyDefinition | None = None
         self.released = threading.Event()
@@ -183,13 +185,14 @@ def good_answer(handler: _Handler) -> bytes:
     oracle = handler.oracle
     if handler.kind == "start":
         started = StartedJob(
-            job_id="j1",
+            job_id=oracle.job_id,
             study="s",
             role="exploit",
             layout=oracle.layout,
             space=oracle.definition.space,
             lease_seconds=oracle.lease_seconds,
             last_sequence=oracle.last_sequence,
+            last_report=oracle.last_report,
         )
         return started.model_dump_json().encode()
     if handler.kind == "study":

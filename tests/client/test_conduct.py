@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -57,9 +57,13 @@ def test_a_notice_is_said_once_and_counted_each_time(
 def test_a_report_that_cannot_be_made_is_counted_as_lost(
     start: Callable[..., Job], caplog: pytest.LogCaptureFixture
 ) -> None:
+    def broken() -> Iterator[float]:
+        yield 1.0
+        raise ValueError("could not convert")
+
     job = start()
     for env_step in (1, 2):
-        job.report(["much"], env_step=env_step)
+        job.report(broken(), env_step=env_step)
     assert job.stats.notices == {"report_dropped": 2}
     assert "could not convert" in str(job.stats.last_error)
     assert len([line for line in said(caplog) if "is lost, training goes on" in line]) == 1

@@ -101,6 +101,26 @@ class TestAnyOracle:
             job.report([1.0], env_step=update + 1)
         assert job.finish().reports_sent == 4
 
+    def test_a_wrapped_network_shares_with_the_plain_one(self, oracle: Oracle, study: str) -> None:
+        """Seen to fail: two layouts, and nothing of one job's was read by the other."""
+        for wrap in (lambda network: network, torch.nn.DataParallel):
+            model = wrap(torch.nn.Linear(4, 2))
+            optimiser = torch.optim.SGD(model.parameters(), 0.01)
+            job = oracle.start_job(
+                study=study, space=SPACE, model=model, total_env_steps=100, strategy="epgt", seed=1
+            )
+            for update in range(1, 5):
+                optimiser.zero_grad()
+                model(torch.ones(8, 4)).square().mean().backward()
+                optimiser.step()
+                job.report([1.0], env_step=update)
+                assert job.propose(env_step=update).source == "oracle"
+            job.finish()
+        with oracle._endpoint.api() as api:
+            found = api.study(study)
+        assert len(found.encoder_versions) == 1
+        assert found.neighbours_from_other_jobs > 0
+
     def test_decisions_are_held_as_the_study_says(self, oracle: Oracle, study: str) -> None:
         job = oracle.start_job(
             study=study, space=SPACE, total_env_steps=100, strategy="random", hold=3

@@ -183,4 +183,4 @@ def test_closing_the_oracle_finishes_its_jobs(
         job.report([1.0], env_step=1)
     assert [message.reason for message in server.of("finish")] == ["interrupted"]
     assert len(server.of("report")) == 1
-    assert job.propose(env_step=2).why == "the job is finished"
+    assert job.propose(env_step=2).why == "the job is finished: start another one"

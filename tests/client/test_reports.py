@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import threading
 import time
@@ -103,6 +104,55 @@ def test_a_report_that_is_refused_is_dropped_and_leaves_no_gap(
     assert sum("dropped" in record.getMessage() for record in caplog.records) == 1
 
 
+def test_reports_that_wait_for_a_token_say_so_once(
+    server: ScriptedOracle, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Seen to fail: they waited in silence."""
+    server.script["report"].extend(refuse(401, "unauthenticated") for _ in range(3))
+    job = start(QUICK)
+    job.report([1.0], env_step=1)
+    assert job.finish().reports_sent == 1
+    assert len([r for r in caplog.records if "refuses them for now" in r.getMessage()]) == 1
+
+
+def test_a_lease_that_the_oracle_does_not_keep_is_said_once(
+    server: ScriptedOracle, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Seen to fail: nobody was told that the oracle does not know the job."""
+    server.lease_seconds = 0.1
+    server.always["heartbeat"] = refuse(404, "job_not_found")
+    job = start(QUICK)
+    server.wait_for("heartbeat", 3)
+    assert len([r for r in caplog.records if "lease is not kept" in r.getMessage()]) == 1
+    job.end(0.0)
+
+
+def test_what_an_oracle_that_is_closed_could_not_deliver_is_said_also_where_it_is_to_raise(
+    server: ScriptedOracle, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Seen to fail: what `end` may not raise it did not say either."""
+    job = start({**QUICK, "on_error": "raise"})
+    server.die()
+    job.report([1.0], env_step=1)
+    job.end(0.05)
+    assert [r for r in caplog.records if "1 reports could not be delivered" in r.getMessage()]
+
+
+@pytest.mark.parametrize("status", ["waiting", "late"])
+def test_reports_that_the_oracle_does_not_apply_are_counted_and_said_once(
+    server: ScriptedOracle, start: Start, caplog: pytest.LogCaptureFixture, status: str
+) -> None:
+    """A running job whose oracle's store was restored. Seen to fail: they counted as sent."""
+    receipts = ({"sequence": n, "status": status, "credited": 0} for n in (1, 2))
+    server.script["report"].extend(reply_with(json.dumps(one).encode()) for one in receipts)
+    job = start()
+    for n in range(3):
+        job.report([1.0], env_step=n)
+    stats = job.finish()
+    assert (stats.reports_sent, stats.reports_not_applied) == (3, 2)
+    assert len([r for r in caplog.records if status in r.getMessage()]) == 1
+
+
 def test_more_reports_than_may_wait_are_dropped_and_counted(
     server: ScriptedOracle, start: Start
 ) -> None:
@@ -184,9 +234,11 @@ class TestSpool:
             (2, 1, [2.0]),
         ]
 
-    def test_reports_of_another_job_are_not_sent(
+    def test_reports_of_another_job_are_not_sent_but_counted_and_put_aside(
         self, server: ScriptedOracle, start: Start, tmp_path: Path
     ) -> None:
+        """Seen to fail: they were dropped without being counted, and what the new job could not
+        deliver was added to their file, under their job, to be dropped the next time."""
         first = start({**QUICK, "finish_deadline_seconds": 0.02}, job_key=KEY)
         server.die()
         first.report([1.0], env_step=10)
@@ -194,10 +246,37 @@ class TestSpool:
         path = spool_file(tmp_path)
         path.write_text(path.read_text().replace('"j1"', '"j0"'))
         server.come_back()
-        second = start(QUICK, job_key=KEY)
+        second = start({**QUICK, "finish_deadline_seconds": 0.02}, job_key=KEY)
+        assert second.stats.reports_dropped == 1
+        assert [left.suffix for left in path.parent.iterdir()] == [".other-job"]
+        server.die()
         second.report([2.0], env_step=20)
         second.finish()
+        server.come_back()
+        third = start(QUICK, job_key=KEY)
+        assert third.finish().reports_dropped == 0
         assert [list(returns) for _, returns, _ in server.of("report")] == [[2.0]]
+
+    def test_what_waits_follows_the_oracles_last_report_where_its_store_was_restored(
+        self, server: ScriptedOracle, start: Start
+    ) -> None:
+        """Seen to fail: it waited at the oracle for a report that it has lost."""
+        first = start({**QUICK, "finish_deadline_seconds": 0.02}, job_key=KEY)
+        first.report([1.0], env_step=10)
+        server.wait_for("report", 1)
+        eventually(lambda: first.stats.reports_pending == 0)
+        server.always["report"] = break_the_connection
+        first.report([2.0], env_step=20)
+        server.wait_for("report", 2)
+        first.report([3.0], env_step=30)
+        assert first.finish().reports_pending == 2
+        del server.always["report"]
+        server.calls.clear()
+        server.last_sequence = server.last_report = 0  # its store was restored from a backup
+        second = start(QUICK, job_key=KEY)
+        second.finish()
+        wire = [(m.sequence, m.previous_report) for m, _, _ in server.of("report")]
+        assert wire == [(2, None), (3, 2)]
 
     def test_a_torn_last_line_costs_only_itself(
         self, server: ScriptedOracle, start: Start, tmp_path: Path
@@ -213,6 +292,23 @@ class TestSpool:
         second = start(QUICK, job_key=KEY)
         second.finish()
         assert [list(returns) for _, returns, _ in server.of("report")] == [[1.0]]
+
+    def test_a_damaged_line_costs_only_itself_and_is_counted(
+        self, server: ScriptedOracle, start: Start, tmp_path: Path
+    ) -> None:
+        """Seen to fail: everything behind it was dropped in silence."""
+        first = start({**QUICK, "finish_deadline_seconds": 0.02}, job_key=KEY)
+        server.die()
+        for n in range(4):
+            first.report([float(n)], env_step=n)
+        first.finish()
+        path = spool_file(tmp_path)
+        header, *lines = path.read_text().splitlines()
+        path.write_text("\n".join([header, lines[0], "{}", lines[2][:-9], lines[3]]) + "\n")
+        server.come_back()
+        second = start(QUICK, job_key=KEY)
+        assert second.finish().reports_dropped == 2
+        assert [list(returns) for _, returns, _ in server.of("report")] == [[0.0], [3.0]]
 
     def test_a_file_that_is_no_spool_is_put_aside(
         self, server: ScriptedOracle, start: Start, tmp_path: Path

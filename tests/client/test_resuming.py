@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from client.conftest import CHOSEN, eventually, network
+from client.conftest import CHOSEN, SPACE, eventually, network
 from client.scripted_oracle import ScriptedOracle, break_the_connection, refuse
 
-from hyperoracle_client import Job
+from hyperoracle_client import Job, Oracle
 from hyperoracle_protocol.hyper_state import (
     HyperStateLayout,
     TensorShape,
@@ -18,6 +19,7 @@ from hyperoracle_protocol.hyper_state import (
 )
 
 Start = Callable[..., Job]
+PATIENT = {"propose_deadline_seconds": 5.0}
 QUICK = {"circuit_least_seconds": 0.001, "circuit_most_seconds": 0.002}
 
 STATISTICS = HyperStateLayout(kind="statistics", dtype="float32")
@@ -137,3 +139,113 @@ def test_a_state_that_was_taken_before_the_job_joined_starts_it_then(
     resumed = start(resume_from=state)
     assert resumed.propose(env_step=1) == CHOSEN
     assert resumed.finish().reports_sent == 1
+
+
+def lost_at_its_checkpoint(server: ScriptedOracle, start: Start) -> dict[str, Any]:
+    """The state of a job that has held a decision and delivered three reports."""
+    server.answer["valid_for_updates"] = 100
+    lost = start(PATIENT)
+    train(lost, range(3))
+    server.wait_for("report", 3)
+    eventually(lambda: lost.stats.reports_pending == 0)
+    state = lost.state()
+    lost.end(0.0)
+    server.calls.clear()
+    return state
+
+
+def test_a_job_that_its_oracle_does_not_know_begins_its_chain_there_and_asks_again(
+    server: ScriptedOracle, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Seen to fail: its reports waited for ever for one that the oracle never had, and the
+    decision of another oracle was held to the end."""
+    state = lost_at_its_checkpoint(server, start)
+    server.job_id, server.last_sequence, server.last_report = "j2", 0, 0
+    resumed = start(PATIENT, resume_from=state)
+    train(resumed, range(3, 6))
+    assert resumed.finish().reports_sent == 3
+    (asked,) = (message for message, _, _ in server.of("propose"))
+    chain = [(m.sequence, m.previous_report) for m, _, _ in server.of("report")]
+    assert chain[0][1] is None
+    assert [previous for _, previous in chain[1:]] == [sequence for sequence, _ in chain[:-1]]
+    assert asked.sequence not in asked.not_applied
+    told = [r.getMessage() for r in caplog.records if "does not know" in r.getMessage()]
+    assert len(told) == 1
+
+
+def test_reports_in_the_state_are_chained_anew_at_an_oracle_that_does_not_know_the_job(
+    server: ScriptedOracle, start: Start
+) -> None:
+    """Seen to fail: what had been tried at the other oracle kept its predecessor there."""
+    lost = start(QUICK)
+    train(lost, range(1))
+    server.wait_for("report", 1)
+    eventually(lambda: lost.stats.reports_pending == 0)
+    server.always["report"] = break_the_connection
+    train(lost, range(1, 3))
+    server.wait_for("report", 2)
+    state = lost.state()
+    lost.end(0.0)
+    del server.always["report"]
+    server.calls.clear()
+    server.job_id, server.last_sequence, server.last_report = "j2", 9, 7
+    resumed = start({**QUICK, **PATIENT}, resume_from=state)
+    train(resumed, range(3, 4))
+    resumed.finish()
+    chain = [(m.sequence, m.previous_report) for m, _, _ in server.of("report")]
+    assert [previous for _, previous in chain] == [None, chain[0][0], chain[1][0]]
+    assert server.of("propose")[0][0].sequence > 9, "what the oracle has is not used again"
+
+
+def test_a_decision_that_the_oracle_has_lost_is_asked_for_again(
+    server: ScriptedOracle, start: Start
+) -> None:
+    """A store restored from a backup of before it. Seen to fail: it was held to the end."""
+    state = lost_at_its_checkpoint(server, start)
+    held = state["session"]["decision"]["proposal"]["sequence"]
+    server.last_sequence, server.last_report = held - 1, state["previous"]
+    resumed = start(PATIENT, resume_from=state)
+    train(resumed, range(3, 4))
+    resumed.finish()
+    assert len(server.of("propose")) == 1
+    server.calls.clear()
+    server.last_sequence = max(held, state["previous"])
+    known = start(PATIENT, resume_from=state)
+    train(known, range(3, 4))
+    known.finish()
+    assert not server.of("propose"), "a known one is held"
+
+
+@pytest.mark.parametrize("what", ["another store", "an older copy of its store"])
+def test_a_resumed_job_delivers_whatever_its_store_has_become(
+    what: str, connect: Callable[..., Oracle], tmp_path: Any
+) -> None:
+    """Seen to fail: `waiting`, nothing credited, no return."""
+    store, copy = tmp_path / "oracle.db", tmp_path / "copy.db"
+    arguments = {"study": "s", "space": SPACE, "total_env_steps": 9, "strategy": "random"}
+
+    def trained(oracle: Oracle, steps: range, **more: Any) -> Job:
+        job = oracle.start_job(**arguments, job_key="a-key-of-its-own", **more)
+        for n in steps:
+            job.report([float(n)], env_step=n)
+            assert job.propose(env_step=n).source == "oracle"
+        eventually(lambda: job.stats.reports_pending == 0)
+        return job
+
+    first = connect(f"embedded:{store}", **PATIENT)
+    state = trained(first, range(1, 3)).state()
+    first.close()
+    shutil.copy(store, copy)
+    second = connect(f"embedded:{store}", **PATIENT)
+    state = trained(second, range(3, 6), resume_from=state).state()
+    second.close()
+
+    third = connect("embedded:other.db" if what == "another store" else f"embedded:{copy}",
+                    **PATIENT)  # fmt: skip
+    job = trained(third, range(6, 9), resume_from=state)
+    with third._endpoint.api() as api:
+        told = api.job(job.id)
+    if what == "another store":
+        assert (told.last_return, told.reports, told.credited_proposals) == (7.0, 3, 2)
+    else:
+        assert (told.last_return, told.reports, told.credited_proposals) == (4.8, 5, 3)

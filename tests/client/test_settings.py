@@ -68,8 +68,26 @@ def test_a_wrong_value_in_the_environment_is_blamed_on_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HYPERORACLE_QUEUE_CAPACITY", "many")
-    with pytest.raises(OracleMisconfigured, match="from the environment"):
+    with pytest.raises(OracleMisconfigured, match="from the environment: HYPERORACLE_QUEUE_CAP"):
         load_settings()
+
+
+@pytest.mark.parametrize("name", sorted(ClientSettings.model_fields))
+@pytest.mark.parametrize("value", ["nan", "-inf", "-1", "\x01", "1e999", "{}", "~nobody-at-all/x"])
+def test_any_setting_of_the_environment_is_taken_or_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    variable = f"HYPERORACLE_{name.upper()}"
+    monkeypatch.setenv(variable, value)
+    try:
+        setting = getattr(load_settings(), name)
+    except OracleMisconfigured as error:
+        told = str(error)
+    else:
+        assert not isinstance(setting, float)
+        return
+    assert variable in told
+    assert "\n" not in told
 
 
 def test_a_file_that_is_no_toml_is_named() -> None:

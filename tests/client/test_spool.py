@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +11,12 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hyperoracle_client import report_sender
 from hyperoracle_client.credits import CreditBook, ReportCredits
+from hyperoracle_client.earlier_process import Heritage
 from hyperoracle_client.report_sender import ReportSender
 from hyperoracle_client.settings import ClientSettings
 from hyperoracle_client.spool import OutgoingReport, Spool, read_spool
@@ -160,7 +162,28 @@ def test_leftovers_that_cannot_be_rewritten_at_the_join_stay_on_disk_and_the_res
     away.spool.append(None, reports(1, 2))  # of an earlier process
     away.report(3)
     with no_file_grows_past(away.spool.path.stat().st_size - 1):
-        away.sender.join("j", previous=0, leftovers=reports(1, 2), book=CreditBook())
+        away.sender.join("j", Heritage(CreditBook(), reports(1, 2), previous=0))
         assert away.sender.spilled == 2
     away.sender.spill_rest()
     assert (away.sender.spilled, numbers_in(away.spool)) == (3, [1, 2, 3])
+
+
+@given(study=st.text(min_size=1, max_size=200), key=st.text(min_size=1, max_size=200))
+@example(study="../x", key="../../y")
+@example(study="/etc/x", key="/etc/y")
+@example(study="s" * 128, key="k" * 128)
+@example(study=".", key="\0")
+def test_a_file_stays_in_its_folder_and_its_name_is_short(study: str, key: str) -> None:
+    """Seen to fail: the study's name was the file's. 143 bytes are what an encrypted home takes."""
+    path = Spool(Path("/spool"), study, key).path
+    assert path.parent == Path("/spool")
+    assert len(os.fsencode(path.name)) <= 143
+    assert path.name.isascii()
+    assert path.name.isprintable()
+
+
+def test_names_that_differ_in_capitals_alone_have_files_of_their_own() -> None:
+    """As on macOS. Seen to fail: the digest was of the key alone."""
+    pairs = [("study", "key-1"), ("Study", "key-1"), ("study", "Key-1"), ("study.key", "-1")]
+    names = {Spool(Path("/spool"), *pair).path.name.casefold() for pair in pairs}
+    assert len(names) == len(pairs)

@@ -72,10 +72,12 @@ def test_strategies_without_memory_want_no_hyper_state(wire, name, strategy):
 def test_the_same_job_key_finds_the_same_job(wire, name):
     wire.study(name)
     first = wire.job(name, job_key="run-number-1")
+    wire.report(first, 2, through=0)
     wire.propose(first, 3)
     again = wire.job(name, job_key="run-number-1")
     assert again["job_id"] == first["job_id"]
-    assert again["last_sequence"] == 3
+    assert (first["last_sequence"], first["last_report"]) == (0, 0)
+    assert (again["last_sequence"], again["last_report"]) == (3, 2)
     assert wire.job(name, job_key="run-number-2")["job_id"] != first["job_id"]
 
 

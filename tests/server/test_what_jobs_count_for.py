@@ -247,6 +247,23 @@ def test_a_job_that_falls_silent_counts_until_it_is_heard_of_again(tmp_path, mon
         assert regret["baseline_mean"] == pytest.approx(30.0)
 
 
+def test_a_job_that_died_with_the_process_of_its_embedded_oracle_is_lost_until_it_goes_on(tmp_path):
+    """Nobody else can have the store open, so there is nothing to wait for."""
+    path = str(tmp_path / "oracle.db")
+    with embedded(path) as (wire, _):
+        study_of(wire, "s")
+        run = Run(wire, "s", "control", job_key="key-of-the-job")
+        run.decide()
+        run.report(30.0)
+    with embedded(path) as (wire, _):
+        assert gain(wire, "s")["ends"]["control"]["lapsed"] == 1
+        wire.job("s", role="control", total=TOTAL, job_key="key-of-the-job")
+        run.wire = wire
+        run.report(30.0, steps=90)
+        run.finish()
+        assert gain(wire, "s")["ends"]["control"]["whole"] == 1
+
+
 @pytest.mark.parametrize("strategy", [*DECIDE_ONCE, "bandit"])
 def test_a_restart_knows_what_was_lost_and_what_is_avoided(tmp_path, strategy):
     path = str(tmp_path / "oracle.db")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from hyperoracle_client.errors import OracleMisconfigured, OracleRefused, refusal
 from hyperoracle_client.settings import ClientSettings
-from hyperoracle_client.transports import Channel, Request, Response, Transport, wire_headers
-from hyperoracle_client.transports.embedded import EmbeddedChannel, open_embedded
+from hyperoracle_client.transports import Channel, Request, Response, wire_headers
+from hyperoracle_client.transports.embedded import EmbeddedChannel, OwnTransport, open_embedded
 from hyperoracle_client.transports.http import HttpChannel
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ class Endpoint:
         self.settings = settings
         self._headers = wire_headers(settings.token)
         self._tls = _trust(settings) if settings.url.startswith("https") else None
-        self._embedded: Transport | None = None
+        self._embedded: OwnTransport | None = None
         if settings.embedded_path is not None:
-            self._embedded = open_embedded(settings.embedded_path)
+            self._embedded = OwnTransport(open_embedded(settings.embedded_path), settings.url)
 
     @property
     def url(self) -> str:
@@ -39,13 +39,26 @@ class Endpoint:
         return self.settings.url
 
     def channel(self) -> Channel:
-        """A new channel for the hot calls of one thread."""
+        """A new channel for the hot calls of one thread.
+
+        Raises:
+            OracleMisconfigured: an embedded oracle that is closed, or another process's.
+        """
         if self._embedded is not None:
+            self._embedded.check_owner()
             return EmbeddedChannel(self._embedded)
+        if self.settings.embedded_path is not None:
+            raise OracleMisconfigured(f"the oracle {self.url} is closed: open it again")
         return HttpChannel(self.url, self._headers, self._tls)
 
     def api(self) -> OracleApi:
-        """A new api for all other calls."""
+        """A new api for all other calls.
+
+        Raises:
+            OracleMisconfigured: an embedded oracle of another process.
+        """
+        if self._embedded is not None:
+            self._embedded.check_owner()
         from hyperoracle_client.api import OracleApi  # costs 0.2 s with httpx: not at import
 
         return OracleApi(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -18,6 +16,7 @@ from hyperoracle_client.circuit import Circuit
 from hyperoracle_client.conduct import Conduct
 from hyperoracle_client.decision import Hyperparameters
 from hyperoracle_client.earlier_process import EarlierProcess
+from hyperoracle_client.ending import Ending
 from hyperoracle_client.endpoint import Endpoint
 from hyperoracle_client.errors import (
     OracleError,
@@ -25,15 +24,16 @@ from hyperoracle_client.errors import (
     OracleRefused,
     OracleUnreachable,
 )
+from hyperoracle_client.forks import stays_with_this_process
+from hyperoracle_client.given import Given
 from hyperoracle_client.hyper_state import make_compressor
 from hyperoracle_client.hyper_state.tensors import TensorSource
-from hyperoracle_client.notices import Notices
+from hyperoracle_client.notices import Notice, Notices
 from hyperoracle_client.report_sender import ReportSender
 from hyperoracle_client.session import NoAnswer, Session
-from hyperoracle_client.spool import OutgoingReport, Spool
+from hyperoracle_client.spool import Spool
 from hyperoracle_client.stats import Counts, JobStats
 from hyperoracle_client.tasks import HeartbeatTask, JoinTask, ProbeTask
-from hyperoracle_protocol.base import MAX_RETURN
 from hyperoracle_protocol.jobs import FinishJob, StartedJob, StartJob
 from hyperoracle_protocol.space import default_values
 from hyperoracle_protocol.studies import StudyDefinition
@@ -76,16 +76,17 @@ class Job:
         self._defaults = default_values(definition.space)
         self._lock = threading.RLock()
         self._counts = Counts()
+        self._notices = Notices()
         self._updates = 0
         self._env_step = 0
         self._session: Session | None = None
         self._last: Hyperparameters | None = None
         self._told: set[str] = set()
-        self._finished = False
+        self._over: str | None = None  # why the job takes no more calls
+        self._given = Given(definition.returns, self._counts, self._tell, settings.on_error)
 
         self._channel, self._background_channel = endpoint.channel(), endpoint.channel()
         self._circuit = Circuit(settings.circuit_least_seconds, settings.circuit_most_seconds)
-        self._notices = Notices()
         self._conduct = Conduct(self._notices, definition, start.total_env_steps)
         self._conduct.begins()
         self._heartbeat = HeartbeatTask(
@@ -108,6 +109,11 @@ class Job:
         self._background = Background(
             f"hyperoracle-{study}", (self._join, probe, self._sender, self._heartbeat)
         )
+        self._ending = Ending(
+            endpoint, start.job_key, self._join, self._sender, self._background,
+            (self._channel, self._background_channel),
+        )  # fmt: skip
+        stays_with_this_process(self)
         self._background.start()
 
     @property
@@ -128,8 +134,8 @@ class Job:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the job has been finished."""
-        return self._finished
+        """Whether the job has been finished, or belongs to the process that this was forked of."""
+        return self._over is not None
 
     @property
     def notices(self) -> Notices:
@@ -143,13 +149,15 @@ class Job:
         errors = (self._counts.last_error, sender.last_error, self._join.last_error)
         last_error = next((str(error) for error in errors if error is not None), None)
         return JobStats(
-            **{**asdict(self._counts), "last_error": last_error},
+            **self._counts.told(),
+            last_error=last_error,
             joined=self._session is not None,
             circuit="open" if self._circuit.is_open else "closed",
             reports_sent=sender.sent,
+            reports_not_applied=sender.not_applied,
             reports_pending=sender.pending,
             reports_spooled=sender.spilled,
-            reports_dropped=sender.dropped,
+            reports_dropped=sender.dropped + self._counts.reports_not_made,
             notices=self._notices.counts,
         )
 
@@ -160,6 +168,8 @@ class Job:
             OracleRefused: it will not: the study is defined differently, the token is wrong, …
             OracleUnreachable: it did not answer in time, and `on_error` is "raise".
         """
+        if self._over is not None:
+            return self._session is not None
         self._join.outcome.wait(seconds)
         if self._join.refusal is not None:
             raise self._join.refusal
@@ -191,6 +201,9 @@ class Job:
             grads: the last optimiser step's gradients, where the framework does not keep them.
             base_values: what relative factors multiply at this update, for the record.
 
+        What is no number where one is expected is left out, counted and said once; for steps the
+        last ones known stand then.
+
         Returns:
             Values by name; `.source` says whether they are the oracle's, held, or the defaults.
 
@@ -200,22 +213,20 @@ class Job:
         began = time.monotonic()
         with self._lock:
             try:
-                self._env_step = int(env_step)
-                found = _finite(signals)
-                self._conduct.proposes(found)
-                metadata = {
-                    "update_step": self._updates if update_step is None else int(update_step),
-                    "env_step": self._env_step,
-                    "signals": found,
-                    "base_values": _finite(base_values),
-                }
+                metadata = self._given.proposal(
+                    self._env_step, self._updates, env_step, update_step, signals, base_values
+                )
+                self._env_step = metadata["env_step"]
+                self._conduct.proposes(metadata["signals"])
                 deadline = began + self._settings.propose_deadline_seconds
                 self._last = self._joined_session().decide(metadata, params, grads, deadline)
                 return self._last
             except NoAnswer as reason:
+                if self._over is not None:
+                    self._log_once("propose", reason)
                 return self._fall_back(str(reason), None)
             except Exception as error:  # not even a bug may stop training
-                if not isinstance(error, OracleError):
+                if isinstance(error, OracleMisconfigured) or not isinstance(error, OracleError):
                     self._log_once("propose", error)
                 return self._fall_back(str(error), error)
             finally:
@@ -224,7 +235,7 @@ class Job:
 
     def report(
         self,
-        episode_returns: Iterable[float],
+        episode_returns: Iterable[float] | float,
         *,
         env_step: int,
         phase_return: float | None = None,
@@ -234,8 +245,8 @@ class Job:
 
         Args:
             episode_returns: raw, undiscounted returns of the environment episodes that ended in
-                this phase; may be empty. Those that are not finite are left out, and the oracle is
-                told how many: the phase then counts as the worst.
+                this phase; may be empty; a number alone is one. Those that are not finite are left
+                out, and the oracle is told how many: the phase then counts as the worst.
             env_step: environment steps made so far.
             phase_return: raw discounted reward sum per environment over the phase.
             custom_return: a number of your own, for studies whose return is `custom`.
@@ -243,10 +254,12 @@ class Job:
         began = time.monotonic()
         with self._lock:
             try:
-                if self._finished:
-                    raise OracleMisconfigured("the job is finished: start another one")
-                self._env_step = int(env_step)
-                report = self._outgoing(episode_returns, phase_return, custom_return)
+                if self._over is not None:
+                    raise OracleMisconfigured(self._over)
+                self._env_step = self._given.count("env_step", env_step, self._env_step)
+                report = self._given.report(
+                    episode_returns, phase_return, custom_return, self._env_step
+                )
                 self._conduct.reports(report)
                 if self._session is not None:
                     report.credits = self._session.book.report()
@@ -254,11 +267,13 @@ class Job:
                 self._sender.add(report)
                 self._background.wake_for(self._sender)
             except Exception as error:  # not even a bug may stop training
+                self._counts.reports_not_made += 1
                 if self._settings.on_error == "raise":
                     raise
                 self._counts.last_error = str(error)
-                told = f"oracle report failed and is lost, training goes on: {error}"
-                self._notices.tell("report_dropped", told, error)
+                line = f"oracle report failed and is lost, training goes on: {error}"
+                bug = None if isinstance(error, OracleError) else error
+                self._notices.tell("report_dropped", line, bug)
             finally:
                 self._counts.report_seconds += time.monotonic() - began
 
@@ -278,6 +293,8 @@ class Job:
         """
         with self._lock:
             try:
+                if self._over is not None:
+                    raise OracleMisconfigured(self._over)
                 if self._last is None:
                     raise OracleMisconfigured("expected a proposal before applied, got none")
                 different = used_instead(self._last, values)
@@ -303,6 +320,7 @@ class Job:
             session = self._session
             return {
                 "job_key": self.key,
+                "job_id": self.id,
                 "session": None if session is None else session.state(),
                 **self._sender.state(),
             }
@@ -331,13 +349,23 @@ class Job:
         """As `finish`, for a job that was never finished: within so many seconds, never raises."""
         try:
             self._finish("interrupted", seconds)
-        except OracleError:
-            return
+        except OracleError as error:
+            logger.warning("%s", error)
 
     def abandon(self) -> None:
         """Forget a job that could not start."""
-        self._finished = True
+        self._over = "the job could not start: start another one"
         self._background.stop(0.0)
+
+    def leave_to(self, owner: int) -> None:
+        """In a forked child: the job goes on in the process `owner`, and is over here."""
+        self._lock = threading.RLock()  # who held it is not here
+        why = f"the job belongs to process {owner}, of which this one was forked: start another one"
+        self._over = self._over or why
+        self._notices.leave_to(owner)
+        self._sender.leave_to(owner)
+        self._channel.close()
+        self._background_channel.close()
 
     def __enter__(self) -> Self:
         return self
@@ -355,8 +383,8 @@ class Job:
         self.finish(reason)
 
     def _joined_session(self) -> Session:
-        if self._finished:
-            raise NoAnswer("the job is finished")
+        if self._over is not None:
+            raise NoAnswer(self._over)
         if self._session is None:
             refusal = self._join.refusal
             raise NoAnswer("not joined yet" if refusal is None else f"refused: {refusal}")
@@ -401,98 +429,30 @@ class Job:
         if left.session is not None:
             session.restore(left.session)
         with self._lock:
-            self._sender.join(
-                started.job_id, previous=left.previous, leftovers=left.reports, book=left.book
-            )
+            self._sender.join(started.job_id, left)
             self._heartbeat.start(started.job_id, started.lease_seconds)
             self._session = session
 
     def _finish(self, reason: Reason, seconds: float) -> JobStats:
         with self._lock:
-            if self._finished:
+            if self._over is not None:
                 return self.stats
-            self._finished = True
+            self._over = "the job is finished: start another one"
         self._conduct.ends()
-        deadline = time.monotonic() + seconds
-        self._join.hurry()
-        self._sender.hurry()
-        self._background.wake()
-        delivered = self._sender.wait_until_empty(seconds)
-        if delivered and self._session is not None:
-            self._tell_finished(self._session.started.job_id, reason, deadline)
-        self._background.stop(max(0.5, deadline - time.monotonic()))
-        self._channel.close()
-        self._background_channel.close()
-        self._sender.spill_rest()
-        stats = self.stats
-        if stats.reports_pending:
-            left = self._what_is_left(stats)
-            if self._settings.on_error == "raise":
-                raise OracleUnreachable(left)
-            logger.warning("%s", left)
-        return stats
-
-    def _what_is_left(self, stats: JobStats) -> str:
-        kept = f"{self._spool.path}: start a job with job_key={self.key!r} to send them"
-        if stats.reports_spooled == stats.reports_pending:
-            return f"{stats.reports_pending} reports could not be delivered and wait in {kept}"
-        return (
-            f"{stats.reports_pending} reports could not be delivered, and "
-            f"{stats.reports_pending - stats.reports_spooled} of them are lost because they could "
-            f"not be written to disk; {stats.reports_spooled} wait in {kept}"
-        )
-
-    def _tell_finished(self, job_id: str, reason: Reason, deadline: float) -> None:
         finish = FinishJob(env_step=self._env_step, reason=reason, notices=self._notices.counts)
-        try:
-            with self._endpoint.api() as api:
-                api.finish_job(job_id, finish, max(0.5, deadline - time.monotonic()))
-        except OracleError as error:
-            self._counts.last_error = str(error)
-            logger.warning("the oracle was not told that the job has finished: %s", error)
+        trouble = self._ending.run(lambda: self.id, finish, seconds)
+        self._counts.last_error = trouble or self._counts.last_error
+        return self.stats
 
-    def _outgoing(
-        self,
-        episode_returns: Iterable[float],
-        phase_return: float | None,
-        custom_return: float | None,
-    ) -> OutgoingReport:
-        """A report of these numbers, those that are not finite left out and counted."""
-        found = {
-            "episode_returns": [float(value) for value in episode_returns],
-            "phase_return": [] if phase_return is None else [float(phase_return)],
-            "custom_return": [] if custom_return is None else [float(custom_return)],
-        }
-        finite = {
-            name: [value for value in values if abs(value) <= MAX_RETURN]
-            for name, values in found.items()
-        }
-        dropped = {
-            name: len(found[name]) - len(values)
-            for name, values in finite.items()
-            if len(found[name]) > len(values)
-        }
-        if dropped:
-            self._counts.non_finite_returns += sum(dropped.values())
-            self._notices.tell(
-                "returns_not_finite",
-                f"{sum(dropped.values())} of the returns at env step {self._env_step} are not "
-                "finite numbers: the oracle counts this phase as the worst",
-            )
-        return OutgoingReport(
-            finite["episode_returns"],
-            self._env_step,
-            next(iter(finite["phase_return"]), None),
-            next(iter(finite["custom_return"]), None),
-            dropped,
-        )
+    def _tell(self, kind: str, line: str) -> None:
+        """Say a line once of its kind."""
+        is_lost = kind == "returns_not_finite"
+        notice: Notice = "returns_not_finite" if is_lost else "argument_left_out"
+        self._notices.tell(notice, line, kind=kind)
 
     def _log_once(self, where: str, error: Exception) -> None:
         if where not in self._told:
             self._told.add(where)
-            logger.warning("oracle %s failed, training goes on", where, exc_info=error)
-
-
-def _finite(numbers: Mapping[str, float] | None) -> dict[str, float]:
-    found = {name: float(value) for name, value in (numbers or {}).items()}
-    return {name: value for name, value in found.items() if math.isfinite(value)}
+            is_told = isinstance(error, OracleError | NoAnswer)
+            line = f"oracle {where} failed, training goes on (said once, counted): {error}"
+            logger.warning(line, exc_info=None if is_told else error)

@@ -15,6 +15,7 @@ logger = logging.getLogger("hyperoracle_client")
 
 Notice = Literal[
     "applied_differently",
+    "argument_left_out",
     "distributed_rank",
     "env_step_not_rising",
     "no_episode_returns",
@@ -27,6 +28,7 @@ Notice = Literal[
 """Kinds of notices:
 
 - `applied_differently`: an update used other values than were proposed (`Job.applied`).
+- `argument_left_out`: `propose` or `report` was given something that it cannot send as it is.
 - `distributed_rank`: the job runs in one rank of several.
 - `env_step_not_rising`: a report's `env_step` is not above that of the report before.
 - `no_episode_returns`: the environment ends episodes without telling their returns.
@@ -43,13 +45,28 @@ class Notices:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
+        self._said: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
 
-    def tell(self, notice: Notice, message: str, error: Exception | None = None) -> None:
-        """Count a notice; the first of its kind is said in the log, with an error's traceback."""
+    def leave_to(self, owner: int) -> None:  # noqa: ARG002 - as forks.Heirloom
+        """In a forked child: they can be read."""
+        self._lock = threading.Lock()  # who held it is not here
+
+    def tell(
+        self, notice: Notice, message: str, error: Exception | None = None, kind: str = ""
+    ) -> None:
+        """Count a notice; the first of its kind is said in the log.
+
+        Args:
+            notice: it.
+            message: a line.
+            error: whose traceback is logged, too.
+            kind: where a notice has several, each of which is said.
+        """
         with self._lock:
             self._counts[notice] += 1
-            is_first = self._counts[notice] == 1
+            is_first = (notice, kind) not in self._said
+            self._said.add((notice, kind))
         if is_first:
             logger.warning("%s (said once, counted as %r)", message, notice, exc_info=error)
 

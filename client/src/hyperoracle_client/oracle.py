@@ -9,18 +9,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from hyperoracle_client.endpoint import Endpoint
 from hyperoracle_client.errors import OracleMisconfigured, one_line
+from hyperoracle_client.forks import call_at_exit
 from hyperoracle_client.hyper_state.tensors import TensorSource
 from hyperoracle_client.job import Job
 from hyperoracle_client.settings import load_settings
-from hyperoracle_protocol.base import Definition
+from hyperoracle_client.user_folders import say_if_temporary
+from hyperoracle_protocol.base import Definition, Name
 from hyperoracle_protocol.jobs import Role, StartJob
 from hyperoracle_protocol.space import Hyperparameter, search_space_adapter
 from hyperoracle_protocol.strategies import Strategy
 from hyperoracle_protocol.studies import HoldSetting, ReturnSetting, StudyDefinition
+
+_study_name: TypeAdapter[str] = TypeAdapter(Name)
 
 CLOSE_SECONDS = 2.0
 """Jobs that were not finished get so long to deliver their reports when the program ends."""
@@ -73,9 +77,10 @@ class Oracle:
                 **settings,
             }
         )
+        say_if_temporary(self.settings.spool_directory)
         self._endpoint = Endpoint(self.settings)
         self._jobs: list[Job] = []
-        atexit.register(self.close)
+        call_at_exit(self.close)
 
     def start_job(
         self,
@@ -129,6 +134,13 @@ class Oracle:
         """
         source = TensorSource(model, kernel_transposed=kernel_transposed)
         try:
+            study = _study_name.validate_python(study)
+        except ValidationError:
+            raise OracleMisconfigured(
+                "expected a study's name of letters, digits, '.', '_' and '-', beginning with a "
+                f"letter or digit, at most 128 characters, got {study!r}"
+            ) from None
+        try:
             definition = StudyDefinition(
                 space=search_space_adapter.validate_python(dict(space)),
                 **_given(
@@ -153,6 +165,7 @@ class Oracle:
             resume_from=resume_from,
         )  # fmt: skip
         self._jobs = [*(other for other in self._jobs if not other.is_finished), job]
+        call_at_exit(self.close)  # this may be a child of the process that opened the oracle
         try:
             job.wait_until_joined(self.settings.start_deadline_seconds)
         except Exception:

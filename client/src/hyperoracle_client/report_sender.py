@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hyperoracle_client.circuit import Backoff
-from hyperoracle_client.credits import CreditBook
+from hyperoracle_client.earlier_process import Heritage
 from hyperoracle_client.endpoint import exchange, is_passing
 from hyperoracle_client.errors import OracleRefused, OracleUnreachable, one_line
 from hyperoracle_client.notices import Notices
@@ -110,6 +110,7 @@ class ReportSender:
         self._told: set[str] = set()
         self.sent = 0
         self.dropped = 0
+        self.not_applied = 0
         self.last_error: str | None = None
 
     @property
@@ -132,32 +133,26 @@ class ReportSender:
             else:
                 self._pending.append(report)
 
-    def join(
-        self,
-        job_id: str,
-        *,
-        previous: int | None,
-        leftovers: list[OutgoingReport],
-        book: CreditBook,
-    ) -> None:
+    def join(self, job_id: str, left: Heritage) -> None:
         """The job has joined: reports may go.
 
         Args:
             job_id: the job's id.
-            previous: sequence of the last report that the oracle has, None if unknown.
-            leftovers: reports that an earlier process of the same job left on disk.
-            book: gives the reports that have none their sequence and credits.
+            left: what an earlier process of the same job left: reports on disk, the sequence of
+                the last report that the oracle has, and the book that gives the reports that have
+                none their sequence and credits.
         """
         with self._lock:
-            self._pending.extendleft(reversed(leftovers))
+            self._pending.extendleft(reversed(left.reports))
             for report in self._pending:
                 if report.credits is None:
-                    report.credits = book.report()
+                    report.credits = left.book.report()
             self._job_id = job_id
-            self._previous = previous
+            self._previous = left.previous
             self._next_attempt = -math.inf
-        if leftovers or self._spilled:
-            self._spilled += len(leftovers)  # as long as nothing takes the place of what is there
+        self.dropped += left.dropped
+        if left.reports or self._spilled:
+            self._spilled += len(left.reports)  # as long as nothing takes the place of what's there
             if self._write(lambda: self._spool.rewrite(job_id, list(self._pending))):
                 self._spilled = len(self._pending)
 
@@ -190,6 +185,7 @@ class ReportSender:
             receipt = _receipt(answer.body, report.credits.sequence)
         except OracleRefused as error:
             if is_passing(error) or error.status in _UNAUTHORISED or error.code is None:
+                self._log_once("oracle reports wait, the oracle refuses them for now: %s", error)
                 self._retry_later(str(error))
             else:
                 self._done()
@@ -197,14 +193,23 @@ class ReportSender:
         except OracleUnreachable as error:
             self._retry_later(str(error))
         else:
-            self._previous = receipt.sequence
-            self.sent += 1
-            self._on_contact()
-            if receipt.ask_again:
-                self._on_withdrawal()
-            if receipt.note is not None:
-                self._notices.tell("report_note", f"of a report the oracle notes: {receipt.note}")
+            self._acknowledged(receipt)
             self._done()
+
+    def _acknowledged(self, receipt: Receipt) -> None:
+        self._previous = receipt.sequence
+        self.sent += 1
+        self._on_contact()
+        if receipt.ask_again:
+            self._on_withdrawal()
+        if receipt.note is not None:
+            self._notices.tell("report_note", f"of a report the oracle notes: {receipt.note}")
+        if receipt.status != "applied":  # reports go one at a time: the oracle has lost some
+            self.not_applied += 1
+            self._log_once(
+                "an oracle report was taken as %r: the oracle has lost what came before it (is its "
+                "store restored from a backup?)", receipt.status,
+            )  # fmt: skip
 
     def oracle_is_away(self) -> None:
         """The job cannot join: keep its reports on disk meanwhile."""
@@ -233,6 +238,21 @@ class ReportSender:
         """Put on disk what is pending, if it can be; the background thread must have ended."""
         if self._spilled < len(self._pending):
             self._spill()
+
+    def what_is_left(self, job_key: str) -> str:
+        """One line on the reports that still wait, and where."""
+        pending, spilled = len(self._pending), self._spilled
+        kept = f"{self._spool.path}: start a job with job_key={job_key!r} to send them"
+        if spilled == pending:
+            return f"{pending} reports could not be delivered and wait in {kept}"
+        return (
+            f"{pending} reports could not be delivered, and {pending - spilled} of them are lost "
+            f"because they could not be written to disk; {spilled} wait in {kept}"
+        )
+
+    def leave_to(self, owner: int) -> None:  # noqa: ARG002 - as forks.Heirloom
+        """In a forked child: the reports and their file are the parent's; they can be read."""
+        self._lock = threading.Condition()  # who held it is not here
 
     def _done(self) -> None:
         """The earliest report is settled."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,11 @@ from hyperoracle_protocol.jobs import Proposal, StartedJob
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+
+logger = logging.getLogger("hyperoracle_client")
+
+_PROPOSALS_WITHOUT_GRADIENTS = 3
 
 
 class NoAnswer(Exception):
@@ -77,6 +83,8 @@ class Session:
         self._decision: Decision | None = None
         self._is_prefetched = False
         self._is_withdrawn = False
+        layout = started.layout
+        self._has_seen_gradients = layout.kind == "sketch" and layout.orders == 0  # wants none
 
     def withdraw(self) -> None:
         """Let the next update ask, although the decision in force would still hold."""
@@ -190,16 +198,38 @@ class Session:
     ) -> npt.NDArray[np.generic] | None:
         if self._compressor is None:
             return None
+        parameters, gradients = self._source.read(params, grads)
         features = self._compressor.compress(
-            self._source.parameters(params),
-            self._source.gradients(grads),
+            parameters,
+            gradients,
             metadata["signals"],
             min(1.0, metadata["env_step"] / self._total_env_steps),
         )
         if features is None:
             self._counts.non_finite_hyper_states += 1
-            raise NoAnswer("weights or gradients are not finite")
+            why = self._source.first_not_finite(parameters, gradients)
+            if self._counts.non_finite_hyper_states == 1:
+                logger.warning(
+                    "%s: updates use the defaults while that is so (later ones are only counted)",
+                    why,
+                )
+            raise NoAnswer(why)
+        if not self._has_seen_gradients:
+            self._look_for(gradients)
         return features
+
+    def _look_for(self, gradients: list[Any]) -> None:
+        """Say so once where there never is a gradient; before the first update there is none."""
+        if any(gradient is not None and bool(gradient.any()) for gradient in gradients):
+            self._has_seen_gradients = True
+            return
+        self._counts.hyper_states_without_gradients += 1
+        if self._counts.hyper_states_without_gradients == _PROPOSALS_WITHOUT_GRADIENTS:
+            logger.warning(
+                "%d proposals in a row found no gradient, and the oracle decides without: call "
+                "propose before the gradients are zeroed, or give it grads",
+                _PROPOSALS_WITHOUT_GRADIENTS,
+            )
 
     def _failed(self, error: OracleError) -> None:
         self.book.settle(applied=False)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from hyperoracle_client.errors import OracleMisconfigured, one_line
+from hyperoracle_client.user_folders import config_folder, state_folder
 
 ENVIRONMENT_PREFIX = "HYPERORACLE_"
 EMBEDDED_SCHEME = "embedded:"
@@ -23,8 +24,7 @@ EMBEDDED_SCHEME = "embedded:"
 
 def default_spool_directory() -> Path:
     """Where undelivered reports wait: `hyperoracle/spool` in the user's state directory."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "hyperoracle" / "spool"
+    return state_folder() / "hyperoracle" / "spool"
 
 
 class ClientSettings(BaseModel):
@@ -97,6 +97,19 @@ class ClientSettings(BaseModel):
             )
         return token or None
 
+    @field_validator("ca_bundle", "spool_directory", mode="before")
+    @classmethod
+    def _check_path(cls, path: Any) -> Any:
+        """A path as shells understand it, with ~ for the home."""
+        if not isinstance(path, str | Path):
+            return path
+        if "\0" in str(path):
+            raise ValueError(f"expected a path, got {str(path)!r}")
+        try:
+            return Path(path).expanduser()
+        except RuntimeError:
+            raise ValueError(f"expected a path that needs no home, got {str(path)!r}") from None
+
     @property
     def embedded_path(self) -> str | None:
         """The store's path of an `embedded:` url, None for a remote oracle."""
@@ -130,7 +143,10 @@ def load_settings(arguments: Mapping[str, Any] | None = None) -> ClientSettings:
         return ClientSettings(**values)
     except ValidationError as error:
         culprit = str(error.errors()[0]["loc"][0])
-        raise OracleMisconfigured(f"{one_line(error)} (from {sources[culprit]})") from None
+        source = sources[culprit]
+        if source == "the environment":
+            source += f": {ENVIRONMENT_PREFIX}{culprit.upper()}"
+        raise OracleMisconfigured(f"{one_line(error)} (from {source})") from None
 
 
 def _environment() -> dict[str, str]:
@@ -139,14 +155,25 @@ def _environment() -> dict[str, str]:
 
 
 def _files() -> list[tuple[str, dict[str, Any]]]:
-    """The settings files that exist, the weakest first."""
-    config = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    """The settings files that exist and that the user may look for, the weakest first."""
+    config = config_folder()
+    paths = [] if config is None else [config / "hyperoracle" / "client.toml"]
     found = []
-    for path in (Path(config) / "hyperoracle" / "client.toml", Path("hyperoracle.toml")):
+    for path in (*paths, Path("hyperoracle.toml")):
         try:
             found.append((str(path), tomllib.loads(path.read_text(encoding="utf-8"))))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
         except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
+            if isinstance(error, PermissionError) and not _can_be_looked_for(path):
+                continue  # a home, or a working directory, of somebody else's
             raise OracleMisconfigured(f"expected TOML in {path}: {error}") from None
     return found
+
+
+def _can_be_looked_for(path: Path) -> bool:
+    try:
+        path.stat()
+    except PermissionError:
+        return False
+    return True

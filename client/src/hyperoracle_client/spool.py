@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from hyperoracle_client.credits import ReportCredits
 logger = logging.getLogger("hyperoracle_client")
 
 SUFFIX = ".jsonl"
+_READABLE_CHARACTERS = 64
 
 
 @dataclass(slots=True)
@@ -74,20 +76,36 @@ class OutgoingReport:
 
 @dataclass(slots=True)
 class SpooledJob:
-    """What a spool file holds."""
+    """What a spool file holds.
+
+    Attributes:
+        study: the job's.
+        job_key: the job's.
+        job_id: its id, None where it had not joined.
+        reports: those that can be read.
+        unreadable: how many lines cannot, a torn last one aside.
+    """
 
     study: str
     job_key: str
     job_id: str | None = None
     reports: list[OutgoingReport] = field(default_factory=list)
+    unreadable: int = 0
 
 
 class Spool:
-    """The spool file of one job."""
+    """The spool file of one job.
+
+    Its name tells people the study, as far as a file's name may; what makes it the job's own is a
+    digest, so that it stays in the folder, is never too long, and differs also where capitals do
+    not count.
+    """
 
     def __init__(self, directory: Path, study: str, job_key: str) -> None:
-        digest = hashlib.sha256(job_key.encode()).hexdigest()[:16]
-        self.path = directory / f"{study}.{digest}{SUFFIX}"
+        whose = json.dumps([study, job_key]).encode()
+        readable = re.sub(r"[^A-Za-z0-9_-]", "_", study)[:_READABLE_CHARACTERS]
+        digest = hashlib.sha256(whose).hexdigest()[:16]
+        self.path = directory / f"{readable}.{digest}{SUFFIX}"
         self._header = {"study": study, "job_key": job_key}
 
     def load(self) -> SpooledJob | None:
@@ -100,10 +118,8 @@ class Spool:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            aside = self.path.with_suffix(".damaged")
+            aside = self.put_aside(".damaged")
             logger.warning("oracle reports in %s cannot be read: %s", aside, error)
-            with contextlib.suppress(OSError):
-                self.path.replace(aside)
             return None
 
     def append(self, job_id: str | None, reports: Iterable[OutgoingReport]) -> None:
@@ -124,6 +140,13 @@ class Spool:
         fresh.unlink(missing_ok=True)
         self._append_to(fresh, job_id, reports)
         fresh.replace(self.path)
+
+    def put_aside(self, ending: str) -> Path:
+        """Give the file another name, if it can be; returns the name."""
+        aside = self.path.with_suffix(ending)
+        with contextlib.suppress(OSError):
+            self.path.replace(aside)
+        return aside
 
     def clear(self) -> None:
         """Remove the file."""
@@ -164,14 +187,16 @@ def read_spool(path: Path) -> SpooledJob:
         OSError: it cannot be read.
         ValueError, KeyError, TypeError: it is no spool file.
     """
-    header, *lines = path.read_text(encoding="utf-8").splitlines()
+    text = path.read_text(encoding="utf-8")
+    header, *lines = text.splitlines()
     spooled = SpooledJob(**json.loads(header))
-    for line in lines:
+    for number, line in enumerate(lines, 1):
         try:
-            fields = json.loads(line)
-        except json.JSONDecodeError:
-            break
-        spooled.reports.append(OutgoingReport.of(fields))
+            spooled.reports.append(OutgoingReport.of(json.loads(line)))
+        except (ValueError, KeyError, TypeError):
+            # The last one can be torn; any other is damaged, and hides none of those behind it.
+            is_torn = number == len(lines) and not text.endswith("\n")
+            spooled.unreadable += not is_torn
     return spooled
 
 

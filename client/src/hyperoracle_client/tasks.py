@@ -177,6 +177,7 @@ class HeartbeatTask:
         self._path: str | None = None
         self._period = math.inf
         self._last_contact = 0.0
+        self._has_told = False
 
     def start(self, job_id: str, lease_seconds: float) -> None:
         """The job has joined: three heartbeats per lease from now on."""
@@ -209,4 +210,9 @@ class HeartbeatTask:
             exchange(self._channel, request, self._seconds)
             self._told = notices
         except OracleError as error:
-            logger.debug("oracle heartbeat failed: %s", error)
+            is_lost = isinstance(error, OracleRefused) and not is_passing(error)
+            if is_lost and not self._has_told:
+                self._has_told = True
+                logger.warning("the job's lease is not kept, the oracle refuses: %s", error)
+            else:
+                logger.debug("oracle heartbeat failed: %s", error)

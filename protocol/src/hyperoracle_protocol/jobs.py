@@ -63,6 +63,8 @@ class StartedJob(Message):
         space: the study's search space.
         lease_seconds: without any call for so long the job counts as stale.
         last_sequence: the highest sequence seen; a resumed job goes on after it.
+        last_report: the sequence of the newest report that was applied, 0 if none: a resumed
+            job's next report follows it. Absent from an oracle of an earlier release.
     """
 
     job_id: str
@@ -72,6 +74,7 @@ class StartedJob(Message):
     space: dict[str, Hyperparameter]
     lease_seconds: Finite
     last_sequence: Count
+    last_report: Count | None = None
 
 
 class Job(Message):

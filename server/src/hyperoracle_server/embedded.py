@@ -116,6 +116,10 @@ class EmbeddedTransport:
     def _run(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
+    def leave_to_owner(self) -> None:
+        """In a forked child: the store is the parent's; nothing here is used any more."""
+        self._app.state.oracle.ledger.leave_to_owner()
+
     def close(self) -> None:
         """Write what is queued, let go of the store, stop the loop."""
         if self._loop.is_closed():

@@ -42,6 +42,16 @@ def note_expired(oracle: Oracle) -> int:
     return count
 
 
+def end_all(oracle: Oracle) -> None:
+    """Count every running job as fallen silent; one that is resumed takes itself back."""
+    for study in oracle.studies():
+        with study.lock:
+            for job in study.jobs.values():
+                if job.status == "running" and job.ending is None:
+                    job.lease_told = True
+                    study.lapse(job)
+
+
 def forget_answers(oracle: Oracle) -> int:
     """Let go of the answers to jobs that ended or fell silent; how many such jobs had any.
 

@@ -247,6 +247,7 @@ class Oracle:
                 space=study.definition.space,
                 lease_seconds=self.lease_seconds,
                 last_sequence=job.counts.last_sequence,
+                last_report=job.credit.last_applied_report,
             )
 
     def _new_job(self, study: StudyRuntime, start: StartJob) -> JobState:

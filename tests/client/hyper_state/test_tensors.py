@@ -10,7 +10,7 @@ import torch
 from hyperoracle_client.errors import OracleMisconfigured
 from hyperoracle_client.hyper_state.sketch import SketchCompressor
 from hyperoracle_client.hyper_state.statistics import StatisticsCompressor
-from hyperoracle_client.hyper_state.tensors import TensorSource
+from hyperoracle_client.hyper_state.tensors import TensorSource, in_one_place
 from hyperoracle_protocol.hyper_state import HyperStateLayout, sketch_layout
 
 
@@ -140,3 +140,156 @@ def test_tensors_that_are_not_in_host_memory_give_the_same_features() -> None:
             np.testing.assert_allclose(
                 found.astype(float), expected.astype(float), rtol=2e-3, atol=2e-3
             )
+
+
+def test_sparse_gradients_are_read_as_dense_ones() -> None:
+    """Seen to fail: every proposal fell back."""
+    embedding = torch.nn.Embedding(5, 2, sparse=True)
+    embedding(torch.tensor([1, 3, 3])).sum().backward()
+    assert embedding.weight.grad.is_sparse
+    (gradient,) = TensorSource(embedding).gradients()
+    np.testing.assert_array_equal(gradient, [[0, 0], [1, 1], [0, 0], [2, 2], [0, 0]])
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.int8, torch.int32, torch.int64, torch.bool, torch.uint8, torch.float64]
+)
+def test_whole_numbers_are_read_as_numbers(dtype: torch.dtype) -> None:
+    """Seen to fail: int32 stayed int32, whose squares overflow."""
+    tensor = torch.tensor([[0, 1], [1, 0]]).to(dtype)
+    (matrix,) = TensorSource({"w": tensor}).parameters()
+    assert matrix.dtype == np.float32
+    np.testing.assert_array_equal(matrix, [[0, 1], [1, 0]])
+    (of_numpy,) = TensorSource({"w": tensor.numpy()}).parameters()
+    np.testing.assert_array_equal(of_numpy, matrix)
+
+
+def test_complex_tensors_are_real_and_imaginary_parts() -> None:
+    """Seen to fail: the imaginary part was left out, with a warning of the framework's."""
+    values = np.array([[1 + 2j, 3 - 1j]], np.complex64)
+    expected = [[1, 2, 3, -1]]
+    parameter = torch.nn.Parameter(torch.tensor(values))
+    (parameter.real * 2 + parameter.imag * 3).sum().backward()
+    for leaf in (values, parameter, torch.tensor(values).conj().resolve_conj().conj()):
+        source = TensorSource({"kernel": leaf, "b": np.ones(2)})
+        assert source.shapes()[0].shape == (1, 2, 2)
+        np.testing.assert_array_equal(source.parameters()[0], expected)
+    np.testing.assert_array_equal(TensorSource({"w": parameter}).gradients()[0], [[2, 3, 2, 3]])
+
+
+def test_tensors_without_elements_are_left_out() -> None:
+    """Seen to fail: `start_job` raised that an extent is not at least 1, and named no tensor."""
+    source = TensorSource({"none": torch.zeros(0, 4), "w": torch.ones(2)})
+    assert [shape.name for shape in source.shapes()] == ["w"]
+    assert len(source.parameters()) == 1
+    assert source.parameters({"none": np.zeros((0, 4)), "w": np.ones(2)})[0].shape == (1, 2)
+    assert source.gradients({"none": np.zeros((0, 4)), "w": np.ones(2)})[0].shape == (1, 2)
+    assert TensorSource({"none": np.zeros((3, 0))}).shapes() == []
+
+
+def test_frozen_parameters_and_first_updates_have_no_gradient() -> None:
+    network = torch_network()
+    network.conv.requires_grad_(False)
+    source = TensorSource(network)
+    assert source.gradients() == [None] * 4
+    network(torch.ones(1, 3, 3, 3)).sum().backward()
+    assert [gradient is None for gradient in source.gradients()] == [True, True, False, False]
+    tree = TensorSource({"a": np.ones(2), "b": {"c": np.ones(2)}})
+    assert [g is None for g in tree.gradients({"a": np.ones(2), "b": None})] == [False, True]
+    assert [g is None for g in tree.gradients({"b": {"c": np.ones(2)}})] == [True, False]
+
+
+def test_views_that_are_not_contiguous_are_read_right() -> None:
+    tensor = torch.arange(24.0).reshape(2, 3, 4).permute(2, 0, 1)
+    (matrix,) = TensorSource({"w": tensor}).parameters()
+    np.testing.assert_array_equal(matrix, tensor.contiguous().numpy().reshape(4, 6))
+
+
+def test_layers_and_parameters_that_are_replaced_are_seen() -> None:
+    """Seen to fail: the replaced ones, which are trained no longer, were read for ever."""
+    network = torch_network()
+    source = TensorSource(network)
+    source.read()
+    network.out = torch.nn.Linear(16, 2)
+    np.testing.assert_array_equal(source.parameters()[2], network.out.weight.detach().numpy())
+    network.out.weight = torch.nn.Parameter(torch.ones(2, 16))
+    np.testing.assert_array_equal(source.parameters()[2], np.ones((2, 16)))
+    state = {name: torch.zeros_like(p) for name, p in network.named_parameters()}
+    network.load_state_dict(state, assign=True)
+    assert not any(matrix.any() for matrix in source.parameters())
+    tree = {"w": np.zeros(2)}
+    of_tree = TensorSource(tree)
+    tree["w"] = np.ones(2)
+    np.testing.assert_array_equal(of_tree.parameters()[0], [[1, 1]])
+
+
+def grow_a_layer(network: torch.nn.Module) -> None:
+    network.out = torch.nn.Linear(16, 3)
+
+
+def grow_in_place(network: torch.nn.Module) -> None:
+    network.out.weight.data = torch.ones(3, 16)
+
+
+def add_a_layer(network: torch.nn.Module) -> None:
+    network.more = torch.nn.Linear(1, 1)
+
+
+def remove_a_layer(network: torch.nn.Module) -> None:
+    del network.out
+
+
+def forget_the_numbers(network: torch.nn.Module) -> None:
+    network.to("meta")
+
+
+def keep_an_old_gradient(network: torch.nn.Module) -> None:
+    network(torch.ones(1, 3, 3, 3)).sum().backward()
+    network.out.weight.data = torch.ones(3, 16)
+    network.out.weight.data = torch.ones(2, 16)
+    network.out.weight.grad.data = torch.ones(3, 16)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (grow_a_layer, r"'out\.weight' in its shape at the start, \(2, 16\), got \(3, 16\)"),
+        (grow_in_place, r"'out\.weight' in its shape at the start"),
+        (add_a_layer, r"'more\.weight' is new"),
+        (remove_a_layer, r"'out\.weight' is missing"),
+        (forget_the_numbers, r"'conv\.weight' cannot be read .*meta"),
+        (keep_an_old_gradient, r"gradient of the tensor 'out\.weight'"),
+    ],
+)
+def test_a_tensor_that_is_not_what_it_was_is_named_with_what_to_do(change, told) -> None:
+    """Seen to fail: old numbers were read in silence, or an error of the framework's said nothing
+    of the tensor."""
+    network = torch_network()
+    source = TensorSource(network)
+    source.read()
+    change(network)
+    with pytest.raises(OracleMisconfigured, match=told) as caught:
+        source.read()
+    assert "\n" not in str(caught.value)
+    assert "start" in str(caught.value), "what to do"
+
+
+def test_gradients_of_other_tensors_are_named() -> None:
+    with pytest.raises(OracleMisconfigured, match="got one of 'b'"):
+        TensorSource({"a": np.ones(2)}).gradients({"b": np.ones(2)})
+    with pytest.raises(OracleMisconfigured, match="gradient of the tensor 'a' in its shape"):
+        TensorSource({"a": np.ones(2)}).gradients({"a": np.ones(3)})
+
+
+def test_an_array_that_holds_no_numbers_is_named() -> None:
+    with pytest.raises(OracleMisconfigured, match="'a' cannot be read"):
+        TensorSource({"a": np.array(["x"])}).parameters()
+
+
+def test_tensors_in_several_places_are_brought_together() -> None:
+    """A tensor that is not NumPy's stands for one on a GPU. Seen to fail: NumPy times torch."""
+    here, there = np.ones((2, 2), np.float32), torch.ones(2, 2)
+    parameters, gradients = in_one_place([here, there], [None, here])
+    assert all(isinstance(matrix, np.ndarray) for matrix in (*parameters, gradients[1]))
+    parameters, gradients = in_one_place([there, there], [None, there])
+    assert parameters[0] is there, "in one place: it stays"

@@ -16,6 +16,7 @@ from hyperoracle_client.endpoint import Endpoint
 from hyperoracle_client.errors import OracleError, OracleRefused, ProtocolMismatch
 from hyperoracle_client.settings import ClientSettings, load_settings
 from hyperoracle_client.spool import SUFFIX, read_spool
+from hyperoracle_client.user_folders import why_temporary
 from hyperoracle_protocol.version import PROTOCOL_VERSION
 
 DISTRIBUTIONS = ("protocol", "client", "server", "trainers")
@@ -101,7 +102,9 @@ def _spooled(settings: ClientSettings) -> Finding:
             continue
         waiting.append(f"{len(spooled.reports)} of {spooled.study} (job_key {spooled.job_key})")
     if not waiting and not unreadable:
-        return Finding("spool", True, f"{settings.spool_directory} is empty")
+        why = why_temporary(settings.spool_directory)
+        temporary = f", and temporary because {why}" if why else ""
+        return Finding("spool", True, f"{settings.spool_directory} is empty{temporary}")
     detail = f"{settings.spool_directory} holds reports: " + "; ".join(waiting)
     if unreadable:
         detail += f"; {unreadable} files cannot be read"

@@ -140,6 +140,10 @@ def print_gain(gain: StudyGain) -> None:
     """Print whether a study helps, in words."""
     whole = {role: count for role, count in gain.whole_jobs.items() if count}
     print_fields({"whole jobs": whole or "none yet", "memory hit rate": gain.memory_hit_rate})
+    if any(gain.ends.values()):
+        print()
+        print_ends(gain)
+        print()
     if gain.guards is not None:
         print_fields({"guards": guards_in_words(gain.guards)})
     for title, compared in (
@@ -149,6 +153,24 @@ def print_gain(gain: StudyGain) -> None:
         print(title)
         print(f"  final return             {compared.final_return.in_words}")
         print(f"  mean return over the job {compared.mean_return.in_words}")
+
+
+def print_ends(gain: StudyGain) -> None:
+    """Print how jobs ended, by role: what failed counts, and is shown."""
+    found = {
+        role: {kind: count for kind, count in ends.model_dump().items() if count}
+        for role, ends in gain.ends.items()
+    }
+    print("how jobs ended")
+    for role, ends in found.items():
+        if ends:
+            told = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in ends.items())
+            print(f"  {role:8} {told}")
+    if gain.jobs_of_other_tasks:
+        print(
+            f"  {gain.jobs_of_other_tasks} jobs are of another environment or length than most: "
+            "they are not compared here"
+        )
 
 
 def guards_in_words(guards: GuardReport) -> str:

@@ -53,10 +53,7 @@ class Request(NamedTuple):
 
 
 class Transport(Protocol):
-    """An oracle in this process, as the entry points of `hyperoracle.transports` make it.
-
-    `handle` may be called from several threads at a time.
-    """
+    """An oracle in this process; `handle` may be called from several threads at a time."""
 
     def handle(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes
@@ -66,6 +63,14 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Release the store; later calls fail."""
+        ...
+
+
+class EmbeddedOracle(Transport, Protocol):
+    """What the entry points of `hyperoracle.transports` make."""
+
+    def leave_to_owner(self) -> None:
+        """In a forked child: hold nothing that the parent must be able to release alone."""
         ...
 
 

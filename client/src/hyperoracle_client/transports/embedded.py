@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 
 from hyperoracle_client.errors import OracleError, OracleMisconfigured, OracleUnreachable
+from hyperoracle_client.forks import never_let_go, stays_with_this_process
 from hyperoracle_client.transports import (
     REQUEST_ID_HEADER,
+    EmbeddedOracle,
     Request,
     RequestIds,
     Response,
@@ -16,7 +19,7 @@ from hyperoracle_client.transports import (
 ENTRY_POINT_GROUP = "hyperoracle.transports"
 
 
-def open_embedded(path: str) -> Transport:
+def open_embedded(path: str) -> EmbeddedOracle:
     """Open the embedded oracle whose store is the file `path`.
 
     Raises:
@@ -37,12 +40,59 @@ def open_embedded(path: str) -> Transport:
             "or point Oracle at a running one"
         ) from error
     try:
-        transport: Transport = open_transport(path)
+        transport: EmbeddedOracle = open_transport(path)
     except OracleError:
         raise
     except Exception as error:  # the server's errors are its own; here they become one line
         raise OracleMisconfigured(f"cannot open the oracle at {path!r}: {error}") from error
     return transport
+
+
+class OwnTransport:
+    """An embedded oracle that a forked child leaves alone: to its parent, to call and to close."""
+
+    def __init__(self, transport: EmbeddedOracle, url: str) -> None:
+        self._transport = transport
+        self._url = url
+        self._owner: int | None = None
+        self._is_closed = False
+        stays_with_this_process(self)
+
+    def check_owner(self) -> None:
+        """Whether it may be used here.
+
+        Raises:
+            OracleMisconfigured: it is another process's.
+        """
+        if self._owner is not None:
+            raise OracleMisconfigured(
+                f"the oracle {self._url} belongs to process {self._owner}, of which this one was "
+                "forked: run `hyperoracle serve` on its store and give all processes its address"
+            )
+
+    def handle(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Answer one request (see `Transport`).
+
+        Raises:
+            OracleMisconfigured: it is another process's.
+        """
+        self.check_owner()
+        return self._transport.handle(method, path, headers, body)
+
+    def close(self) -> None:
+        """Release the store, unless it is another process's."""
+        if self._owner is None:
+            self._is_closed = True
+            self._transport.close()
+
+    def leave_to(self, owner: int) -> None:
+        """In a forked child: its store, its loop and its threads are the process `owner`'s."""
+        self._owner = owner
+        never_let_go(self._transport)
+        if not self._is_closed:
+            self._transport.leave_to_owner()
 
 
 class EmbeddedChannel:

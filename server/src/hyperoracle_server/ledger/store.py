@@ -111,6 +111,17 @@ class Ledger:
         self._engine.dispose()
         self._lock_file.close()
 
+    def leave_to_owner(self) -> None:
+        """In a forked child of the process that has it open: hold its lock no longer.
+
+        The lock belongs to both, and a child that lives on would keep the store from being opened
+        after its owner has ended.
+        """
+        if self._lock_file.closed:
+            return
+        with Path(os.devnull).open("rb") as nothing:
+            os.dup2(nothing.fileno(), self._lock_file.fileno())
+
 
 def _lock(path: Path, remedy: str = "") -> Any:
     if path.is_dir():
