@@ -164,12 +164,13 @@ def test_a_study_shows_whether_it_helps_or_that_nothing_is_known_yet(
 
     run_jobs("control", 10.0, 1)
     assert run(capsys, "--url", url, "study", "show", "s")[1].count("no evidence yet") == 4
-    run_jobs("control", 11.0, 4)
-    run_jobs("exploit", 20.0, 5)
+    run_jobs("control", 11.0, 7)
+    run_jobs("exploit", 20.0, 8)
     shown = run(capsys, "--url", url, "study", "show", "s")[1]
-    assert "whole jobs       exploit=5 control=5\n" in shown
+    assert "whole jobs       exploit=8 control=8\n" in shown
     assert "memory hit rate  -\n" in shown
-    assert "  final return             exploiting jobs do better: 5 exploiting against" in shown
+    assert "  final return             exploiting jobs do better: 8 exploiting against" in shown
+    assert "Verdicts and intervals hold however often you look." in shown
     found = run_json(capsys, "--url", url, "study", "show", "s")
     assert found["name"] == "s"
     gain = found["gain"]["gain_over_default"]["final_return"]

@@ -46,6 +46,8 @@ def test_the_spool_lies_in_the_users_state_directory(tmp_path: Path) -> None:
         ({"on_error": "ignore"}, "on_error"),
         ({"propose_deadline_seconds": 0}, "propose_deadline_seconds"),
         ({"colour": "red"}, "colour"),
+        ({"url": "http://me:my-secret@oracle"}, "without a user or password"),
+        ({"url": "https://me@oracle:1/x"}, "without a user or password"),
         ({"token": "two\nlines"}, "token of printable ASCII"),
         ({"token": "ho_ü"}, "token of printable ASCII"),
     ],
@@ -55,6 +57,7 @@ def test_a_wrong_setting_is_told_in_one_line_with_its_source(arguments: dict, to
         load_settings(arguments)
     assert "\n" not in str(caught.value)
     assert "the call" in str(caught.value)
+    assert "my-secret" not in str(caught.value)
 
 
 def test_a_token_is_trimmed_and_shown_nowhere() -> None:

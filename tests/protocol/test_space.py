@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from hyperoracle_protocol import Categorical, Choice, Float, Int, Scale
+from hyperoracle_protocol.base import OracleMisconfigured
 from hyperoracle_protocol.space import (
     bins_per_hyperparameter,
     check_size,
@@ -92,7 +92,7 @@ def test_every_float_grid_holds_its_default_and_stays_in_range(low, width, fract
     ],
 )
 def test_a_senseless_hyperparameter_is_refused_with_the_reason(make, says):
-    with pytest.raises(ValidationError, match=says):
+    with pytest.raises(OracleMisconfigured, match=says):
         make()
 
 

@@ -83,8 +83,6 @@ def call_often(
         @given(operation.as_strategy(mode, path_parameters=where))
         def answers_as_documented(case: Any) -> None:
             answer = case.call(base_url=process.url, headers={"Authorization": f"Bearer {TOKEN}"})
-            if answer.content == b"Invalid HTTP request received.":
-                return  # a header that no HTTP has; the application never saw it
             case.validate_response(answer, checks=CHECKS)
             statuses[answer.status_code // 100] += 1
 

@@ -55,14 +55,64 @@ def test_scores_are_compared_over_whole_jobs_of_both_roles(wire, name):
     # Means of 20 to 25 and of 10 to 14.
     assert (final["mean"], final["baseline_mean"]) == (22.5, 12.0)
     assert final["difference"]["value"] == 10.5
-    assert 8 < final["difference"]["low"] < 10.5 < final["difference"]["high"] < 13
+    assert final["difference"]["low"] is final["difference"]["high"] is None, "so few bound nothing"
     assert final["relative"]["value"] == pytest.approx(10.5 / 12)
-    assert final["probability_of_improvement"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    improvement = final["probability_of_improvement"]
+    assert (improvement["value"], improvement["high"]) == (1.0, 1.0)
+    assert 0.3 < improvement["low"] < 0.5, "it may be chance that all are better"
+    assert final["verdict"] == "none"
     # Half of the env steps brought 0.
     over_the_job = found["gain_over_default"]["mean_return"]
     assert over_the_job["difference"]["value"] == 5.25
+    assert final["in_words"] == (
+        "no difference is shown: 6 exploiting against 5 control jobs, +10.5, +87.5% (its interval "
+        "takes 20 of each), better with probability 1.00 "
+        f"(95 % interval {improvement['low']:.2f} to 1.00)"
+    )
+
+
+def many(wire: Wire, study: str, jobs: dict[str, list[float]], **returns: str) -> None:
+    """Jobs of one report each, by role."""
+    wire.study(study, strategy=RANDOM, returns=CUSTOM | returns)
+    for role, levels in jobs.items():
+        for level in levels:
+            run_job(wire, study, role, [level])
+
+
+def test_what_is_shown_is_said_with_its_intervals(embedded, name):
+    many(
+        embedded,
+        name,
+        {
+            "exploit": [20.0 + i / 10 for i in range(20)],
+            "control": [10.0 + i / 10 for i in range(20)],
+            "explore": [10.0 + i / 10 for i in range(10)],
+        },
+    )
+    found = gain(embedded, name)
+    final = found["gain_over_default"]["final_return"]
+    assert final["verdict"] == "better"
+    assert final["difference"]["value"] == pytest.approx(10.0)
+    assert 0 < final["difference"]["low"] < 8 < 12 < final["difference"]["high"] < 20
+    assert 0 < final["relative"]["low"] < final["relative"]["value"] < final["relative"]["high"]
+    words = final["in_words"]
+    assert words.startswith(
+        "exploiting jobs do better: 20 exploiting against 20 control jobs, +10, +91.3% (95 % "
+        "interval +"
+    )
+    assert "better with probability 1.00 (95 % interval 0." in words
+    regret = found["regret_of_exploration"]["final_return"]
+    assert regret["verdict"] == "none"
+    assert "+0.5, +4.8% (its interval takes 20 of each), better with" in regret["in_words"]
+
+
+def test_a_value_that_sometimes_kills_is_not_called_better(embedded, name):
+    """The others are better, so most jobs are; on the mean it is worse."""
+    many(embedded, name, {"exploit": [110.0] * 15 + [-500.0] * 3, "control": [100.0] * 15})
+    final = gain(embedded, name)["gain_over_default"]["final_return"]
+    assert final["verdict"] == "more_often_better"
     assert final["in_words"].startswith(
-        "exploiting jobs do better: 6 exploiting against 5 control jobs, +10.5, +87.5% (95 %"
+        "exploiting jobs do better more often, but worse on the mean: 18 exploiting"
     )
 
 
@@ -72,7 +122,14 @@ def test_where_less_is_better_a_lower_return_is_a_gain(wire, name):
     assert (final["mean"], final["baseline_mean"]) == (22.5, 12.0), "as the jobs reported them"
     assert final["difference"]["value"] == -10.5
     assert final["probability_of_improvement"]["value"] == 0.0
-    assert final["in_words"].startswith("exploiting jobs do worse")
+
+
+def test_where_less_is_better_more_is_called_worse(embedded, name):
+    jobs = {"exploit": [20.0 + i for i in range(10)], "control": [1.0 + i for i in range(10)]}
+    many(embedded, name, jobs, direction="minimise")
+    final = gain(embedded, name)["gain_over_default"]["final_return"]
+    assert final["verdict"] == "worse"
+    assert final["in_words"].startswith("exploiting jobs do worse: 10 exploiting against 10")
 
 
 def test_without_enough_whole_jobs_it_says_so(wire, name):
@@ -96,8 +153,12 @@ def test_two_jobs_of_each_make_figures_but_no_verdict(wire, name):
         for i in range(2):
             run_job(wire, name, role, [level + i / 4])
     final = gain(wire, name)["gain_over_default"]["final_return"]
-    assert final["difference"]["low"] > 0.0
-    assert final["in_words"].startswith("too few jobs to tell; 5 of each are needed: 2 exploiting")
+    assert final["difference"] == {"value": 1.0, "low": None, "high": None}
+    assert final["verdict"] == "too_few"
+    assert final["in_words"] == (
+        "too few jobs to tell; 5 of each are needed: 2 exploiting against 2 control jobs, +1 (its "
+        "interval takes 20 of each), better with probability 1.00"
+    )
 
 
 def test_the_regret_of_exploration_is_what_exploring_jobs_lack(wire, name):

@@ -34,6 +34,10 @@ class Wire:
             host, _, port = url.removeprefix("http://").partition(":")
             self._connection = http.client.HTTPConnection(host, int(port), timeout=30)
 
+    @property
+    def is_embedded(self) -> bool:
+        return self._connection is None
+
     def raw(
         self, method: str, path: str, body: bytes = b"", media_type: str = "application/json",
         **headers: str,

@@ -15,11 +15,19 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
+from hyperoracle_protocol.base import OracleError, OracleMisconfigured, one_line
 from hyperoracle_protocol.errors import ErrorCode, Problem
 
-
-class OracleError(Exception):
-    """Anything that went wrong between the client and its oracle."""
+__all__ = [
+    "DeadlineMissed",
+    "OracleError",
+    "OracleMisconfigured",
+    "OracleRefused",
+    "OracleUnreachable",
+    "ProtocolMismatch",
+    "one_line",
+    "refusal",
+]
 
 
 class OracleUnreachable(OracleError):
@@ -57,10 +65,6 @@ class ProtocolMismatch(OracleRefused):
     """The two ends speak different versions of the protocol."""
 
 
-class OracleMisconfigured(OracleError, ValueError):
-    """A setting or an argument that cannot work; the message says what to write instead."""
-
-
 def refusal(status: int, body: bytes) -> OracleRefused:
     """The exception for an answer that is not 2xx.
 
@@ -83,13 +87,3 @@ def refusal(status: int, body: bytes) -> OracleRefused:
         message += f" [request {problem.request_id}]"
     kind = ProtocolMismatch if problem.code is ErrorCode.PROTOCOL_MISMATCH else OracleRefused
     return kind(message, status=status, code=problem.code, request_id=problem.request_id)
-
-
-def one_line(error: ValidationError) -> str:
-    """A validation error's findings in one line: `path: what is wrong; ...`."""
-    findings = []
-    for finding in error.errors(include_url=False):
-        path = ".".join(str(part) for part in finding["loc"])
-        what = finding["msg"].removeprefix("Value error, ")
-        findings.append(f"{path}: {what}" if path else what)
-    return "; ".join(findings)

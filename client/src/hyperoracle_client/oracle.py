@@ -24,10 +24,10 @@ from hyperoracle_protocol.space import Hyperparameter, search_space_adapter
 from hyperoracle_protocol.strategies import Strategy
 from hyperoracle_protocol.studies import HoldSetting, ReturnSetting, StudyDefinition
 
-_study_name: TypeAdapter[str] = TypeAdapter(Name)
-
 CLOSE_SECONDS = 2.0
 """Jobs that were not finished get so long to deliver their reports when the program ends."""
+
+_name: TypeAdapter[str] = TypeAdapter(Name)
 
 
 class Oracle:
@@ -132,17 +132,13 @@ class Oracle:
                 the token is wrong, …. Raised here, whatever `on_error`; never later.
             OracleUnreachable: no answer in time, only with `on_error="raise"`.
         """
+        check_name(study)
+        space = mapped("space", space)
+        resume_from = mapped("resume_from", resume_from)
         source = TensorSource(model, kernel_transposed=kernel_transposed)
         try:
-            study = _study_name.validate_python(study)
-        except ValidationError:
-            raise OracleMisconfigured(
-                "expected a study's name of letters, digits, '.', '_' and '-', beginning with a "
-                f"letter or digit, at most 128 characters, got {study!r}"
-            ) from None
-        try:
             definition = StudyDefinition(
-                space=search_space_adapter.validate_python(dict(space)),
+                space=search_space_adapter.validate_python(space),
                 **_given(
                     strategy=_expanded(strategy, "name"),
                     returns=_expanded(returns, "kind"),
@@ -151,18 +147,18 @@ class Oracle:
                 ),
             )
             start = StartJob(
-                job_key=job_key or (resume_from or {}).get("job_key") or uuid.uuid4().hex,
+                job_key=job_key or resume_from.get("job_key") or uuid.uuid4().hex,
                 tensors=source.shapes(),
-                base_values=dict(base_values or {}),
+                base_values=mapped("base_values", base_values),
                 total_env_steps=total_env_steps,
                 role=role,
-                metadata={key: str(value) for key, value in (metadata or {}).items()},
+                metadata={key: str(value) for key, value in mapped("metadata", metadata).items()},
             )
         except ValidationError as error:
             raise OracleMisconfigured(one_line(error)) from None
         job = Job(
             self._endpoint, study, definition, start, source, prefetch=prefetch,
-            resume_from=resume_from,
+            resume_from=resume_from or None,
         )  # fmt: skip
         self._jobs = [*(other for other in self._jobs if not other.is_finished), job]
         call_at_exit(self.close)  # this may be a child of the process that opened the oracle
@@ -192,6 +188,34 @@ class Oracle:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def check_name(study: Any) -> None:
+    """See that this can be a study's name.
+
+    Raises:
+        OracleMisconfigured: it cannot.
+    """
+    try:
+        _name.validate_python(study, strict=True)
+    except ValidationError:
+        raise OracleMisconfigured(
+            "expected a study's name of letters, digits, '.', '_' and '-' (128 at most, the first "
+            f"a letter or digit), got {str(study)[:200]!r}"
+        ) from None
+
+
+def mapped(argument: str, given: Any) -> dict[Any, Any]:
+    """An argument that is a mapping, empty where it is None.
+
+    Raises:
+        OracleMisconfigured: it is something else.
+    """
+    if given is not None and not isinstance(given, Mapping):
+        raise OracleMisconfigured(
+            f"expected {argument} as a mapping, such as {{'name': ...}}, got {str(given)[:200]!r}"
+        )
+    return dict(given or {})
 
 
 def _expanded(setting: Any, field: str) -> Any:

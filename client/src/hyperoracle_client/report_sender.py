@@ -204,6 +204,11 @@ class ReportSender:
             self._on_withdrawal()
         if receipt.note is not None:
             self._notices.tell("report_note", f"of a report the oracle notes: {receipt.note}")
+        if receipt.unknown_fields:
+            self._log_once(
+                "the oracle, of another release, has ignored what reports say as %s",
+                ", ".join(receipt.unknown_fields),
+            )
         if receipt.status != "applied":  # reports go one at a time: the oracle has lost some
             self.not_applied += 1
             self._log_once(

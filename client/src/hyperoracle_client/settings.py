@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -83,6 +84,11 @@ class ClientSettings(BaseModel):
     def _check_url(cls, url: str) -> str:
         if not url.startswith(("http://", "https://", EMBEDDED_SCHEME)):
             raise ValueError(f"expected http://…, https://… or embedded:path, got {url!r}")
+        if not url.startswith(EMBEDDED_SCHEME) and "@" in urlsplit(url).netloc:
+            raise ValueError(  # it stands in messages and logs; so it is not repeated here
+                "expected a url without a user or password in it: give a token as token=… or "
+                "HYPERORACLE_TOKEN"
+            )
         return url.rstrip("/")
 
     @field_validator("token")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)  # pydantic keeps its name to itself
 
 MAX_COUNT = 2**63 - 1
 """Counts on the wire are signed 64-bit integers."""
@@ -44,11 +49,95 @@ class Message(BaseModel):
     )
 
 
-class Definition(BaseModel):
+MOST_UNKNOWN = 16
+"""Unknown fields that an answer names, at most."""
+
+LONGEST_NAME = 128
+"""Characters of a caller's own name that an answer repeats."""
+
+
+class Asked(Message):
+    """A message to an oracle: a field that it does not know is ignored, and its answer names it.
+
+    It may be of a later release; or it is mistyped, and what it was to say has not arrived.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    @property
+    def unknown_fields(self) -> list[str]:
+        """Names of the fields that it does not know, the first `MOST_UNKNOWN`."""
+        names = [*(self.model_extra or ())][:MOST_UNKNOWN]
+        return [n[:LONGEST_NAME].encode("utf-8", "backslashreplace").decode() for n in names]
+
+
+class OracleError(Exception):
+    """Anything that goes wrong between a training program and its oracle; the client's tree."""
+
+
+class OracleMisconfigured(OracleError, ValueError):
+    """A setting or an argument that cannot work; the message says what to write instead."""
+
+
+def one_line(error: ValidationError, *, with_input: bool = False) -> str:
+    """A validation error's findings in one line: `path: what is wrong; ...`.
+
+    Args:
+        error: what pydantic found.
+        with_input: say what came, too; not where that may be a secret.
+    """
+    findings = []
+    for finding in error.errors(include_url=False):
+        path = ".".join(str(part) for part in finding["loc"])
+        what = finding["msg"].removeprefix("Value error, ")
+        if with_input and finding["type"] not in ("missing", "value_error"):
+            got = repr(finding["input"])
+            what += f", got {got if len(got) <= LONGEST_INPUT else got[:LONGEST_INPUT] + '…'}"
+        findings.append(f"{path}: {what}" if path else what)
+    text = "; ".join(findings)
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+LONGEST_INPUT = 80
+"""Characters of a wrong value that a message repeats."""
+
+_D = TypeVar("_D")
+
+
+class _Made(ModelMetaclass):
+    """What a program makes by a call is refused in one line, as one of the client's errors.
+
+    A definition inside a message is not made by a call: what is wrong with it is collected by
+    pydantic, which knows its place.
+    """
+
+    def __call__(cls: type[_D], *args: Any, **fields: Any) -> _D:  # noqa: N805 - a class
+        unnamed: tuple[str, ...] = cls.__unnamed__  # type: ignore[attr-defined]
+        if len(args) > len(unnamed):
+            raise OracleMisconfigured(
+                f"{cls.__name__}: expected fields by name (field=value), got {args[len(unnamed)]!r}"
+            )
+        named = dict(zip(unnamed, args, strict=False))
+        if twice := named.keys() & fields:
+            raise OracleMisconfigured(f"{cls.__name__}: expected {min(twice)} once, got it twice")
+        try:
+            made: _D = super().__call__(**named, **fields)  # type: ignore[misc]
+        except ValidationError as error:
+            told = one_line(error, with_input=True)
+            raise OracleMisconfigured(f"{cls.__name__}: {told}") from None
+        return made
+
+
+class Definition(BaseModel, metaclass=_Made):
     """A part of a study's definition: as `Message`, but an unknown field is an error.
 
     A mistyped setting that is silently ignored would run a study that nobody asked for.
+
+    Raises:
+        OracleMisconfigured: of fields that cannot work, where a program makes one.
     """
+
+    __unnamed__: ClassVar[tuple[str, ...]] = ()  # fields that a program need not name
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, str_max_length=MAX_TEXT

@@ -15,6 +15,7 @@ class ErrorCode(StrEnum):
     """Stable error codes; a client decides by these, never by the text."""
 
     INVALID_REQUEST = "invalid_request"
+    MALFORMED_REQUEST = "malformed_request"
     UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"
     RATE_LIMITED = "rate_limited"
@@ -41,6 +42,7 @@ class ErrorCode(StrEnum):
 
 HTTP_STATUS: dict[ErrorCode, int] = {
     ErrorCode.INVALID_REQUEST: 422,
+    ErrorCode.MALFORMED_REQUEST: 400,
     ErrorCode.UNAUTHENTICATED: 401,
     ErrorCode.FORBIDDEN: 403,
     ErrorCode.RATE_LIMITED: 429,

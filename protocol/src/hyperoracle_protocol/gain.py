@@ -9,13 +9,26 @@ from pydantic import Field
 from hyperoracle_protocol.base import Count, Finite, Message, Name
 from hyperoracle_protocol.jobs import Role
 
+Verdict = Literal["too_few", "none", "better", "worse", "more_often_better", "more_often_worse"]
+"""What is shown of the group. `better`: that a random job of it does better than a random one of
+the baseline with a probability above ½, or that its mean is better, and by its value the other one
+at least not worse. `more_often_better`: one of them is shown, but while its jobs do better more
+often, they do worse on the mean. `too_few`: either group has fewer than 5."""
+
 
 class Interval(Message):
-    """A statistic and its 95 % bootstrap percentile interval, jobs resampled in each group."""
+    """A statistic and its 95 % interval, which holds however often one looks.
+
+    Attributes:
+        value: of the jobs so far.
+        low: null, as is `high`, where there are too few jobs to bound it: fewer than 5 of either
+            group, of a mean fewer than 20; or where all jobs have the same score.
+        high: of the interval.
+    """
 
     value: Finite
-    low: Finite
-    high: Finite
+    low: Finite | None
+    high: Finite | None
 
 
 class ScoreComparison(Message):
@@ -31,6 +44,8 @@ class ScoreComparison(Message):
         relative: the difference over the size of the baseline's mean; null where that may be 0.
         probability_of_improvement: that a random job of the group does better than a random one
             of the baseline, ties counting half.
+        verdict: what these show, at all looks together false with a probability of at most 5 %
+            where there is no difference; null from an earlier release.
         in_words: the same for people, also where there is no evidence.
     """
 
@@ -41,6 +56,7 @@ class ScoreComparison(Message):
     difference: Interval | None
     relative: Interval | None
     probability_of_improvement: Interval | None
+    verdict: Verdict | None = None
     in_words: str
 
 

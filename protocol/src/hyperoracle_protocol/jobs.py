@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hyperoracle_protocol.base import Count, Finite, Message, Name, Positive, Return
+from hyperoracle_protocol.base import Asked, Count, Finite, Message, Name, Positive, Return
 from hyperoracle_protocol.hyper_state import MAX_FEATURES, HyperStateLayout, TensorShape
 from hyperoracle_protocol.space import MAX_HYPERPARAMETERS, Hyperparameter, Value
 
@@ -31,7 +31,17 @@ Notices = Annotated[dict[Name, Count], Field(max_length=MAX_NOTICES)]
 """How often a client noticed each kind of trouble since its start, by a name of the kind."""
 
 
-class StartJob(Message):
+UnknownFields = Annotated[
+    list[str],
+    Field(
+        default_factory=list,
+        description="Fields of the request that this oracle does not know and has ignored: of a "
+        "later release, or mistyped. Empty or absent where there are none.",
+    ),
+]
+
+
+class StartJob(Asked):
     """Start a job, or find it again by its `job_key`.
 
     Attributes:
@@ -75,6 +85,7 @@ class StartedJob(Message):
     lease_seconds: Finite
     last_sequence: Count
     last_report: Count | None = None
+    unknown_fields: UnknownFields
 
 
 class Job(Message):
@@ -108,6 +119,12 @@ class Job(Message):
     metadata: dict[str, str]
 
 
+class FinishedJob(Job):
+    """The answer to `FinishJob`."""
+
+    unknown_fields: UnknownFields
+
+
 class JobList(Message):
     """The jobs of a study, newest first."""
 
@@ -121,7 +138,7 @@ class HyperStateValues(Message):
     values: list[Finite] = Field(max_length=MAX_FEATURES)
 
 
-class ProposeMetadata(Message):
+class ProposeMetadata(Asked):
     """A proposal's request without its hyper-state: the metadata of a binary body.
 
     Attributes:
@@ -174,6 +191,7 @@ class Proposal(Message):
     held: bool = False
     valid_for_updates: Positive = 1
     valid_until_env_step: Count | None = None
+    unknown_fields: UnknownFields
 
 
 class AppliedValues(Message):
@@ -188,7 +206,7 @@ class AppliedValues(Message):
     hyperparameters: dict[Name, Value] = Field(max_length=MAX_HYPERPARAMETERS)
 
 
-class ReportMetadata(Message):
+class ReportMetadata(Asked):
     """A report without its episode returns: the metadata of a binary body.
 
     Attributes:
@@ -240,7 +258,7 @@ class Receipt(Message):
     Attributes:
         sequence: the report's.
         status: `applied`; `waiting` for an earlier report; `late`, after its learning episode
-            was settled without it: kept, credits nothing.
+            was settled without it, or after the job's end: kept, credits nothing.
         credited: how many proposals received a hyper-return by this call.
         ask_again: whether the decision that the job holds was withdrawn: it does better to ask
             at its next update than to wait until the decision's time is over.
@@ -253,9 +271,15 @@ class Receipt(Message):
     credited: Count
     ask_again: bool = False
     note: str | None = None
+    unknown_fields: UnknownFields
+    return_missing: bool = Field(
+        default=False,
+        description="Whether the report brought no number of the kind that the study's return is "
+        "made of (which a phase in which no episode ended does not). Absent where it did.",
+    )
 
 
-class Heartbeat(Message):
+class Heartbeat(Asked):
     """Keeps a job's lease while it makes no other call.
 
     Attributes:
@@ -267,15 +291,17 @@ class Heartbeat(Message):
     notices: Notices = Field(default_factory=dict)
 
 
-class FinishJob(Message):
+class FinishJob(Asked):
     """Ends a job; reports that still wait for a missing one are settled without it.
 
     Attributes:
-        env_step: how many environment steps the job has made.
-        reason: see `FinishReason`.
+        last_sequence: the last one that the job has handed out: a report up to it that is still on
+            the way counts when it comes. By default the last one that the oracle has seen. A report
+            of a later sequence is kept and credits nothing.
         notices: see `Heartbeat`.
     """
 
     env_step: Count | None = None
     notices: Notices = Field(default_factory=dict)
+    last_sequence: Count | None = None
     reason: FinishReason = "completed"

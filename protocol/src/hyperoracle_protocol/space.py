@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Generic, Literal, Self, TypeAlias, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import BeforeValidator, Field, StrictBool, TypeAdapter, model_validator
 
@@ -62,6 +63,16 @@ def _number(value: Any) -> Any:
 
 Number = Annotated[int | Finite, BeforeValidator(_number)]
 """A whole number as `int`, any other as a finite `float`; on the wire 2 is whole and 2.0 is not."""
+
+
+def _listed(values: Any) -> tuple[Any, ...]:
+    """The values of anything that has some in an order: a list, a range, an array."""
+    if isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping):
+        try:
+            return tuple(islice(values, MAX_BINS + 1))  # one too many is refused, and enough
+        except TypeError:  # an array without a dimension
+            pass
+    raise ValueError(f"expected a list of values, such as [0.5, 1, 2], got {str(values)[:80]!r}")
 
 
 class _Hyperparameter(Definition):
@@ -128,12 +139,17 @@ class Choice(_Hyperparameter):
     (`Choice([0.5, 1], default=1)`) each is a `float`.
     """
 
+    __unnamed__ = ("values",)
+
     type: Literal["values"] = "values"
-    values: tuple[Number, ...] = Field(min_length=1, max_length=MAX_BINS)
+    values: Annotated[
+        tuple[Number, ...], Field(min_length=1, max_length=MAX_BINS), BeforeValidator(_listed)
+    ]
     default: Number
 
-    def __init__(self, values: Sequence[float] = (), **fields: Any) -> None:
-        super().__init__(**{"values": tuple(values), **fields})
+    if TYPE_CHECKING:
+
+        def __init__(self, values: Iterable[float] = (), /, **fields: Any) -> None: ...
 
     @property
     def is_whole(self) -> bool:
@@ -153,12 +169,19 @@ class Choice(_Hyperparameter):
 class Categorical(_Hyperparameter):
     """Names without an order: `Categorical(["adam", "rmsprop"], default="adam")`."""
 
+    __unnamed__ = ("values",)
+
     type: Literal["categorical"] = "categorical"
-    values: tuple[str | StrictBool, ...] = Field(min_length=1, max_length=MAX_BINS)
+    values: Annotated[
+        tuple[str | StrictBool, ...],
+        Field(min_length=1, max_length=MAX_BINS),
+        BeforeValidator(_listed),
+    ]
     default: str | StrictBool
 
-    def __init__(self, values: Sequence[str | bool] = (), **fields: Any) -> None:
-        super().__init__(**{"values": tuple(values), **fields})
+    if TYPE_CHECKING:
+
+        def __init__(self, values: Iterable[str | bool] = (), /, **fields: Any) -> None: ...
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -172,12 +195,19 @@ class Scale(_Hyperparameter):
     The oracle answers the factor; the job multiplies. This is how EPGT scales learning rates.
     """
 
+    __unnamed__ = ("values",)
+
     type: Literal["relative"] = "relative"
-    values: tuple[Annotated[Finite, Field(gt=0)], ...] = Field(min_length=1, max_length=MAX_BINS)
+    values: Annotated[
+        tuple[Annotated[Finite, Field(gt=0)], ...],
+        Field(min_length=1, max_length=MAX_BINS),
+        BeforeValidator(_listed),
+    ]
     default: Finite = 1.0
 
-    def __init__(self, values: Sequence[float] = (), **fields: Any) -> None:
-        super().__init__(**{"values": tuple(values), **fields})
+    if TYPE_CHECKING:
+
+        def __init__(self, values: Iterable[float] = (), /, **fields: Any) -> None: ...
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from hyperoracle_protocol.base import Message, Name
 
@@ -23,12 +23,16 @@ StudyPattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._*?\[\]!-]
 class CreateToken(Message):
     """A token to be made.
 
+    A field that is not known is an error: `expires_in_second` would be a token without an end.
+
     Attributes:
         name: what people call it; no two tokens in force have the same.
         scope: what it allows.
         studies: to which studies, by patterns; one that fits suffices.
         expires_in_seconds: how long it lasts, null for ever.
     """
+
+    model_config = ConfigDict(extra="forbid")
 
     name: Name
     scope: Scope = "train"
@@ -55,9 +59,15 @@ class Token(Message):
 
 
 class CreatedToken(Token):
-    """A new token, with the secret that is told this once."""
+    """A new token, with the secret that is told this once.
+
+    Attributes:
+        closes_the_oracle: whether it is the first of an oracle that was open: from now on everybody
+            needs a token, jobs that run included.
+    """
 
     token: str = Field(repr=False)
+    closes_the_oracle: bool = False
 
 
 class TokenList(Message):

@@ -10,6 +10,7 @@ import re
 import threading
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from hyperoracle_protocol.version import PROTOCOL_HEADER, PROTOCOL_VERSION
 from hyperoracle_server import wire
@@ -86,7 +87,7 @@ class EmbeddedTransport:
             "http_version": "1.1",
             "method": method,
             "scheme": "http",
-            "path": route,
+            "path": unquote(route),
             "raw_path": route.encode(),
             "query_string": query.encode(),
             "root_path": "",

@@ -11,6 +11,10 @@ from __future__ import annotations
 from typing import Literal
 
 from hyperoracle_protocol.errors import ErrorCode
+from hyperoracle_server.redaction import redacted
+
+LONGEST_TEXT = 1000
+"""Characters of what a refusal says: a name in it may be the caller's, and without end."""
 
 
 class OracleError(Exception):
@@ -35,9 +39,9 @@ class OracleError(Exception):
     ) -> None:
         super().__init__(detail)
         self.code = code
-        self.detail = detail
-        self.expected = None if expected is None else str(expected)
-        self.got = None if got is None else str(got)[:500]
+        self.detail = _short(detail)
+        self.expected = None if expected is None else _short(str(expected))
+        self.got = None if got is None else redacted(str(got))[:500]
         self.retry_after_seconds = retry_after_seconds
 
 
@@ -63,3 +67,9 @@ class SnapshotRefused(OracleError):
 
     def __init__(self, detail: str) -> None:
         super().__init__(ErrorCode.SNAPSHOT_REFUSED, detail)
+
+
+def _short(text: str) -> str:
+    text = redacted(text)
+    half = LONGEST_TEXT // 2
+    return text if len(text) <= LONGEST_TEXT else f"{text[:half]}…{text[-half:]}"

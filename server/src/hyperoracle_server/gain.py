@@ -15,8 +15,10 @@ from hyperoracle_protocol.gain import (
     RoleComparison,
     ScoreComparison,
     StudyGain,
+    Verdict,
 )
 from hyperoracle_protocol.jobs import Role
+from hyperoracle_server.confidence_sequences import LEAST_JOBS, LEAST_JOBS_FOR_MEANS
 from hyperoracle_server.group_comparison import Comparison, Estimate, compare
 from hyperoracle_server.hyper_agents.base import Guarded
 from hyperoracle_server.job_state import JobState
@@ -24,11 +26,6 @@ from hyperoracle_server.oracle import Oracle
 
 JOBS_NEEDED = 2
 """Whole jobs of either role, for any statistic."""
-
-JOBS_FOR_A_VERDICT = 5
-"""Whole jobs of either role, before words call one better. A percentile interval from few jobs is
-too narrow: where there is no difference, it excludes 0 in 34 % of cases with 2 jobs of either role,
-in 13 % with 5 and in 8 % with 8 (normal scores; 5 % are meant)."""
 
 _PARTICIPLES: Mapping[Role, str] = {
     "exploit": "exploiting", "explore": "exploring", "control": "control", "auto": "auto",
@@ -45,7 +42,7 @@ class _Scores(NamedTuple):
 def study_gain(oracle: Oracle, study_name: str) -> StudyGain:
     """Exploiting jobs against controls, controls against exploring ones, and the memory's share.
 
-    The same whole jobs give the same answer: the bootstrap's seed is the study's.
+    The same whole jobs give the same answer. Intervals and verdicts hold however often one looks.
 
     Raises:
         OracleError: `study_not_found`.
@@ -59,10 +56,10 @@ def study_gain(oracle: Oracle, study_name: str) -> StudyGain:
         by_role = whole_jobs(jobs)
         ends = {role: _ends(jobs, role) for role in get_args(Role)}
         read, other, reads, hits = evidence_counts(jobs)
-        sign, seed = study.sign, study.seed
+        sign = study.sign
         direction = study.definition.returns.direction
         guards = study.agent.guards() if isinstance(study.agent, Guarded) else None
-    # The bootstrap runs outside the study's lock.
+    # The comparisons are made outside the study's lock.
     return StudyGain(
         study=study_name,
         direction=direction,
@@ -75,8 +72,8 @@ def study_gain(oracle: Oracle, study_name: str) -> StudyGain:
         ),
         ends=ends,
         jobs_of_other_tasks=others,
-        gain_over_default=_compare_roles("exploit", "control", scores, sign, seed),
-        regret_of_exploration=_compare_roles("control", "explore", scores, sign, seed),
+        gain_over_default=_compare_roles("exploit", "control", scores, sign),
+        regret_of_exploration=_compare_roles("control", "explore", scores, sign),
         neighbours_read=read,
         neighbours_from_other_jobs=other / read if read else None,
         memory_reads=reads,
@@ -132,11 +129,10 @@ def _scores(compared: Sequence[JobState], role: Role) -> _Scores:
 
 
 def _compare_roles(
-    group: Role, baseline: Role, scores: Mapping[Role, _Scores], sign: float, seed: int
+    group: Role, baseline: Role, scores: Mapping[Role, _Scores], sign: float
 ) -> RoleComparison:
-    rng = np.random.default_rng(seed)
     kinds = {
-        kind: _compare_scores(group, baseline, own, other, sign, rng)
+        kind: _compare_scores(group, baseline, own, other, sign)
         for kind, own, other in zip(
             _Scores._fields, scores[group], scores[baseline], strict=True
         )
@@ -145,10 +141,9 @@ def _compare_roles(
 
 
 def _compare_scores(
-    group: Role, baseline: Role, own: np.ndarray, other: np.ndarray, sign: float,
-    rng: np.random.Generator,
-) -> ScoreComparison:  # fmt: skip
-    found = compare(own, other, rng) if min(len(own), len(other)) >= JOBS_NEEDED else None
+    group: Role, baseline: Role, own: np.ndarray, other: np.ndarray, sign: float
+) -> ScoreComparison:
+    found = compare(own, other) if min(len(own), len(other)) >= JOBS_NEEDED else None
     return ScoreComparison(
         jobs=len(own),
         baseline_jobs=len(other),
@@ -157,6 +152,7 @@ def _compare_scores(
         difference=_interval(found and found.difference),
         relative=_interval(found and found.relative),
         probability_of_improvement=_interval(found and found.probability_of_improvement),
+        verdict="too_few" if found is None else found.verdict,
         in_words=_no_evidence(group, baseline, len(own), len(other))
         if found is None
         else _in_words(group, baseline, len(own), len(other), found),
@@ -174,19 +170,36 @@ def _no_evidence(group: Role, baseline: Role, jobs: int, baseline_jobs: int) -> 
     return f"no evidence yet: {found} jobs have ended; {JOBS_NEEDED} of each are needed"
 
 
+_VERDICTS: Mapping[Verdict, str] = {
+    "too_few": f"too few jobs to tell; {LEAST_JOBS} of each are needed",
+    "none": "no difference is shown",
+    "better": "{} jobs do better",
+    "worse": "{} jobs do worse",
+    "more_often_better": "{} jobs do better more often, but worse on the mean",
+    "more_often_worse": "{} jobs do worse more often, but better on the mean",
+}
+
+
 def _in_words(
     group: Role, baseline: Role, jobs: int, baseline_jobs: int, found: Comparison
 ) -> str:  # fmt: skip
-    value, low, high = found.difference
-    if min(jobs, baseline_jobs) < JOBS_FOR_A_VERDICT:
-        verdict = f"too few jobs to tell; {JOBS_FOR_A_VERDICT} of each are needed"
-    elif low <= 0.0 <= high:
-        verdict = "no difference is shown"
-    else:
-        verdict = f"{_PARTICIPLES[group]} jobs do {'better' if low > 0.0 else 'worse'}"
-    share = "" if found.relative is None else f", {found.relative.value:+.1%}"
-    return (
-        f"{verdict}: {jobs} {_PARTICIPLES[group]} against {baseline_jobs} {_PARTICIPLES[baseline]} "
-        f"jobs, {value:+.4g}{share} (95 % interval {low:+.4g} to {high:+.4g}; better with "
-        f"probability {found.probability_of_improvement.value:.2f})"
-    )
+    verdict = _VERDICTS[found.verdict].format(_PARTICIPLES[group])
+    groups = f"{jobs} {_PARTICIPLES[group]} against {baseline_jobs} {_PARTICIPLES[baseline]} jobs"
+    parts = [f"{verdict}: {groups}"]
+    if found.difference is not None:
+        share = "" if found.relative is None else f", {found.relative.value:+.1%}"
+        bounds = (
+            _bounds(found.difference, "+.4g")
+            if min(jobs, baseline_jobs) >= LEAST_JOBS_FOR_MEANS
+            else f" (its interval takes {LEAST_JOBS_FOR_MEANS} of each)"
+        )
+        parts.append(f"{found.difference.value:+.4g}{share}{bounds}")
+    improvement = found.probability_of_improvement
+    parts.append(f"better with probability {improvement.value:.2f}{_bounds(improvement, '.2f')}")
+    return ", ".join(parts)
+
+
+def _bounds(estimate: Estimate, form: str) -> str:
+    if estimate.low is None or estimate.high is None:
+        return ""
+    return f" (95 % interval {estimate.low:{form}} to {estimate.high:{form}})"

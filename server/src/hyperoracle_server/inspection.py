@@ -110,7 +110,7 @@ def explain(oracle: Oracle, proposal_id: str) -> Explanation:
         expected="a proposal_id that propose answered",
         got=proposal_id,
     )
-    if not sequence.isdigit() or len(sequence) > 18:
+    if not (sequence.isascii() and sequence.isdigit()) or len(sequence) > 18:
         raise not_found
     try:
         with oracle.job(job_id) as (study, job):

@@ -79,7 +79,7 @@ def finish(oracle: Oracle, job_id: str, end: FinishJob) -> None:
             return
         job.counts.noticed(end.notices)
         answered = list(job.answers)
-        future = study.finish(job, end.reason, end.env_step)
+        future = study.finish(job, end)
     future.result()
     with oracle.job(job_id) as (_, job):
         job.forget(answered)  # the ledger has them now

@@ -31,6 +31,7 @@ class JobCounts:
         memory_reads: decisions with a look into the memory.
         memory_hits: those for which it knew anything.
         last_sequence: the highest of a proposal or report.
+        ended_after: the last sequence that the job had handed out when it ended; 0 while it runs.
     """
 
     proposals: int = 0
@@ -46,6 +47,7 @@ class JobCounts:
     memory_reads: int = 0
     memory_hits: int = 0
     last_sequence: int = 0
+    ended_after: int = 0
 
     def saw(self, sequence: int) -> None:
         """Note the sequence of a proposal or report."""
@@ -77,6 +79,7 @@ class JobCounts:
 
     def __add__(self, other: JobCounts) -> JobCounts:
         """Of both; the higher `last_sequence`, and of each notice the higher count."""
+        # Only of a job as it was when it ended is `ended_after` not 0.
         counts = {name: ours for name, ours in vars(self).items() if name != "notices"}
         sums = {name: ours + getattr(other, name) for name, ours in counts.items()}
         both = JobCounts(**{**sums, "last_sequence": max(self.last_sequence, other.last_sequence)})

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
     from hyperoracle_protocol.hyper_state import HyperStateLayout
-    from hyperoracle_protocol.jobs import FinishReason, Role
+    from hyperoracle_protocol.jobs import FinishJob, FinishReason, Role
     from hyperoracle_server.job_account import Ending, JobAccount
     from hyperoracle_server.learning_curve import LearningCurve
     from hyperoracle_server.learning_episode import CreditBook
@@ -135,6 +135,25 @@ class JobState:
     def task(self) -> str:
         """What it is about: jobs are compared with jobs of the same environment and length."""
         return f"{self.metadata.get('environment', '')}@{self.total_env_steps}"
+
+    def end(self, end: FinishJob) -> None:
+        """It is over; what it has handed out so far still counts when it comes."""
+        self.status = "finished"
+        self.finish_reason = end.reason
+        self.counts.ended_after = max(self.counts.last_sequence, end.last_sequence or 0)
+
+    def resume(self) -> None:
+        """It goes on after it was ended."""
+        self.status = "running"
+        self.finish_reason = None
+        self.counts.ended_after = 0
+
+    def ended_before(self, sequence: int) -> bool:
+        """Whether a sequence was handed out after the job's end."""
+        if self.status != "finished":
+            return False
+        # An earlier release has not noted where it ended.
+        return sequence > (self.counts.ended_after or self.counts.last_sequence)
 
     def remember(self, sequence: int, answer: Answer) -> None:
         """Keep an answer for a repeated request."""

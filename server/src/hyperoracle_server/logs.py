@@ -13,6 +13,8 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
+from hyperoracle_server.redaction import redacted
+
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 LogFormat = Literal["auto", "json", "human"]
@@ -45,7 +47,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return redacted(json.dumps(line, default=str))
 
 
 class HumanLines(logging.Formatter):
@@ -56,7 +58,9 @@ class HumanLines(logging.Formatter):
         at = datetime.fromtimestamp(record.created).astimezone()
         fields = "".join(f"  {name}={_shown(value)}" for name, value in _fields(record).items())
         text = f"{at:%H:%M:%S} {record.levelname:<7} {_one_line(record.getMessage())}{fields}"
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        if record.exc_info:
+            text = f"{text}\n{self.formatException(record.exc_info)}"
+        return redacted(text)
 
 
 def configure(level: LogLevel, kind: LogFormat, stream: TextIO | None = None) -> None:

@@ -235,8 +235,7 @@ class Oracle:
             if job is None:
                 job = self._new_job(study, start)
             elif job.status == "finished":
-                job.status = "running"
-                job.finish_reason = None
+                job.resume()
                 study.reopen(job)
                 self._commit(study, [job.update()])
             return StartedJob(
@@ -248,6 +247,7 @@ class Oracle:
                 lease_seconds=self.lease_seconds,
                 last_sequence=job.counts.last_sequence,
                 last_report=job.credit.last_applied_report,
+                unknown_fields=start.unknown_fields,
             )
 
     def _new_job(self, study: StudyRuntime, start: StartJob) -> JobState:

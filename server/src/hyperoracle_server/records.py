@@ -102,7 +102,7 @@ def report_row(
         "job_id": job.id,
         "sequence": report.sequence,
         "request_digest": digest,
-        "body": report.model_dump_json(),
+        "body": report.model_dump_json(exclude=set(report.model_extra or ())),
         "response": response.decode(),
         "status": status,
         "created_at": now,

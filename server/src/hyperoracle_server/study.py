@@ -16,17 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.jobs import (
-    FinishReason,
+    FinishJob,
     Proposal,
     ProposeMetadata,
-    Receipt,
     Report,
     Role,
 )
 from hyperoracle_protocol.space import decode
 from hyperoracle_protocol.strategies import KeyedStrategy
 from hyperoracle_protocol.studies import StudyDefinition
-from hyperoracle_server import records
+from hyperoracle_server import receipts, records
 from hyperoracle_server.chance import NumberedStreams
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.exposure import Avoided, Hazards, Life, hazards_of
@@ -196,8 +195,9 @@ class StudyRuntime:
             held=held is not None,
             valid_for_updates=valid_for_updates,
             valid_until_env_step=until_env_step,
+            unknown_fields=request.unknown_fields,
         )
-        answer = Answer(digest, proposal.model_dump_json().encode())
+        answer = Answer(digest, receipts.proposal(proposal))
         job.remember(request.sequence, answer)
         return answer
 
@@ -271,28 +271,33 @@ class StudyRuntime:
         repeated = self._repeated(job, report.sequence, digest)
         if repeated is not None:
             return repeated._replace(outcome="duplicate")
-        self._heard_of(job)
-        changes = self._drop_not_applied(job, report.not_applied)
-        if report.applied:
-            job.counts.applied_differently += len(report.applied)
-            self.agent.used_otherwise(job.id, [each.sequence for each in report.applied])
-        note = note_of(job, report, self.definition.returns)
-        settlement = job.credit.add_report(report, self._floor_of(job))
+        note = None
+        if job.ended_before(report.sequence):
+            changes, settlement = [], Settlement("late")
+        else:
+            self._heard_of(job)
+            changes = self._drop_not_applied(job, report.not_applied)
+            if report.applied:
+                job.counts.applied_differently += len(report.applied)
+                self.agent.used_otherwise(job.id, [each.sequence for each in report.applied])
+            note = note_of(job, report, self.definition.returns)
+            settlement = job.credit.add_report(report, self._floor_of(job))
         if settlement.status != "waiting" and report.sequence in settlement.applied_reports:
             self._touch(job, report.env_step)
+        was_on_its_way = job.status == "finished" and bool(settlement.applied_reports)
+        if was_on_its_way:
+            self.reopen(job)
         changes += self._settle(job, settlement)
+        if was_on_its_way:  # the end is told as if the report had come before it
+            assert job.finish_reason is not None
+            self.settle_ending(job, job.finish_reason)
         job.hyper_agent_notes = self.agent.notes(job.id)
         is_withdrawn = job.held is not None and self.agent.withdraws(job.id)
         if is_withdrawn:
             job.held = None
-        receipt = Receipt.model_construct(
-            sequence=report.sequence,
-            status=settlement.status,
-            credited=len(settlement.credits),
-            ask_again=is_withdrawn,
-            note=note,
+        body = receipts.receipt(
+            report, settlement, self.definition.returns, ask_again=is_withdrawn, note=note
         )
-        body = receipt.model_dump_json(exclude_none=True).encode()
         row = records.report_row(job, report, digest, body, settlement.status,
                                  now=self._services.clock.now())  # fmt: skip
         changes.insert(0, Change("insert_report", row))
@@ -304,15 +309,14 @@ class StudyRuntime:
         job.remember(report.sequence, answer)
         return answer
 
-    def finish(self, job: JobState, reason: FinishReason, env_step: int | None) -> Any:
+    def finish(self, job: JobState, end: FinishJob) -> Any:
         """End a job: settle what is open; returns the future of its durability."""
         self._heard_of(job)
-        self._touch(job, env_step or 0)
+        self._touch(job, end.env_step or 0)
         changes = self._settle(job, job.credit.give_up_gaps(self._floor_of(job)))
-        job.status = "finished"
-        job.finish_reason = reason
+        job.end(end)
         job.held = None
-        ending = self.settle_ending(job, reason)
+        ending = self.settle_ending(job, end.reason)
         settlement = job.credit.finish(self._floor_of(job), died=ending.is_dead)
         changes += self._settle(job, settlement)
         return self._services.writer.submit_durably([*changes, job.update()], self.epoch)
@@ -488,7 +492,9 @@ class StudyRuntime:
         job.lease_told = False
 
     def heartbeat(self, job: JobState, env_step: int | None) -> None:
-        """Keep the job's lease."""
+        """Keep the job's lease; one that has ended has none."""
+        if job.status == "finished":
+            return
         self._heard_of(job)
         self._touch(job, env_step or 0)
         self._services.writer.submit([job.update()], self.epoch)

@@ -90,6 +90,8 @@ def report(oracle: Oracle, job_id: str, media_type: str, body: bytes) -> WireAns
                               got="others")  # fmt: skip
         fields = {name: getattr(metadata, name) for name in ReportMetadata.model_fields}
         message = Report.model_construct(**fields, episode_returns=returns.tolist())
+        assert message.model_extra is not None
+        message.model_extra.update(_unknown(metadata))
     else:
         message = parse(Report, body)
     oracle.observer.stage("parse", time.perf_counter() - started)
@@ -154,6 +156,12 @@ def problem_headers(error: OracleError) -> dict[str, str]:
     if error.retry_after_seconds is not None:
         return {"retry-after": str(max(1, math.ceil(error.retry_after_seconds)))}
     return {"retry-after": "1"} if status == 503 else {}
+
+
+def _unknown(metadata: ReportMetadata) -> dict[str, None]:
+    """Unknown fields of a binary report; its returns are no field of its metadata."""
+    known = Report.model_fields
+    return {f"metadata.{n}" if n in known else n: None for n in metadata.model_extra or ()}
 
 
 def _is_binary(media_type: str) -> bool:

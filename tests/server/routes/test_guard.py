@@ -56,7 +56,7 @@ def test_so_it_is_where_a_browser_tells_only_the_origin(tmp_path):
     with OracleProcess(tmp_path) as process:
         wire = Wire(url=process.url)
         host = process.url.removeprefix("http://")
-        body = b'{"name": "x"}'
+        body = b'{"name": "x", "scope": "admin"}'
         for origin in ("http://evil.example", "null", "http://127.0.0.1:1"):
             refused = wire.raw("POST", "/v1/tokens", body, Origin=origin)
             assert (refused.status, refused.json["code"]) == (403, "forbidden")

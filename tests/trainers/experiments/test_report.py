@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +24,21 @@ def test_the_report_has_the_planted_scores(tmp_path: Path) -> None:
     text = report.page.read_text(encoding="utf-8")
     # Of the default 100 and 102, mean 101, less 20: a score of 1 is 81 above the random policy.
     assert "Area: random policy 20, default 101" in text
-    assert "| best_config | 2 | 2 | 1.494 [1.481, 1.506] | +0.494 [+0.494, +0.494] " in text
-    assert "| +0.494 | 1.000 [1.000, 1.000] | +0.494 [+0.494, +0.494] | 0 |" in text
+    row = next(line for line in text.splitlines() if line.startswith("| best_config | 2 | 2 |"))
+    _, _, _, _, score, gained, bound, better, so_far, diverged, _ = row.split("|")
+    assert score == " 1.494 [1.481, 1.506] "
+    # Two memories bound neither much: -1 might have come next.
+    assert re.fullmatch(r" \+0.494 \[-0\.\d+, \+0\.\d+\] ", gained)
+    assert -1.0 < float(bound) < 0.0
+    assert re.fullmatch(r" 1.000 \[0\.\d+, 1.000\] ", better)
+    assert so_far.startswith(" +0.494 [")
+    assert diverged == " 0 "
     assert "9 of 9" not in text
     assert f"{len(cells_of(experiment))} of {len(cells_of(experiment))} runs are made" in text
     for name in ("learning_curves.png", "gain.png", "profiles.png"):
         assert (tmp_path / name).stat().st_size > 1000
     assert [row["ok"] for row in report.figures["rows"]] == [None, None]
-    assert report.figures["rows"][0]["value"] == pytest.approx(40 / 81)
+    assert report.figures["rows"][0]["value"] == pytest.approx(float(bound), abs=6e-4)
 
 
 def test_safety_and_help_are_shown_by_enough_memories(tmp_path: Path) -> None:
@@ -55,7 +63,7 @@ def test_what_has_no_memory_is_compared_once_for_any_size(tmp_path: Path) -> Non
     report = write_report(experiment, tmp_path)
     text = report.page.read_text(encoding="utf-8")
     # Half of what the default gains over the random policy.
-    assert "| random | any | 2 | 0.500 [0.500, 0.500] | -0.500 [-0.500, -0.500] " in text
+    assert "| random | any | 2 | 0.500 [0.500, 0.500] | -0.500 [-" in text
     assert "brief, random: lower bound of gain" in [claim.what for claim in report.claims]
 
 
@@ -90,14 +98,21 @@ def test_a_reference_is_beaten_where_the_planted_scores_say_so(tmp_path: Path) -
     report = write_report(experiment, tmp_path)
     text = report.page.read_text(encoding="utf-8")
     # Gains of 20 / 80 and -1.6 / 80; better on the one task, worse on the other.
-    assert "| brief | epgt | 2 | best_config | 10 | +0.250 [+0.250, +0.250] | 1.000" in text
-    assert "| tuned | epgt | 2 | best_config | 10 | -0.020 [-0.020, -0.020] | 0.000" in text
-    assert "| all tasks | epgt | 2 | best_config | 10 | +0.115 [+0.115, +0.115] | 0.500" in text
-    assert "| 0.500 | tuned | -0.020 |" in text
+    assert "| brief | epgt | 2 | best_config | 10 | +0.250 [" in text
+    assert "| tuned | epgt | 2 | best_config | 10 | -0.020 [" in text
+    assert "| all tasks | epgt | 2 | best_config | 10 | +0.115 [" in text
+    assert [
+        line.split(" | ")[6][:5] for line in text.splitlines() if "| best_config | 10 |" in line
+    ] == [
+        "1.000",
+        "0.000",
+        "0.500",
+    ], "better on the one task, worse on the other"
+    assert "| tuned | -0.020 |" in text
     over = [claim for claim in report.claims if " over best_config: " in claim.what]
     assert [claim.what.partition(": ")[2] for claim in over] == [
         "lower bound of probability of improvement",
-        "worst task's gain (tuned)",
+        "worst task's measured gain (tuned)",
     ]
     assert [claim.ok for claim in over] == [False, True]
     plant_contest(tmp_path, experiment, epgt_tuned=101.0)

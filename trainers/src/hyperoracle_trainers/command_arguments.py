@@ -9,10 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from pydantic import ValidationError
-
-from hyperoracle_client import Choice, Scale
-from hyperoracle_client.errors import one_line
+from hyperoracle_client import Choice, OracleMisconfigured, Scale
 from hyperoracle_trainers.hyperparameters import HYPERPARAMETERS, Hyperparameter
 from hyperoracle_trainers.settings import (
     A2CSettings,
@@ -200,8 +197,8 @@ def _parse_bins(
     bins_class = Scale if kind == "scale" else Choice
     try:
         return bins_class(values, default=default, takes_effect=takes_effect)
-    except ValidationError as error:
-        raise ArgumentError(f"--space {entry}: {one_line(error)}; correct the values") from None
+    except OracleMisconfigured as error:
+        raise ArgumentError(f"--space {entry}: {error}; correct the values") from None
 
 
 def _check_range(entry: str, hyperparameter: Hyperparameter, values: Iterable[float]) -> None:

@@ -153,6 +153,8 @@ def print_gain(gain: StudyGain) -> None:
         print(title)
         print(f"  final return             {compared.final_return.in_words}")
         print(f"  mean return over the job {compared.mean_return.in_words}")
+    if gain.gain_over_default.final_return.verdict is not None:  # an earlier release's do not
+        print("Verdicts and intervals hold however often you look.")
 
 
 def print_ends(gain: StudyGain) -> None:

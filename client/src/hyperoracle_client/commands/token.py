@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from typing import Any
 
 from pydantic import ValidationError
@@ -80,6 +81,12 @@ def _create(args: argparse.Namespace) -> int:
         created = api.create_token(wanted)
     # The token alone, so that a script can take it: TOKEN=$(hyperoracle token create ...)
     print_json(created) if args.json else print(created.token)
+    if created.closes_the_oracle:
+        print(
+            "hyperoracle: from now on this oracle asks everybody for a token, running jobs "
+            "included: give them HYPERORACLE_TOKEN and start them again",
+            file=sys.stderr,
+        )
     return 0
 
 
@@ -103,9 +110,15 @@ def _list(args: argparse.Namespace) -> int:
 
 def _revoke(args: argparse.Namespace) -> int:
     with opened_api(_at_store(args)) as api:
-        revoked = api.revoke_token(args.name)
+        revoked = api.revoke_token(token_id_of(args.name))
     print_json(revoked) if args.json else print(f"token {revoked.name} is revoked")
     return 0
+
+
+def token_id_of(given: str) -> str:
+    """The id of a token that was given itself, so that no path holds its secret; else as given."""
+    whole = re.fullmatch(r"ho_([0-9a-f]{12})_[A-Za-z0-9_-]{20,}", given.strip())
+    return given if whole is None else whole[1]
 
 
 def _at_store(args: argparse.Namespace) -> argparse.Namespace:

@@ -3,6 +3,7 @@
 uvicorn waits for ever for the rest of a request. Here a client that sends its headers or its body
 drop by drop is answered 408 and let go; one that comes when all places are taken is answered 503.
 It takes headers and waiting requests without end, too, and all of them into memory: here 413, 400.
+What it answers as text, because no application has seen it, is a problem document here.
 For who reads its answer it waits for ever, too, and keeps the place of a connection that is to be
 closed until all of it is read; here who does not read is cut off.
 """
@@ -15,7 +16,7 @@ import secrets
 import socket
 import struct
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -38,6 +39,16 @@ LOOKS = 8
 
 LONGEST_HEAD_BYTES = 64 * 1024
 """What a request may have beside its body: request line, headers, trailers."""
+
+HEAD_PIECE_BYTES = 4 * 1024
+"""What is no body of a known length is looked at in pieces of so much: what has come of a head is
+known at the end of each."""
+
+ONCE = frozenset(
+    {b"host", b"authorization", b"content-type", b"origin", b"sec-fetch-site",
+     b"hyperoracle-protocol"}
+)  # fmt: skip
+"""Headers that a request has once: of two, a proxy may have looked at the other one."""
 
 FRAMING_BYTES = 8
 """And this much more for each byte of the body: a chunk of one byte takes five besides."""
@@ -83,6 +94,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._began = 0.0
         self._received = 0
         self._body_bytes = 0
+        self._body_to_come = 0  # of a body whose length is known
+        self._malformed = _NO_HTTP
+        self._is_over = False  # what still comes is nobody's
         self._check: asyncio.TimerHandle | None = None
         self._unread_until: float | None = None  # what is unread now has to be read by then
         self._look: asyncio.TimerHandle | None = None
@@ -117,15 +131,20 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take a piece; from a request's first one on the rest is awaited for a limited time."""
-        if not self._is_arriving:
-            self._begin()
-        self._received += len(data)
-        super().data_received(data)
-        if not self._is_arriving or self.transport.is_closing():
-            return
-        if self._received - self._body_bytes * (1 + FRAMING_BYTES) > LONGEST_HEAD_BYTES:
-            self._end(_too_long())
-        elif self._check is None:
+        taken = 0
+        while taken < len(data) and not self._is_closing():
+            if not self._is_arriving:
+                self._begin()
+            room = LONGEST_HEAD_BYTES + self._body_bytes * (1 + FRAMING_BYTES) - self._received
+            if room <= 0:
+                self._end(_too_long())
+                return
+            size = max(min(room, HEAD_PIECE_BYTES), self._body_to_come)
+            piece = data[taken : taken + size]
+            taken += size
+            self._received += len(piece)
+            super().data_received(piece)
+        if self._is_arriving and self._check is None and not self._is_closing():
             self._check = self.loop.call_later(self._limits.request_seconds, self._check_arrival)
 
     def on_message_begin(self) -> None:
@@ -138,20 +157,50 @@ class BoundedProtocol(HttpToolsProtocol):
         """A request can be answered, or has to wait for the answer to the one before.
 
         Raises:
-            OverflowError: too many wait already; the parser stops, and uvicorn answers 400.
+            _MalformedError: no answer is due but that it is malformed; the parser stops, and
+                `send_400_response` is called.
         """
+        self._malformed = _NO_HTTP  # whatever is raised below
         if len(self.pipeline) >= MOST_WAITING:
-            raise OverflowError("too many requests wait for the answer to the one before")
+            self._refuse_head(
+                "too many requests wait on this connection for the answer to the one before",
+                expected=f"at most {MOST_WAITING}",
+            )
+        names = [name for name, _ in self.headers]
+        twice = next((name for name in ONCE if names.count(name) > 1), None)
+        if twice is not None:
+            name = twice.decode().title()
+            self._refuse_head(f"the header {name} is there more than once", expected="one of it")
+        parser = self.parser
+        assert parser is not None, "it calls this"
+        version = parser.get_http_version()
+        if version not in ("1.0", "1.1"):
+            self._refuse_head(f"the request is of HTTP/{version}", expected="HTTP/1.1 or HTTP/1.0")
+        if b"host" not in names and version != "1.0":
+            self._refuse_head("the header Host is missing", expected="one of it")
         super().on_headers_complete()
+        given = dict(self.headers).get(b"content-length", b"0")
+        self._body_to_come = int(given) if given.isdigit() else 0
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no request: the application never sees it."""
+        del msg
+        self._end(self._malformed)
+
+    def _refuse_head(self, detail: str, *, expected: str) -> NoReturn:
+        self._malformed = _malformed(detail, expected=expected)
+        raise _MalformedError
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
         self._body_bytes += len(body)
+        self._body_to_come = max(0, self._body_to_come - len(body))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request has arrived."""
         self._is_arriving = False
+        self._body_to_come = 0
         self._stop_checking()
         super().on_message_complete()
 
@@ -160,6 +209,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._began = self.loop.time()
         self._received = 0
         self._body_bytes = 0
+
+    def _is_closing(self) -> bool:
+        return self._is_over or self.transport.is_closing()
 
     def _stop_checking(self) -> None:
         if self._check is not None:
@@ -183,12 +235,21 @@ class BoundedProtocol(HttpToolsProtocol):
         self._end(self._too_slow())
 
     def _end(self, error: OracleError) -> None:
-        """Refuse the request that is arriving, and let the client go."""
+        """Refuse the request that is arriving, and let the client go.
+
+        Where an earlier request is still being answered, that answer is the last thing that comes:
+        a refusal in its place would be taken for it.
+        """
+        self._is_over = True
+        self._stop_checking()
         self._limits.metrics.count_rejection(error.code)
         status, headers, body = refusals.answer(error, secrets.token_hex(8))
         fields = about(status=status, code=error.code.value, client=self.client)
         log.info("refused", extra=fields)
         cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and not cycle.more_body:
+            cycle.keep_alive = False
+            return
         if cycle is None or cycle.response_complete or not cycle.response_started:
             head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
             phrase = HTTPStatus(status).phrase.encode()
@@ -236,6 +297,20 @@ class BoundedProtocol(HttpToolsProtocol):
             f"{LEAST_BYTES_PER_SECOND // 1024} KiB",
             got=f"{self._received} bytes",
         )
+
+
+class _MalformedError(Exception):
+    """Stops the parser."""
+
+
+def _malformed(detail: str, *, expected: str) -> OracleError:
+    return OracleError(ErrorCode.MALFORMED_REQUEST, detail, expected=expected)
+
+
+_NO_HTTP = _malformed(
+    "what came is no HTTP request: its first line, a header, or the length of its body",
+    expected="HTTP/1.1 or HTTP/1.0, such as GET /livez HTTP/1.1",
+)
 
 
 def _too_long() -> OracleError:

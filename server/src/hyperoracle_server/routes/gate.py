@@ -1,5 +1,7 @@
 """What every request passes first: protocol version, no compressed bodies, the body cap.
 
+HEAD is answered as GET is, without a body.
+
 Every answer passes it last, and gets its identity and the headers that keep browsers careful.
 """
 
@@ -18,6 +20,7 @@ from hyperoracle_server.routes import refusals
 from hyperoracle_server.routes.pages import security_headers
 
 _PROTOCOL = PROTOCOL_HEADER.encode()
+_LONGEST_LENGTH = 18  # digits of a body's length
 
 
 class Gate:
@@ -48,6 +51,8 @@ class Gate:
         request_id = headers.get(b"x-request-id", b"").decode("latin-1")[:64]
         scope["request_id"] = request_id = request_id or secrets.token_hex(8)
         logs.request_id.set(request_id)  # each request is a task of its own
+        is_head = scope["method"] == "HEAD"
+        inner = {**scope, "method": "GET"} if is_head else scope  # the server has its own view
         refusal = _refusal(headers, limit)
         if refusal is not None:
             await self._refuse(refusal, scope, send)
@@ -65,6 +70,8 @@ class Gate:
 
         async def identified_send(message: Message) -> None:
             nonlocal answering
+            if is_head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
             if message["type"] == "http.response.start":
                 answering = True
                 headers = message["headers"]
@@ -73,15 +80,20 @@ class Gate:
             await send(message)
 
         try:
-            await self.app(scope, counted_receive, identified_send)
+            await self.app(inner, counted_receive, identified_send)
         except OracleError as error:  # outside the routes' handlers: counted_receive, the guard
             if answering:
                 raise
             await self._refuse(error, scope, send)
+        finally:
+            if is_head:  # for whoever asks what it was about
+                scope.update({key: inner[key] for key in ("route", "path_params") if key in inner})
 
     async def _refuse(self, error: OracleError, scope: Scope, send: Send) -> None:
         refusals.note(scope, error, self._metrics)
         status, headers, body = refusals.answer(error, scope["request_id"])
+        if scope["method"] == "HEAD":
+            body = b""
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -102,7 +114,7 @@ def _refusal(headers: dict[bytes, bytes], limit: int) -> OracleError | None:
             expected="no Content-Encoding", got=encoding.decode("latin-1"),
         )  # fmt: skip
     length = headers.get(b"content-length", b"0")
-    if not length.isdigit() or int(length) > limit:
+    if not length.isdigit() or len(length) > _LONGEST_LENGTH or int(length) > limit:
         return _too_large(limit)
     return None
 

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.oracle import Oracle
+from hyperoracle_server.redaction import shown_path
 from hyperoracle_server.security.audit import AuditLog
 from hyperoracle_server.security.callers import ANYBODY, Caller, Doorkeeper
 from hyperoracle_server.security.rate_limit import RateLimit
@@ -19,6 +20,8 @@ CALLER = "hyperoracle.caller"
 
 AUDITED = "hyperoracle.audited"
 """Where the scope of an administrative call holds what its route adds to the record."""
+
+_DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
 
 
 class Guard:
@@ -142,7 +145,7 @@ class Guard:
             return
         client = scope.get("client")
         self._audit.record(
-            call=f"{scope['method']} {scope['path']}",
+            call=f"{scope['method']} {shown_path(scope['path'])}",
             status=status,
             token=caller.name,
             client=None if client is None else client[0],
@@ -162,21 +165,32 @@ def _header(scope: Scope, wanted: bytes) -> bytes | None:
 def _check_origin(scope: Scope) -> None:
     """Refuse changes that some page in the browser of an open oracle's user tries to make.
 
+    A page of another port of this machine is another page: to a browser it is of the same site.
+
     Raises:
         OracleError: `forbidden`.
     """
     if scope["method"] == "GET":
         return
     site, origin = _header(scope, b"sec-fetch-site"), _header(scope, b"origin")
-    if site is None and origin is not None:  # no secure context: a browser says less
-        is_other = origin.partition(b"://")[2] != _header(scope, b"host")
-    else:
-        is_other = site == b"cross-site"
+    if site is not None:
+        is_other = site.strip().lower() not in (b"same-origin", b"none")
+    else:  # no secure context: a browser says less
+        is_other = origin is not None and not _is_own(origin, scope)
     if is_other:
         raise OracleError(
             ErrorCode.FORBIDDEN,
-            "a page of another site may not change anything here; give programs a token",
+            "a page of another site or port may not change anything here; give programs a token",
+            expected="the header Sec-Fetch-Site same-origin, or an Origin that is this oracle's",
+            got=(origin or site or b"").decode("latin-1"),
         )
+
+
+def _is_own(origin: bytes, scope: Scope) -> bool:
+    scheme, _, host = origin.strip().lower().partition(b"://")
+    port = _DEFAULT_PORTS.get(scheme, b"")
+    asked = (_header(scope, b"host") or b"").strip().lower()
+    return host.removesuffix(port) == asked.removesuffix(port)
 
 
 def _check_host(scope: Scope) -> None:

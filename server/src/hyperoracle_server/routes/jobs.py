@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from hyperoracle_protocol.inspection import Explanation
-from hyperoracle_protocol.jobs import FinishJob, Heartbeat, Job
+from hyperoracle_protocol.jobs import FinishedJob, FinishJob, Heartbeat, Job
 from hyperoracle_server import inspection, job_calls
 from hyperoracle_server.routes.dependencies import TheOracle
 
@@ -26,11 +26,13 @@ def heartbeat(job: str, oracle: TheOracle, beat: Heartbeat | None = None) -> Non
 
 
 @router.post("/jobs/{job}/finish")
-def finish(job: str, oracle: TheOracle, end: FinishJob | None = None) -> Job:
+def finish(job: str, oracle: TheOracle, end: FinishJob | None = None) -> FinishedJob:
     """End a job; a finished one stays finished."""
-    job_calls.finish(oracle, job, end or FinishJob())
+    end = end or FinishJob()
+    job_calls.finish(oracle, job, end)
     with oracle.job(job) as (study, state):
-        return inspection.describe_job(oracle, study, state)
+        described = inspection.describe_job(oracle, study, state)
+    return FinishedJob(**described.model_dump(), unknown_fields=end.unknown_fields)
 
 
 @router.get("/proposals/{proposal}/explanation")

@@ -9,11 +9,13 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Match
 
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_server import wire
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.logs import about
+from hyperoracle_server.redaction import shown_path
 from hyperoracle_server.routes import refusals
 from hyperoracle_server.routes.pages import security_headers
 
@@ -25,6 +27,8 @@ _OF_STATUS = {
     413: ErrorCode.BODY_TOO_LARGE,
     415: ErrorCode.UNSUPPORTED_MEDIA_TYPE,
 }
+
+_METHODS = ("GET", "PUT", "POST", "DELETE")
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -60,8 +64,22 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = _OF_STATUS.get(error.status_code, ErrorCode.INVALID_REQUEST)
-    detail = f"{request.method} {request.url.path}: {error.detail}; see /docs for the calls"
-    return respond(request, OracleError(code, detail))
+    call = f"{request.method} {shown_path(request.url.path)}"
+    answer = respond(request, OracleError(code, f"{call}: {error.detail}; see /docs for the calls"))
+    if error.status_code == 405:
+        answer.headers["allow"] = ", ".join(sorted(_allowed(request)))
+    return answer
+
+
+def _allowed(request: Request) -> set[str]:
+    """The methods that a path takes: the framework names those of the first route alone."""
+    found = {
+        method
+        for method in _METHODS
+        for route in request.app.router.routes
+        if route.matches({**request.scope, "method": method})[0] is Match.FULL
+    }
+    return found | ({"HEAD"} if "GET" in found else set())
 
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:
@@ -72,7 +90,7 @@ async def _on_disconnect(request: Request, error: Exception) -> Response:
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:
-    call = f"{request.method} {request.url.path}"
+    call = f"{request.method} {shown_path(request.url.path)}"
     log.error("a bug", exc_info=error, extra=about(call=call))
     detail = "the oracle failed on this request; nothing is known to have changed"
     response = respond(request, OracleError(ErrorCode.INTERNAL, detail))

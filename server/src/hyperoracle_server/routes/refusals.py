@@ -12,6 +12,7 @@ from hyperoracle_server import wire
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.logs import about
 from hyperoracle_server.metrics import Metrics
+from hyperoracle_server.redaction import shown_path
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ def note(scope: Scope, error: OracleError, metrics: Metrics) -> None:
     status = HTTP_STATUS[error.code]
     level = logging.WARNING if status >= 500 else logging.INFO
     if log.isEnabledFor(level):
-        call = f"{scope['method']} {scope['path']}"
+        call = f"{scope['method']} {shown_path(scope['path'])}"
         log.log(level, "refused", extra=about(call=call, status=status, code=error.code.value))
 
 

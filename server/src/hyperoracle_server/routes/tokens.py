@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from hyperoracle_protocol import tokens as messages
 from hyperoracle_server.clock import as_datetime
 from hyperoracle_server.routes.guard import AUDITED
+from hyperoracle_server.security.callers import Doorkeeper
 from hyperoracle_server.security.token_store import TokenStore
 from hyperoracle_server.security.tokens import StoredToken
 
@@ -19,10 +20,14 @@ router = APIRouter(prefix="/v1/tokens", tags=["tokens"])
 def create_token(wanted: messages.CreateToken, request: Request) -> messages.CreatedToken:
     """Make a token. The answer holds it; it is told this once and kept nowhere."""
     store = _store(request)
+    doorkeeper: Doorkeeper = request.app.state.doorkeeper
+    doorkeeper.check_first(wanted)
+    was_open = not doorkeeper.asks_for_tokens
     token, secret = store.create(wanted)
     request.scope[AUDITED].update(created=token.name, token_id=token.id, scope=token.scope,
                                   studies=list(token.studies))  # fmt: skip
-    return messages.CreatedToken(**_described(token, store), token=secret)
+    described = _described(token, store)
+    return messages.CreatedToken(**described, token=secret, closes_the_oracle=was_open)
 
 
 @router.get("")

@@ -13,6 +13,7 @@ from typing import Any
 from opentelemetry.trace import Span, StatusCode
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hyperoracle_server.redaction import redacted, shown_path
 from hyperoracle_server.tracing import Tracing
 
 UNTRACED = frozenset({"/livez", "/readyz", "/metrics"})
@@ -88,7 +89,7 @@ class Traced:
             ("request_id", scope.get("request_id")), ("study", study), ("job", job),
         ):  # fmt: skip
             if value is not None:
-                span.set_attribute(f"hyperoracle.{name}", value[:_LONGEST])
+                span.set_attribute(f"hyperoracle.{name}", redacted(value)[:_LONGEST])
         self._tracing.end(span, ended)
 
 
@@ -97,7 +98,7 @@ def _asked(scope: Scope) -> dict[str, str | int]:
     method = scope["method"]
     found: dict[str, Any] = {
         "http.request.method": method if method in _METHODS else "_OTHER",
-        "url.path": scope["path"][:_LONGEST],
+        "url.path": shown_path(scope["path"]),
         "url.scheme": scope["scheme"],
         "network.protocol.version": scope["http_version"],
     }

@@ -13,6 +13,8 @@ from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import Any
 
+from hyperoracle_server.redaction import redacted
+
 log = logging.getLogger(__name__)
 
 
@@ -46,7 +48,7 @@ class AuditLog:
     def record(self, **fields: Any) -> None:
         """Write one line with the time and these fields."""
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = json.dumps({"audit": at, **fields})
+        line = redacted(json.dumps({"audit": at, **fields}))
         with self._lock, _told():
             if self._file is None:
                 print(line, file=sys.stderr, flush=True)

@@ -5,11 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from hyperoracle_protocol.errors import ErrorCode
-from hyperoracle_protocol.tokens import Scope
+from hyperoracle_protocol.tokens import CreateToken, Scope
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.security.rules import Requirement
 from hyperoracle_server.security.token_store import TokenStore
-from hyperoracle_server.security.tokens import RANK, StoredToken, digest_of, id_of, is_same
+from hyperoracle_server.security.tokens import (
+    ALL_STUDIES,
+    RANK,
+    StoredToken,
+    digest_of,
+    id_of,
+    is_same,
+)
 
 _SCHEME = b"bearer "
 _NO_DIGEST = bytes(32)
@@ -96,6 +103,26 @@ class Doorkeeper:
     def asks_for_tokens(self) -> bool:
         """Whether a caller without a token is refused."""
         return self._is_required or self._administrator is not None or len(self._tokens) > 0
+
+    def check_first(self, wanted: CreateToken) -> None:
+        """See that the token with which an oracle ceases to be open lets somebody administer it.
+
+        Raises:
+            OracleError: `invalid_request`, with another one everybody would be locked out for good.
+        """
+        if self._administrator is not None or len(self._tokens) > 0:
+            return
+        reaches_all = wanted.scope == "admin" and ALL_STUDIES in wanted.studies
+        if not reaches_all or wanted.expires_in_seconds is not None:
+            raise OracleError(
+                ErrorCode.INVALID_REQUEST,
+                "from the first token on everybody needs one, running jobs included, so the first "
+                "is an administrator's, of all studies and without an end: make that one before "
+                "(`hyperoracle token create --name admin --scope admin`)",
+                expected='scope "admin", studies ["*"], no expires_in_seconds',
+                got=f"scope {wanted.scope!r}, studies {list(wanted.studies)}, "
+                f"expires_in_seconds {wanted.expires_in_seconds}",
+            )
 
     def admit(self, authorization: bytes | None) -> Caller:
         """Who comes with this header.

@@ -123,7 +123,7 @@ class TokenStore:
                 raise OracleError(
                     ErrorCode.TOKEN_NOT_FOUND,
                     f"no token {name!r} is in force; `hyperoracle token list` shows them",
-                    expected="the name or the id of a token in force",
+                    expected="the name or the id of a token in force, never the token itself",
                     got=name,
                 )
             self._commit(Change("revoke_token", {"where_id": token.id, "revoked_at": now}))

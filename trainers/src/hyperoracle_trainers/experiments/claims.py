@@ -54,6 +54,9 @@ class Claim:
 def claims_of(comparisons: Sequence[Comparison]) -> list[Claim]:
     """Return what the comparisons with the default say of safety and, when warm, of help.
 
+    Each bound holds on its own, at the one look for which the number of memories was chosen before:
+    of twenty rows without anything behind them one is shown, and more where one looks until it is.
+
     Safety: the one-sided 95 % lower bound of the mean gain is above −0.10, at 50 or more memories.
     Help, after 16 or more earlier runs and where no default is tuned: the probability of
     improvement is above 0.8, and its one-sided lower bound above 0.5, at 10 or more memories.
@@ -84,7 +87,8 @@ def claims_over_references(
     """Return what the contests say of strategies with memory, over all tasks.
 
     Better: the one-sided 95 % lower bound of the probability of improvement is above 0.5; harmless:
-    the worst task's mean gain is above −0.03. Both at 10 or more memories.
+    the worst task's mean gain, as measured and without any bound, is above −0.03. Both at 10 or
+    more memories.
 
     Args:
         contests: of any scope.
@@ -100,7 +104,7 @@ def claims_over_references(
         is_enough = n >= _MEMORIES_FOR_HELP
         for what, value, unit, least in (
             ("lower bound of probability of improvement", bound, "probability", _CHANCE),
-            (f"worst task's gain ({each.worst_task})", each.worst_gain, "score", _WORST),
+            (f"worst task's measured gain ({each.worst_task})", each.worst_gain, "score", _WORST),
         ):
             ok = value > least if is_enough else None
             claims.append(Claim(f"{where}: {what}", value, unit, least, ok, n))

@@ -14,12 +14,18 @@ from hyperoracle_trainers.experiments.scores import Array, Group, TaskScores, ta
 from hyperoracle_trainers.experiments.statistics import (
     Estimate,
     bootstrap,
+    improvement,
     interquartile_mean,
-    mean,
-    probability_of_improvement,
+    mean_of_bounded,
 )
 
 _SEED = 0  # of the resampling, so that a report can be written again
+
+_LEAST_GAIN = -1.0
+"""A run no better than the random policy loses all that the default has. A greater loss is taken
+for possible once it is seen."""
+
+_GREATEST_GAIN = 1.0
 
 
 @dataclass(frozen=True)
@@ -102,8 +108,7 @@ def gain_over(pairs: Sequence[tuple[Group, Group]]) -> tuple[Estimate, int] | No
 
 def improvement_over(pairs: Sequence[tuple[Group, Group]]) -> Estimate:
     """Return the probability that first exceeds second, over tasks the mean of theirs."""
-    samples = [group.scores for pair in pairs for group in pair]
-    return bootstrap(_mean_improvement, samples, np.random.default_rng(_SEED))
+    return improvement([(first.scores, second.scores) for first, second in pairs])
 
 
 def paired_differences(ours: dict[int, float], theirs: dict[int, float]) -> Array:
@@ -116,7 +121,8 @@ def mean_difference(differences: Sequence[Array]) -> tuple[Estimate, int] | None
     memories = min(map(len, differences))
     if memories == 0:
         return None
-    return bootstrap(_mean_of_means, differences, np.random.default_rng(_SEED)), memories
+    chance = np.random.default_rng(_SEED)
+    return mean_of_bounded(differences, _LEAST_GAIN, _GREATEST_GAIN, chance), memories
 
 
 def _compared(
@@ -169,12 +175,3 @@ def _mean_score(runs: Sequence[tuple[int, float]], size: float = np.inf) -> floa
 
 def _by_memory(group: Group) -> dict[int, float]:
     return dict(zip(group.memories, map(float, group.scores), strict=True))
-
-
-def _mean_of_means(*samples: Array) -> Array:
-    return np.asarray(np.mean([mean(sample) for sample in samples], axis=0))
-
-
-def _mean_improvement(*samples: Array) -> Array:
-    pairs = zip(samples[::2], samples[1::2], strict=True)
-    return np.asarray(np.mean([probability_of_improvement(*pair) for pair in pairs], axis=0))

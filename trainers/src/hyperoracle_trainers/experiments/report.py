@@ -35,11 +35,12 @@ _PURPOSES = {
 _EXPLAINED = (
     "A run's area is the mean of its learning curve over env steps; score = (area − random "
     "policy's) / (default's area − random policy's). n counts independent memories, each the mean "
-    "of its runs; intervals are 95 % percentile intervals of a bootstrap over memories, within "
-    "tasks. IQM: interquartile mean of scores. Gain: mean difference to the default with the same "
-    "seeds, and its one-sided 95 % lower bound. P(better): probability that a memory's score "
-    "exceeds a default's, ties half. All so far: the gain of all runs of a memory up to there, "
-    "also of those that explored: the price of learning."
+    "of its runs. IQM: interquartile mean of scores, with the 95 % percentile interval of a "
+    "bootstrap over memories, within tasks, which is too narrow where n is small. Gain: mean "
+    "difference to the default with the same seeds, and its one-sided 95 % lower bound; intervals "
+    "leave room for one more memory that loses or gains all of the default's score. P(better): "
+    "probability that a memory's score exceeds a default's, ties half. All so far: the gain of all "
+    "runs of a memory up to there, also of those that explored: the price of learning."
 )
 
 
