@@ -48,7 +48,8 @@ def _number(value: Any) -> Any:
     """A number as Python has it: whole ones (NumPy's too) as `int`, others as `float`.
 
     Raises:
-        ValueError: it is a truth value, which would become 0 or 1, or greater than any `float`.
+        ValueError: it is none, greater than any `float`, or a truth value, which would become 0
+            or 1.
     """
     if isinstance(value, bool):
         raise ValueError(f"expected a number, got {value}: use Categorical for truth values")
@@ -56,6 +57,8 @@ def _number(value: Any) -> Any:
         whole = operator.index(value)
         return whole if abs(whole) <= _EXACT else float(whole)
     except TypeError:
+        if not isinstance(value, str) and not hasattr(value, "__float__"):
+            raise ValueError(f"expected a valid number, got {str(value)[:80]}") from None
         return value
     except OverflowError:
         raise ValueError("expected a number that a float can hold, got a greater one") from None
