@@ -122,6 +122,33 @@ def test_studies_are_created_listed_shown_and_deleted(
     assert run_json(capsys, "--url", url, "study", "list")["studies"] == []
 
 
+def test_a_job_shows_what_was_amiss(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    url = f"embedded:{tmp_path / 'oracle.db'}"
+    with Oracle(url, spool_directory=tmp_path / "spool", on_error="raise") as oracle:
+        job = oracle.start_job(
+            study="s", space={"learning_rate": Choice([1e-4, 2e-4], default=1e-4)},
+            strategy="kl_adaptive", total_env_steps=1000, returns="custom",
+        )  # fmt: skip
+        proposal = job.propose(env_step=0)
+        job.applied({"learning_rate": 3e-4})
+        for _ in range(4):
+            job.report([1.0], env_step=100)  # of the phase, and of another kind
+            job.propose(env_step=100)
+        job.finish()
+        key = job.id
+    shown = run(capsys, "--url", url, "job", "show", str(key))[1]
+    lines = {line.split("  ")[0]: line.split("  ")[-1].strip() for line in shown.splitlines()}
+    assert lines["applied_differently_proposals"] == "1"
+    assert lines["proposals_without_signal"] == "5"
+    assert lines["reports_without_return"] == "4"
+    for notice in ("applied_differently=1", "env_step_not_rising=3", "report_note=4",
+                   "signal_missing=3", "no_return=1"):  # fmt: skip
+        assert notice in shown
+    explained = run(capsys, "--url", url, "explain", str(proposal.proposal_id))[1]
+    assert "used_instead" in explained
+    assert "learning_rate=0.0003" in explained
+
+
 def test_a_study_shows_whether_it_helps_or_that_nothing_is_known_yet(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,11 +86,33 @@ def test_every_float_grid_holds_its_default_and_stays_in_range(low, width, fract
         (lambda: Float(low=0, high=1, default=0.5, log=True), "low > 0"),
         (lambda: Int(low=0, high=4, default=2, bins=1), "greater than or equal to 2"),
         (lambda: Scale([1, 2], typo=3), "Extra inputs"),
+        (lambda: Choice([True, False], default=True), "Categorical for truth values"),
+        (lambda: Categorical([0, 1], default=0), "valid string"),
+        (lambda: Choice([10**400, 1], default=1), "that a float can hold"),
     ],
 )
 def test_a_senseless_hyperparameter_is_refused_with_the_reason(make, says):
     with pytest.raises(OracleMisconfigured, match=says):
         make()
+
+
+@pytest.mark.parametrize(
+    ("choice", "kind"),
+    [
+        (Choice([32, 64], default=64), int),
+        (Choice(np.array([32, 64]), default=np.int64(64)), int),
+        (Choice(range(1, 4), default=2), int),
+        (Choice([0.5, 1], default=1), float),
+        (Choice([1, 2], default=2.0), float),
+        (Choice([2**70, 1], default=1), float),
+    ],
+)
+def test_a_choice_of_whole_numbers_stays_one_and_a_mixed_one_is_of_floats(choice, kind):
+    text = search_space_adapter.dump_json({"x": choice})
+    for each in (choice, search_space_adapter.validate_json(text)["x"]):
+        assert {type(value) for value in (*each.values, each.default)} == {kind}
+        assert type(decode({"x": each}, [0])["x"]) is kind
+        assert each.is_whole == (kind is int)
 
 
 def test_too_many_joint_hyper_actions_are_refused_with_the_count():

@@ -1,5 +1,7 @@
 """What a job's proposals and reports add up to."""
 
+import pytest
+
 from hyperoracle_server.job_counts import JobCounts
 
 
@@ -18,3 +20,23 @@ def test_they_come_back_as_they_were_written():
     counts.saw(5)
     assert counts.last_sequence == 8
     assert JobCounts.load(counts.dump()) == counts
+
+
+def test_notices_are_merged_by_the_higher_count_and_come_back():
+    known = JobCounts(notices={"no_return": 3, "report_dropped": 1})
+    known.noticed({"no_return": 2, "report_dropped": 4})
+    assert known.notices == {"no_return": 3, "report_dropped": 4}
+    both = known + JobCounts(notices={"signal_missing": 1})
+    assert both.notices == {"no_return": 3, "report_dropped": 4, "signal_missing": 1}
+    assert JobCounts.load(both.dump()) == both
+    known.noticed({f"n{number}": 1 for number in range(100)})
+    assert len(known.notices) == 32
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"proposals": "x"}', '{"proposals": -1}', '{"notices": {"a": 0.5}}', '{"notices": "x"}'],
+)
+def test_what_are_no_counts_is_refused(text):
+    with pytest.raises((ValueError, TypeError)):
+        JobCounts.load(text)

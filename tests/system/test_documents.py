@@ -35,6 +35,14 @@ def test_the_how_tos_python_runs_as_it_stands(tmp_path):
     assert run.stdout.splitlines()[-1] == "2048"
 
 
+def test_the_how_to_of_stable_baselines3_runs_as_it_stands(tmp_path):
+    (code,) = blocks("docs/how-to/train-with-stable-baselines3.md", "python")
+    run = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, check=False,
+                         capture_output=True, text=True, timeout=120)  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines() == ["8"]
+
+
 def test_the_tour_with_curl_runs_as_it_stands(oracle_process: OracleProcess, tmp_path):
     (script,) = blocks("docs/protocol.md", "sh")
     script = script.replace("http://127.0.0.1:8080", oracle_process.url)

@@ -4,7 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperoracle_trainers.apply_hyperparameters import BaseSchedule, in_effect, resolve
+from hyperoracle_trainers.apply_hyperparameters import (
+    BaseSchedule,
+    in_effect,
+    resolve,
+    used_instead,
+)
 from hyperoracle_trainers.hyperparameters import HYPERPARAMETERS
 from hyperoracle_trainers.presets import default_settings
 
@@ -38,6 +43,18 @@ def test_values_are_brought_into_the_range_that_has_a_meaning() -> None:
     values = resolve(BASE, {"gae_lambda": 1.1, "rollout_length": 0.1}, relative=BASE)
     assert values["gae_lambda"] == 1.0  # 0.95 x 1.1 = 1.045
     assert values["rollout_length"] == 1  # 5 x 0.1 rounds to 0
+
+
+def test_what_had_to_be_brought_into_range_is_told_as_it_was_proposed() -> None:
+    base = {"gae_lambda": 0.5, "rollout_length": 5.0, "epochs": 3.0, "learning_rate": 0.0}
+    proposed = {"gae_lambda": 3.0, "rollout_length": 7.5, "epochs": 0.5, "learning_rate": 2.0}
+    relative = {"gae_lambda", "epochs", "learning_rate"}
+    values = resolve(base, proposed, relative)
+    assert values == {"gae_lambda": 1.0, "rollout_length": 8, "epochs": 2, "learning_rate": 0.0}
+    # 1.5 epochs are meant to be 2; gae_lambda is 1 by the factor 2; 7.5 steps are none.
+    assert used_instead(base, proposed, relative, values) == {
+        "gae_lambda": 2.0, "rollout_length": 8,
+    }  # fmt: skip
 
 
 @given(st.sampled_from(sorted(HYPERPARAMETERS)), st.floats(-1e9, 1e9))

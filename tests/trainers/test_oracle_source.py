@@ -58,6 +58,26 @@ def test_factors_multiply_the_decaying_base_and_values_replace_it() -> None:
     assert job.reason == "completed"
 
 
+def test_a_value_out_of_range_is_told_and_not_credited(tmp_path: Path) -> None:
+    space = {"gamma": Choice([1.5, 0.9], default=0.9), "learning_rate": Scale([0.5, 1, 2])}
+    with Oracle(f"embedded:{tmp_path / 'oracle.db'}", on_error="raise") as oracle:
+        source = OracleSource.start(oracle, _trainer(), study="s", space=space, strategy="random",
+                                    seed=1)  # fmt: skip
+        phases = []
+        run(_trainer(), source, observers=[phases.append])
+        stats = source.job.stats  # type: ignore[attr-defined] # a real job
+        with oracle._endpoint.api() as api:
+            job = api.job(source.job.id)  # type: ignore[attr-defined] # a real job
+            rows = api.schedule("s").rows
+    clamped = [row for row in rows if not row.as_proposed]
+    assert 0 < len(clamped) < len(rows)
+    assert {row.hyperparameters["gamma"] for row in clamped} == {1.0}
+    assert job.applied_differently_proposals == len(clamped)
+    # The last proposal of a run has no report to be told with.
+    assert 0 <= stats.applied_differently - len(clamped) <= 1
+    assert job.notices == {"applied_differently": stats.applied_differently}
+
+
 def test_a_run_that_is_left_early_interrupts_its_job() -> None:
     job = PlainJob()
     phases = _trainer().train(OracleSource(job, SPACE, 160))

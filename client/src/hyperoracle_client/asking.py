@@ -15,17 +15,27 @@ from hyperoracle_client.errors import OracleUnreachable, one_line, refusal
 from hyperoracle_client.transports import Channel, Request
 from hyperoracle_protocol.codec import BINARY_MEDIA_TYPE, encode_frame
 from hyperoracle_protocol.jobs import Proposal, StartedJob
+from hyperoracle_protocol.space import Hyperparameter
 
 _HEADERS = {"content-type": BINARY_MEDIA_TYPE}
 
 
 class Asker:
-    """Asks for a joined job's proposals, one at a time; may fetch an answer later than it asks."""
+    """Asks for a joined job's proposals, one at a time; may fetch an answer later than it asks.
 
-    def __init__(self, channel: Channel, started: StartedJob) -> None:
+    Args:
+        channel: used by the training thread alone.
+        started: the oracle's answer to the job's start.
+        space: as the job itself defines it. The oracle's is equal, but may have come from one that
+            wrote whole numbers otherwise (an earlier release, another language).
+    """
+
+    def __init__(
+        self, channel: Channel, started: StartedJob, space: Mapping[str, Hyperparameter]
+    ) -> None:
         self._channel = channel
         self._path = f"/v1/jobs/{started.job_id}/propose"
-        self._checker = ValueChecker(started.space)
+        self._checker = ValueChecker(space)
         self._dtype = started.layout.dtype
         self._signature = None if started.layout.kind == "none" else started.layout.signature
         self._sequence = 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from hyperoracle_protocol.jobs import MAX_APPLIED
+
 
 class ReportCredits(NamedTuple):
     """What a report says of the proposals that came before it; see the protocol's `Report`."""
@@ -33,6 +35,7 @@ class CreditBook:
         self._last_settled = last_sequence
         self._covered = last_sequence
         self._not_applied: list[int] = []
+        self._applied: dict[int, dict[str, Any]] = {}
         self._unsettled: int | None = None
 
     def issue(self) -> tuple[int, list[int]]:
@@ -55,6 +58,17 @@ class CreditBook:
             self._not_applied.append(self._unsettled)
         self._unsettled = None
 
+    def used_instead(self, sequence: int, values: Mapping[str, Any]) -> None:
+        """A settled proposal's update used these values instead; it is credited nothing.
+
+        Where a report has covered it already, the oracle is told nevertheless.
+        """
+        if sequence > self._covered and sequence not in self._not_applied:
+            self._not_applied.append(sequence)
+        self._applied[sequence] = dict(values)
+        if len(self._applied) > MAX_APPLIED:
+            del self._applied[min(self._applied)]
+
     def report(self) -> ReportCredits:
         """The sequence and credits of a report on the phase that just ended."""
         self._last_sequence += 1
@@ -62,6 +76,11 @@ class CreditBook:
         self._covered = self._last_settled
         self._not_applied = []
         return ReportCredits(self._last_sequence, through, after, not_applied)
+
+    def applied(self) -> list[dict[str, Any]]:
+        """What was used instead since this was last asked, as the report that follows tells it."""
+        applied, self._applied = _as_fields(self._applied), {}
+        return applied
 
     def state(self) -> dict[str, Any]:
         """The book as JSON values; an unsettled proposal counts as not applied."""
@@ -71,6 +90,7 @@ class CreditBook:
             "last_settled": max([self._last_settled, *unsettled]),
             "covered": self._covered,
             "not_applied": [*self._not_applied, *unsettled],
+            "applied": _as_fields(self._applied),
         }
 
     @classmethod
@@ -80,6 +100,8 @@ class CreditBook:
         book._last_settled = state["last_settled"]
         book._covered = state["covered"]
         book._not_applied = list(state["not_applied"])
+        applied = state.get("applied", ())  # earlier releases had none
+        book._applied = {each["sequence"]: each["hyperparameters"] for each in applied}
         return book
 
     def leave_behind(self, last_sequence: int) -> None:
@@ -91,3 +113,11 @@ class CreditBook:
         self._not_applied.extend(range(self._last_sequence + 1, last_sequence + 1))
         self._last_sequence = max(self._last_sequence, last_sequence)
         self._last_settled = self._last_sequence
+
+
+def _as_fields(applied: Mapping[int, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The protocol's `AppliedValues`, as JSON values."""
+    return [
+        {"sequence": sequence, "hyperparameters": dict(values)}
+        for sequence, values in applied.items()
+    ]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from hyperoracle_client.errors import OracleUnreachable
 from hyperoracle_protocol.jobs import Proposal
-from hyperoracle_protocol.space import Categorical, Hyperparameter, Int, Value
+from hyperoracle_protocol.space import Categorical, Choice, Hyperparameter, Int, Value
 
 Source = Literal["oracle", "held", "default"]
 
@@ -59,7 +59,11 @@ class ValueChecker:
             if isinstance(hyperparameter, Categorical)
         }
         self._order = list(space)
-        self._whole = {name for name, hyper in space.items() if isinstance(hyper, Int)}
+        self._whole = {
+            name
+            for name, hyper in space.items()
+            if isinstance(hyper, Int) or (isinstance(hyper, Choice) and hyper.is_whole)
+        }
 
     def checked(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """The values in the space's order: whole numbers as int, other numbers as float.

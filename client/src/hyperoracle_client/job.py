@@ -9,9 +9,11 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from hyperoracle_client.applied_values import in_words, used_instead
 from hyperoracle_client.asking import Asker
 from hyperoracle_client.background import Background
 from hyperoracle_client.circuit import Circuit
+from hyperoracle_client.conduct import Conduct
 from hyperoracle_client.decision import Hyperparameters
 from hyperoracle_client.earlier_process import EarlierProcess
 from hyperoracle_client.ending import Ending
@@ -26,6 +28,7 @@ from hyperoracle_client.forks import stays_with_this_process
 from hyperoracle_client.given import Given
 from hyperoracle_client.hyper_state import make_compressor
 from hyperoracle_client.hyper_state.tensors import TensorSource
+from hyperoracle_client.notices import Notice, Notices
 from hyperoracle_client.report_sender import ReportSender
 from hyperoracle_client.session import NoAnswer, Session
 from hyperoracle_client.spool import Spool
@@ -69,26 +72,33 @@ class Job:
         self._start = start
         self._source = source
         self._prefetch = prefetch
+        self._space = definition.space
         self._defaults = default_values(definition.space)
         self._lock = threading.RLock()
         self._counts = Counts()
+        self._notices = Notices()
         self._updates = 0
         self._env_step = 0
         self._session: Session | None = None
+        self._last: Hyperparameters | None = None
         self._told: set[str] = set()
         self._over: str | None = None  # why the job takes no more calls
         self._given = Given(definition.returns, self._counts, self._tell, settings.on_error)
 
         self._channel, self._background_channel = endpoint.channel(), endpoint.channel()
         self._circuit = Circuit(settings.circuit_least_seconds, settings.circuit_most_seconds)
+        self._conduct = Conduct(self._notices, definition, start.total_env_steps)
+        self._conduct.begins()
         self._heartbeat = HeartbeatTask(
-            self._background_channel, settings.request_deadline_seconds, lambda: self._env_step
-        )
+            self._background_channel, settings.request_deadline_seconds, lambda: self._env_step,
+            self._notices,
+        )  # fmt: skip
         self._spool = Spool(settings.spool_directory, study, start.job_key)
         self._earlier = EarlierProcess(self._spool, resume_from)
         self._sender = ReportSender(
             self._background_channel, self._spool, settings,
             on_contact=self._heartbeat.contact, on_withdrawal=self._withdraw,
+            notices=self._notices,
         )  # fmt: skip
         self._join = JoinTask(
             endpoint, definition, study, start,
@@ -128,6 +138,11 @@ class Job:
         return self._over is not None
 
     @property
+    def notices(self) -> Notices:
+        """What the job's owner should know, said once and counted."""
+        return self._notices
+
+    @property
     def stats(self) -> JobStats:
         """What has happened so far."""
         sender = self._sender
@@ -143,6 +158,7 @@ class Job:
             reports_pending=sender.pending,
             reports_spooled=sender.spilled,
             reports_dropped=sender.dropped + self._counts.reports_not_made,
+            notices=self._notices.counts,
         )
 
     def wait_until_joined(self, seconds: float) -> bool:
@@ -201,8 +217,10 @@ class Job:
                     self._env_step, self._updates, env_step, update_step, signals, base_values
                 )
                 self._env_step = metadata["env_step"]
+                self._conduct.proposes(metadata["signals"])
                 deadline = began + self._settings.propose_deadline_seconds
-                return self._joined_session().decide(metadata, params, grads, deadline)
+                self._last = self._joined_session().decide(metadata, params, grads, deadline)
+                return self._last
             except NoAnswer as reason:
                 if self._over is not None:
                     self._log_once("propose", reason)
@@ -242,17 +260,53 @@ class Job:
                 report = self._given.report(
                     episode_returns, phase_return, custom_return, self._env_step
                 )
+                self._conduct.reports(report)
                 if self._session is not None:
                     report.credits = self._session.book.report()
+                    report.applied = self._session.book.applied() or None
                 self._sender.add(report)
                 self._background.wake_for(self._sender)
             except Exception as error:  # not even a bug may stop training
                 self._counts.reports_not_made += 1
                 if self._settings.on_error == "raise":
                     raise
-                self._log_once("report", error)
+                self._counts.last_error = str(error)
+                line = f"oracle report failed and is lost, training goes on: {error}"
+                bug = None if isinstance(error, OracleError) else error
+                self._notices.tell("report_dropped", line, bug)
             finally:
                 self._counts.report_seconds += time.monotonic() - began
+
+    def applied(self, values: Mapping[str, Any]) -> None:
+        """Say what the update after the last `propose` really used, before the next `report`.
+
+        A value that differs from the proposed one (by more than `applied_values.TOLERANCE`) is
+        counted and told to the oracle, which does not credit the proposal then.
+
+        Args:
+            values: by name, as proposed: of a relative hyperparameter the factor. Names may be
+                left out.
+
+        Raises:
+            OracleMisconfigured: a name that was not proposed, or nothing was proposed yet; only
+                with `on_error="raise"`.
+        """
+        with self._lock:
+            try:
+                if self._over is not None:
+                    raise OracleMisconfigured(self._over)
+                if self._last is None:
+                    raise OracleMisconfigured("expected a proposal before applied, got none")
+                different = used_instead(self._last, values)
+                if different:
+                    self._counts.applied_differently += 1
+                    self._notices.tell("applied_differently", in_words(self._last, different))
+                    if self._last.source != "default" and self._session is not None:
+                        self._session.used_instead(different)
+            except Exception as error:  # not even a bug may stop training
+                if self._settings.on_error == "raise":
+                    raise
+                self._log_once("applied", error)
 
     def state(self) -> dict[str, Any]:
         """What another process needs to go on with this job from here.
@@ -308,6 +362,7 @@ class Job:
         self._lock = threading.RLock()  # who held it is not here
         why = f"the job belongs to process {owner}, of which this one was forked: start another one"
         self._over = self._over or why
+        self._notices.leave_to(owner)
         self._sender.leave_to(owner)
         self._channel.close()
         self._background_channel.close()
@@ -346,7 +401,8 @@ class Job:
             self._counts.last_error = why
         if self._settings.on_error == "raise":
             raise error if error is not None else OracleUnreachable(why)
-        return Hyperparameters(self._defaults, "default", why=why)
+        self._last = Hyperparameters(self._defaults, "default", why=why)
+        return self._last
 
     def _joined(self, started: StartedJob) -> None:
         """The oracle has taken the job (called in the background).
@@ -364,7 +420,8 @@ class Job:
             self._circuit.failed(str(error))
         left = self._earlier.left_to(started)
         session = Session(
-            started, Asker(self._channel, started), self._circuit, left.book, self._counts,
+            started, Asker(self._channel, started, self._space), self._circuit, left.book,
+            self._counts,
             source=self._source, compressor=compressor, prefetch=self._prefetch,
             total_env_steps=self._start.total_env_steps,
             on_contact=self._heartbeat.contact, on_circuit_open=self._background.wake,
@@ -381,16 +438,17 @@ class Job:
             if self._over is not None:
                 return self.stats
             self._over = "the job is finished: start another one"
-        finish = FinishJob(env_step=self._env_step, reason=reason)
+        self._conduct.ends()
+        finish = FinishJob(env_step=self._env_step, reason=reason, notices=self._notices.counts)
         trouble = self._ending.run(lambda: self.id, finish, seconds)
         self._counts.last_error = trouble or self._counts.last_error
         return self.stats
 
     def _tell(self, kind: str, line: str) -> None:
         """Say a line once of its kind."""
-        if kind not in self._told:
-            self._told.add(kind)
-            logger.warning("%s (said once, counted in the job's stats)", line)
+        is_lost = kind == "returns_not_finite"
+        notice: Notice = "returns_not_finite" if is_lost else "argument_left_out"
+        self._notices.tell(notice, line, kind=kind)
 
     def _log_once(self, where: str, error: Exception) -> None:
         if where not in self._told:

@@ -19,6 +19,7 @@ from hyperoracle_client.circuit import Backoff
 from hyperoracle_client.earlier_process import Heritage
 from hyperoracle_client.endpoint import exchange, is_passing
 from hyperoracle_client.errors import OracleRefused, OracleUnreachable, one_line
+from hyperoracle_client.notices import Notices
 from hyperoracle_client.settings import ClientSettings
 from hyperoracle_client.spool import OutgoingReport, Spool
 from hyperoracle_client.transports import Channel, Request
@@ -78,6 +79,7 @@ class ReportSender:
         settings: ClientSettings,
         on_contact: Callable[[], None],
         on_withdrawal: Callable[[], None],
+        notices: Notices | None = None,
     ) -> None:
         """Make a sender that holds its reports back until the job has joined.
 
@@ -87,12 +89,14 @@ class ReportSender:
             settings: deadlines, pauses and the queue's capacity.
             on_contact: called after each acknowledged report.
             on_withdrawal: called where the oracle withdrew the decision that the job holds.
+            notices: told of reports that are dropped, and what the oracle noted of others.
         """
         self._channel = channel
         self._spool = spool
         self._settings = settings
         self._on_contact = on_contact
         self._on_withdrawal = on_withdrawal
+        self._notices = notices or Notices()
         self._backoff = Backoff(settings.circuit_least_seconds, settings.circuit_most_seconds)
         self._pending: deque[OutgoingReport] = deque()
         self._lock = threading.Condition()
@@ -198,6 +202,8 @@ class ReportSender:
         self._on_contact()
         if receipt.ask_again:
             self._on_withdrawal()
+        if receipt.note is not None:
+            self._notices.tell("report_note", f"of a report the oracle notes: {receipt.note}")
         if receipt.unknown_fields:
             self._log_once(
                 "the oracle, of another release, has ignored what reports say as %s",
@@ -275,7 +281,7 @@ class ReportSender:
     def _drop_one(self, why: str) -> None:
         self.dropped += 1
         self.last_error = why
-        self._log_once("oracle report dropped (later ones only counted): %s", why)
+        self._notices.tell("report_dropped", f"oracle report dropped: {why}")
 
     def _has_to_spill(self) -> bool:
         return self._away and self._spilled < len(self._pending)

@@ -135,6 +135,11 @@ class Session:
         self._begin(metadata, params, grads, deadline)
         return self._complete(deadline)
 
+    def used_instead(self, values: Mapping[str, Any]) -> None:
+        """The update that was decided last used these values instead of the decision's."""
+        assert self._decision is not None
+        self.book.used_instead(self._decision.proposal.sequence, values)
+
     def state(self) -> dict[str, Any]:
         """What `restore` takes: the book, the compressor's memory and the decision in force."""
         decision = self._decision

@@ -38,6 +38,7 @@ class OutgoingReport:
         dropped_returns: how many numbers were left out because they were not finite, by field.
         credits: its sequence and what it credits; None until the job has joined.
         previous_report: the sequence of the report before it, 0 if none, None if unknown.
+        applied: values that were used instead of proposed ones, None where there are none.
         fixed: whether an attempt was made to send it: from then on its body stays the same.
     """
 
@@ -48,6 +49,7 @@ class OutgoingReport:
     dropped_returns: dict[str, int] = field(default_factory=dict)
     credits: ReportCredits | None = None
     previous_report: int | None = None
+    applied: list[dict[str, Any]] | None = None
     fixed: bool = False
 
     @classmethod
@@ -64,7 +66,7 @@ class OutgoingReport:
         """The protocol's `ReportMetadata` of a report whose credits are known."""
         assert self.credits is not None
         metadata: dict[str, Any] = {**self.credits._asdict(), "env_step": self.env_step}
-        for name in ("phase_return", "custom_return", "previous_report"):
+        for name in ("phase_return", "custom_return", "previous_report", "applied"):
             if (value := getattr(self, name)) is not None:
                 metadata[name] = value
         if self.dropped_returns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -27,6 +28,8 @@ class JobStats:
         reports_dropped: refused by the oracle, more than could wait, or not to be made: after the
             job's end, in a process that was forked of the job's, of returns that raise.
         non_finite_returns: returns that were not finite; the oracle is told how many, not which.
+        applied_differently: updates that used other values than were proposed (`Job.applied`).
+        notices: how often each kind of trouble was noticed, by the names of `notices.Notice`.
         non_finite_signals: signals and base values that were not finite, hence not sent.
         arguments_left_out: what `propose` and `report` were given and could not understand; see the
             log for the first of each kind.
@@ -49,6 +52,8 @@ class JobStats:
     reports_spooled: int
     reports_dropped: int
     non_finite_returns: int
+    applied_differently: int
+    notices: Mapping[str, int]
     non_finite_signals: int
     arguments_left_out: int
     propose_seconds: float
@@ -70,6 +75,7 @@ class Counts:
     non_finite_hyper_states: int = 0
     hyper_states_without_gradients: int = 0
     non_finite_returns: int = 0
+    applied_differently: int = 0
     non_finite_signals: int = 0
     arguments_left_out: int = 0
     reports_not_made: int = 0

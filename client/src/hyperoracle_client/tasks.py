@@ -8,12 +8,14 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from pydantic import ValidationError
 
 from hyperoracle_client.circuit import Backoff, Circuit
 from hyperoracle_client.endpoint import Endpoint, exchange, is_passing
 from hyperoracle_client.errors import OracleError, OracleRefused, OracleUnreachable
+from hyperoracle_client.notices import Notices
 from hyperoracle_client.transports import Channel, Request
 from hyperoracle_protocol.inspection import Health
 from hyperoracle_protocol.jobs import StartedJob, StartJob
@@ -23,6 +25,8 @@ logger = logging.getLogger("hyperoracle_client")
 
 PROBE_SECONDS = 2.0
 """A probe that needs longer to connect has failed."""
+NOTICE_SECONDS = 10.0
+"""The oracle is told of notices at most this often."""
 
 
 class JoinTask:
@@ -147,19 +151,29 @@ class ProbeTask:
 
 
 class HeartbeatTask:
-    """Keeps the job's lease while it makes no other call."""
+    """Keeps the job's lease while it makes no other call, and tells the oracle what was noticed."""
 
-    def __init__(self, channel: Channel, seconds: float, env_step: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        seconds: float,
+        env_step: Callable[[], int],
+        notices: Notices,
+    ) -> None:
         """Make the task.
 
         Args:
             channel: used by the background thread alone.
             seconds: for each attempt.
             env_step: the job's environment steps so far.
+            notices: the job's.
         """
         self._channel = channel
         self._seconds = seconds
         self._env_step = env_step
+        self._notices = notices
+        self._told: dict[str, int] = {}
+        self._next_telling = -math.inf
         self._path: str | None = None
         self._period = math.inf
         self._last_contact = 0.0
@@ -176,17 +190,25 @@ class HeartbeatTask:
         self._last_contact = time.monotonic()
 
     def due(self) -> float:
-        """A period after the last contact."""
-        return self._last_contact + self._period
+        """A period after the last contact, or sooner where there is something to tell."""
+        beat = self._last_contact + self._period
+        if self._path is None or self._notices.counts == self._told:
+            return beat
+        return min(beat, self._next_telling)
 
     def run(self) -> None:
         """Send one; a failure waits for the next."""
         assert self._path is not None
-        body = json.dumps({"env_step": self._env_step()}).encode()
+        fields: dict[str, Any] = {"env_step": self._env_step()}
+        if notices := self._notices.counts:
+            fields["notices"] = notices
+        body = json.dumps(fields).encode()
         request = Request("POST", self._path, {"content-type": "application/json"}, body)
         self.contact()
+        self._next_telling = time.monotonic() + NOTICE_SECONDS
         try:
             exchange(self._channel, request, self._seconds)
+            self._told = notices
         except OracleError as error:
             is_lost = isinstance(error, OracleRefused) and not is_passing(error)
             if is_lost and not self._has_told:

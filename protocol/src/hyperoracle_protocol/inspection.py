@@ -44,7 +44,13 @@ class HyperActionValue(Message):
 
 
 class Explanation(Message):
-    """Why a proposal is what it is."""
+    """Why a proposal is what it is.
+
+    Attributes:
+        applied: whether the job used what was chosen.
+        used_instead: what it used in its place, the values that differ by name; null where it did
+            not say so.
+    """
 
     proposal_id: str
     job_id: str
@@ -63,6 +69,7 @@ class Explanation(Message):
     values: list[HyperActionValue]
     neighbours: list[Neighbour]
     applied: bool
+    used_instead: dict[str, Value] | None = None
     hyper_return: Finite | None
     why: str
 
@@ -187,13 +194,19 @@ class Diagnosis(Message):
 
 
 class ScheduleRow(Message):
-    """One decision as the job used it."""
+    """One decision as the job used it.
+
+    Attributes:
+        applied: whether the job used these hyperparameters; it used its defaults otherwise.
+        as_proposed: whether they are what was proposed; else the job said what it used instead.
+    """
 
     job_id: str
     sequence: Count
     update_step: Count
     env_step: Count
     applied: bool
+    as_proposed: bool = True
     explored: bool
     hyperparameters: dict[str, Value]
     hyper_return: Finite | None

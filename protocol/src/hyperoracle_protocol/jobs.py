@@ -9,7 +9,7 @@ from pydantic import Field
 
 from hyperoracle_protocol.base import Asked, Count, Finite, Message, Name, Positive, Return
 from hyperoracle_protocol.hyper_state import MAX_FEATURES, HyperStateLayout, TensorShape
-from hyperoracle_protocol.space import Hyperparameter, Value
+from hyperoracle_protocol.space import MAX_HYPERPARAMETERS, Hyperparameter, Value
 
 Role = Literal["auto", "explore", "exploit", "control"]
 """What a job is for: `control` stays on the defaults; `auto` lets the study decide."""
@@ -22,8 +22,13 @@ ReturnField = Literal["episode_returns", "phase_return", "custom_return"]
 """Where a report may bring returns."""
 
 MAX_EPISODE_RETURNS = 100_000
+MAX_APPLIED = 1_000
+"""Proposals of which one report can say what was used instead."""
+MAX_NOTICES = 32
 Sequences = Annotated[list[Positive], Field(max_length=100_000)]
 Signals = Annotated[dict[str, Finite], Field(max_length=64)]
+Notices = Annotated[dict[Name, Count], Field(max_length=MAX_NOTICES)]
+"""How often a client noticed each kind of trouble since its start, by a name of the kind."""
 
 
 UnknownFields = Annotated[
@@ -84,7 +89,15 @@ class StartedJob(Message):
 
 
 class Job(Message):
-    """A job as the server knows it."""
+    """A job as the server knows it.
+
+    Attributes:
+        not_applied_proposals: whose answer the job did not use, but its defaults or other values.
+        applied_differently_proposals: of these, for which it said which other values.
+        proposals_without_signal: that lacked the signal by which the strategy decides.
+        reports_without_return: that brought no number of the study's kind of return.
+        notices: what its client noticed, see `Heartbeat`.
+    """
 
     job_id: str
     study: Name
@@ -98,6 +111,10 @@ class Job(Message):
     reports: Count
     credited_proposals: Count
     not_applied_proposals: Count
+    applied_differently_proposals: Count = 0
+    proposals_without_signal: Count = 0
+    reports_without_return: Count = 0
+    notices: Notices = Field(default_factory=dict)
     last_return: Finite | None
     metadata: dict[str, str]
 
@@ -177,6 +194,18 @@ class Proposal(Message):
     unknown_fields: UnknownFields
 
 
+class AppliedValues(Message):
+    """What an update used instead of what was proposed.
+
+    Attributes:
+        sequence: the proposal's.
+        hyperparameters: the values that differ, by name; of a relative one the factor.
+    """
+
+    sequence: Positive
+    hyperparameters: dict[Name, Value] = Field(max_length=MAX_HYPERPARAMETERS)
+
+
 class ReportMetadata(Asked):
     """A report without its episode returns: the metadata of a binary body.
 
@@ -190,6 +219,8 @@ class ReportMetadata(Asked):
             report that overtook its predecessor waits for it, and credit is the same in whatever
             order reports arrive. Without it a report is applied on arrival.
         not_applied: sequences of proposals whose answer the job did not use.
+        applied: what was used instead, where the job knows; a proposal that is to be credited
+            nothing is in `not_applied`, too.
         phase_return: raw discounted reward sum per environment over this phase.
         custom_return: the user's own number, for studies whose return is `custom`.
         dropped_returns: how many numbers the client left out because they were not finite (or
@@ -203,6 +234,7 @@ class ReportMetadata(Asked):
     credits_after: Count | None = None
     previous_report: Count | None = None
     not_applied: Sequences = Field(default_factory=list)
+    applied: list[AppliedValues] = Field(default_factory=list, max_length=MAX_APPLIED)
     phase_return: Return | None = None
     custom_return: Return | None = None
     dropped_returns: dict[ReturnField, Count] = Field(default_factory=dict)
@@ -230,12 +262,15 @@ class Receipt(Message):
         credited: how many proposals received a hyper-return by this call.
         ask_again: whether the decision that the job holds was withdrawn: it does better to ask
             at its next update than to wait until the decision's time is over.
+        note: what the oracle noticed that the sender may not have meant; left out where there is
+            nothing.
     """
 
     sequence: Positive
     status: Literal["applied", "waiting", "late"]
     credited: Count
     ask_again: bool = False
+    note: str | None = None
     unknown_fields: UnknownFields
     return_missing: bool = Field(
         default=False,
@@ -245,9 +280,15 @@ class Receipt(Message):
 
 
 class Heartbeat(Asked):
-    """Keeps a job's lease while it makes no other call."""
+    """Keeps a job's lease while it makes no other call.
+
+    Attributes:
+        env_step: how many environment steps the job has made.
+        notices: what the job's owner should know, for people: counts that only grow, by name.
+    """
 
     env_step: Count | None = None
+    notices: Notices = Field(default_factory=dict)
 
 
 class FinishJob(Asked):
@@ -257,8 +298,10 @@ class FinishJob(Asked):
         last_sequence: the last one that the job has handed out: a report up to it that is still on
             the way counts when it comes. By default the last one that the oracle has seen. A report
             of a later sequence is kept and credits nothing.
+        notices: see `Heartbeat`.
     """
 
     env_step: Count | None = None
+    notices: Notices = Field(default_factory=dict)
     last_sequence: Count | None = None
     reason: FinishReason = "completed"

@@ -7,11 +7,12 @@ one bin index per hyperparameter (Le et al., AAAI 2022, "Hyper-action").
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Self, TypeAlias, TypeVar
 
-from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
+from pydantic import BeforeValidator, Field, StrictBool, TypeAdapter, model_validator
 
 from hyperoracle_protocol.base import Definition, Finite, Name
 
@@ -20,6 +21,8 @@ _Number = TypeVar("_Number", int, float)
 MAX_HYPERPARAMETERS = 16
 MAX_BINS = 64
 MAX_HYPER_ACTIONS = 10_000
+_EXACT = 2**53
+"""Whole numbers up to here are the same as `float`, whatever language reads them."""
 
 Value: TypeAlias = float | int | str | bool
 """A hyperparameter's decoded value."""
@@ -39,6 +42,30 @@ def _check_member(default: Value, values: Sequence[Value]) -> None:
         raise ValueError(f"expected distinct values, got {list(values)}")
     if default not in values:
         raise ValueError(f"expected the default among {list(values)}, got {default!r}")
+
+
+def _number(value: Any) -> Any:
+    """A number as Python has it: whole ones (NumPy's too) as `int`, others as `float`.
+
+    Raises:
+        ValueError: it is none, greater than any `float`, or a truth value, which would become 0
+            or 1.
+    """
+    if isinstance(value, bool):
+        raise ValueError(f"expected a number, got {value}: use Categorical for truth values")
+    try:
+        whole = operator.index(value)
+        return whole if abs(whole) <= _EXACT else float(whole)
+    except TypeError:
+        if not isinstance(value, str) and not hasattr(value, "__float__"):
+            raise ValueError(f"expected a valid number, got {str(value)[:80]}") from None
+        return value
+    except OverflowError:
+        raise ValueError("expected a number that a float can hold, got a greater one") from None
+
+
+Number = Annotated[int | Finite, BeforeValidator(_number)]
+"""A whole number as `int`, any other as a finite `float`; on the wire 2 is whole and 2.0 is not."""
 
 
 def _listed(values: Any) -> tuple[Any, ...]:
@@ -108,22 +135,36 @@ class Int(_Range[int]):
 
 
 class Choice(_Hyperparameter):
-    """Explicit numbers, in the order given: `Choice([0.1, 0.2, 0.3], default=0.2)`."""
+    """Explicit numbers, in the order given: `Choice([0.1, 0.2, 0.3], default=0.2)`.
+
+    Where all of them, the default too, are written as whole numbers (`Choice([32, 64],
+    default=64)`), each is an `int` wherever it arrives; with a single `float` among them
+    (`Choice([0.5, 1], default=1)`) each is a `float`.
+    """
 
     __unnamed__ = ("values",)
 
     type: Literal["values"] = "values"
     values: Annotated[
-        tuple[Finite, ...], Field(min_length=1, max_length=MAX_BINS), BeforeValidator(_listed)
+        tuple[Number, ...], Field(min_length=1, max_length=MAX_BINS), BeforeValidator(_listed)
     ]
-    default: Finite
+    default: Number
 
     if TYPE_CHECKING:
 
         def __init__(self, values: Iterable[float] = (), /, **fields: Any) -> None: ...
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether its values are whole numbers, as Python's `int`."""
+        return isinstance(self.default, int)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if not all(isinstance(number, int) for number in (*self.values, self.default)):
+            # It is frozen, but still in the making.
+            object.__setattr__(self, "values", tuple(map(float, self.values)))
+            object.__setattr__(self, "default", float(self.default))
         _check_member(self.default, self.values)
         return self
 
@@ -135,9 +176,11 @@ class Categorical(_Hyperparameter):
 
     type: Literal["categorical"] = "categorical"
     values: Annotated[
-        tuple[str | bool, ...], Field(min_length=1, max_length=MAX_BINS), BeforeValidator(_listed)
+        tuple[str | StrictBool, ...],
+        Field(min_length=1, max_length=MAX_BINS),
+        BeforeValidator(_listed),
     ]
-    default: str | bool
+    default: str | StrictBool
 
     if TYPE_CHECKING:
 

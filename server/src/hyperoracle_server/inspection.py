@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable
 from typing import Any
@@ -20,8 +18,6 @@ from hyperoracle_protocol.inspection import (
     MemoryMap,
     MemoryPage,
     Neighbour,
-    Schedule,
-    ScheduleRow,
 )
 from hyperoracle_protocol.jobs import Job, JobList
 from hyperoracle_protocol.space import decode
@@ -33,6 +29,8 @@ from hyperoracle_server.job_state import JobState
 from hyperoracle_server.leases import status_of
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.oracle import Oracle
+from hyperoracle_server.schedules import used_instead
+from hyperoracle_server.shortcomings import lacks_signal
 from hyperoracle_server.study import StudyRuntime
 
 
@@ -83,6 +81,10 @@ def describe_job(oracle: Oracle, study: StudyRuntime, job: JobState) -> Job:
         reports=job.counts.reports,
         credited_proposals=job.counts.credited,
         not_applied_proposals=job.counts.not_applied,
+        applied_differently_proposals=job.counts.applied_differently,
+        proposals_without_signal=job.counts.without_signal,
+        reports_without_return=job.counts.without_return,
+        notices=job.counts.notices,
         last_return=job.last_return,
         metadata=job.metadata,
     )
@@ -123,7 +125,8 @@ def explain(oracle: Oracle, proposal_id: str) -> Explanation:
         if row is None:
             raise not_found
         neighbours = _neighbours(connection, row, job, names, study)
-    return _explanation(study, job, row, proposal_id, neighbours)
+        used = used_instead(connection, job).get(row.sequence)
+    return _explanation(study, job, row, proposal_id, neighbours, used)
 
 
 def _neighbours(
@@ -168,8 +171,9 @@ def kernel_shares(squared_distances: np.ndarray) -> np.ndarray:
 
 
 def _explanation(
-    study: StudyRuntime, job: JobState, row: Any, proposal_id: str, neighbours: list[Neighbour]
-) -> Explanation:
+    study: StudyRuntime, job: JobState, row: Any, proposal_id: str, neighbours: list[Neighbour],
+    used: dict[str, Any] | None,
+) -> Explanation:  # fmt: skip
     values: list[HyperActionValue] = []
     if row.q_values is not None:
         q = study.sign * np.frombuffer(row.q_values, np.float64)
@@ -198,9 +202,10 @@ def _explanation(
         chosen=chosen,
         values=values,
         neighbours=neighbours,
-        applied=row.status != "not_applied",
+        applied=row.status != "not_applied" and used is None,
+        used_instead=used,
         hyper_return=row.hyper_return,
-        why=_why(row, values),
+        why=_why(study, row, values),
     )
 
 
@@ -239,11 +244,13 @@ _WHY = {
 """Why a strategy without hyper-states chose, by its name and whether it explored."""
 
 
-def _why(row: Any, values: list[HyperActionValue]) -> str:
+def _why(study: StudyRuntime, row: Any, values: list[HyperActionValue]) -> str:
     if row.held:
         return "an earlier decision is still held"
     if row.role == "control":
         return "a control job stays on the defaults"
+    if lacks_signal(study.definition, json.loads(row.signals)):
+        return "the signal that the strategy decides by did not come: the value stays as it was"
     if (row.strategy, bool(row.explored)) in _WHY:
         return _WHY[row.strategy, bool(row.explored)]
     known = sum(value.known for value in values)
@@ -336,51 +343,3 @@ def main_plane(keys: np.ndarray) -> tuple[np.ndarray, list[float]]:
     width = min(2, len(axes))
     plane[:, :width] = centred @ axes[:width].T
     return plane, [*shares, 0.0, 0.0][:2]
-
-
-def schedule(oracle: Oracle, study_name: str) -> Schedule:
-    """What each job of a study was told, and whether it used it, in order of job and sequence."""
-    with oracle.study(study_name) as study:
-        names = {job.id: job.public_id for job in study.jobs.values()}
-    oracle.ledger.writer.flush()
-    p = t.proposals.c
-    query = (
-        select(p.job_id, p.sequence, p.update_step, p.env_step, p.status, p.explored,
-               p.hyper_action, p.hyper_return)
-        .where(p.job_id.in_(list(names)))
-        .order_by(p.job_id, p.sequence)
-    )  # fmt: skip
-    with oracle.ledger.reading() as connection:
-        rows = connection.execute(query).all()
-    return Schedule(
-        study=study_name,
-        hyperparameters=list(study.definition.space),
-        rows=[
-            ScheduleRow(
-                job_id=names[row.job_id],
-                sequence=row.sequence,
-                update_step=row.update_step,
-                env_step=row.env_step,
-                applied=row.status != "not_applied",
-                explored=row.explored,
-                hyperparameters=decode(
-                    study.definition.space, list(study.grid.bins(row.hyper_action))
-                ),
-                hyper_return=row.hyper_return,
-            )
-            for row in rows
-        ],
-    )
-
-
-def schedule_csv(found: Schedule) -> str:
-    """A schedule as CSV: one row per decision, one column per hyperparameter."""
-    out = io.StringIO()
-    fixed = ["job_id", "sequence", "update_step", "env_step", "applied", "explored"]
-    writer = csv.writer(out)
-    writer.writerow([*fixed, *found.hyperparameters, "hyper_return"])
-    for row in found.rows:
-        data = json.loads(row.model_dump_json())
-        values = [row.hyperparameters[name] for name in found.hyperparameters]
-        writer.writerow([*(data[name] for name in fixed), *values, data["hyper_return"]])
-    return out.getvalue()

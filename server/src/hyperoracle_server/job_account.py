@@ -169,13 +169,13 @@ class JobAccount:
             self.ending = ending_of(self.curve, reason, env_step, floor, others)
             if self.ending.is_dead and not self.exposure.decided:
                 # Nothing was decided for it: it says nothing of any decision.
-                self.ending = self.ending._replace(score=None, final=None, shown=0.0)
+                return self.say_nothing()
         return self.ending
 
     def say_nothing(self) -> Ending:
-        """Let a job that ended count for nothing: a decision that it used is not known here."""
+        """Leave the job that ended out of whatever compares jobs; how it ended stays said."""
         assert self.ending is not None, "it ended"
-        self.ending = Ending("interrupted", None, None, self.ending.floor, 0.0)
+        self.ending = self.ending._replace(score=None, final=None, shown=0.0)
         return self.ending
 
     def dump(self) -> str:

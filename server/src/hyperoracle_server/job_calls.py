@@ -68,6 +68,7 @@ def report(oracle: Oracle, job_id: str, message: Report, body: bytes) -> Answer:
 def heartbeat(oracle: Oracle, job_id: str, beat: Heartbeat) -> None:
     """Keep a job's lease."""
     with oracle.job(job_id) as (study, job):
+        job.counts.noticed(beat.notices)
         study.heartbeat(job, beat.env_step)
 
 
@@ -76,6 +77,7 @@ def finish(oracle: Oracle, job_id: str, end: FinishJob) -> None:
     with oracle.job(job_id) as (study, job):
         if job.status == "finished":
             return
+        job.counts.noticed(end.notices)
         answered = list(job.answers)
         future = study.finish(job, end)
     future.result()

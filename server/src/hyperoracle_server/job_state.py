@@ -101,6 +101,11 @@ class JobState:
         return self.layout.signature
 
     @property
+    def changed_by_proposals(self) -> tuple[Held | None, str | None, int]:
+        """What a proposal may change of the job's row, besides what counts and times say."""
+        return self.held, self.hyper_agent_notes, self.credit.not_applied_count
+
+    @property
     def curve(self) -> LearningCurve | None:
         """Its returns; None of a job that began under a release that kept none."""
         return self.account.curve

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 
 def receipt(
-    report: Report, settlement: Settlement, returns: ReturnSetting, *, ask_again: bool
+    report: Report,
+    settlement: Settlement,
+    returns: ReturnSetting,
+    *,
+    ask_again: bool,
+    note: str | None = None,
 ) -> bytes:
     """A report's receipt."""
     answer = Receipt.model_construct(
@@ -24,10 +29,11 @@ def receipt(
         status=settlement.status,
         credited=len(settlement.credits),
         ask_again=ask_again,
+        note=note,
         unknown_fields=report.unknown_fields,
         return_missing=is_without_return(report, returns),
     )
-    silent = {n for n in ("unknown_fields", "return_missing") if not getattr(answer, n)}
+    silent = {n for n in ("note", "unknown_fields", "return_missing") if not getattr(answer, n)}
     return answer.model_dump_json(exclude=silent).encode()
 
 

@@ -40,6 +40,7 @@ from hyperoracle_server.learning_episode import Credit, CreditBook, Settlement
 from hyperoracle_server.ledger.statements import Change
 from hyperoracle_server.observer import StageClock
 from hyperoracle_server.samples import Samples
+from hyperoracle_server.shortcomings import lacks_signal, note_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,7 +129,7 @@ class StudyRuntime:
         if job.status == "finished":
             raise OracleError(ErrorCode.JOB_FINISHED, "the job is finished; start a new one")
         self._heard_of(job)
-        before = _durable_state(job)
+        before = job.changed_by_proposals
         changes = self._drop_not_applied(job, request.not_applied)
         held = job.held
         if held is not None and held.holds(request.update_step, request.env_step):
@@ -140,7 +141,7 @@ class StudyRuntime:
         if held is None or request.not_applied:
             job.hyper_agent_notes = self.agent.notes(job.id)
         answer = self._answer(job, request, decision, held, digest)
-        if _durable_state(job) != before:
+        if job.changed_by_proposals != before:
             changes.append(job.update())
         changes += self._record(job, request, decision, held is not None, features, answer)
         self._touch(job, request.env_step)
@@ -158,6 +159,7 @@ class StudyRuntime:
         moment = Moment(job.id, job.role, request.env_step, job.total_env_steps, job.signature,
                         features, request.sequence, request.signals, job.task,
                         self._avoided_by(job.role))  # fmt: skip
+        job.counts.without_signal += lacks_signal(self.definition, request.signals)
         self._stages.start()
         decision = self.agent.decide(moment, rng)
         self._stages.mark("choose")
@@ -256,12 +258,17 @@ class StudyRuntime:
         repeated = self._repeated(job, report.sequence, digest)
         if repeated is not None:
             return repeated._replace(outcome="duplicate")
+        note = None
         if job.ended_before(report.sequence):
             changes, settlement = [], Settlement("late")
         else:
             self._heard_of(job)
             decisions_in_force.note_lost(self._services, self.name, job, report)
             changes = self._drop_not_applied(job, report.not_applied)
+            if report.applied:
+                job.counts.applied_differently += len(report.applied)
+                self.agent.used_otherwise(job.id, [each.sequence for each in report.applied])
+            note = note_of(job, report, self.definition.returns)
             settlement = job.credit.add_report(report, self._floor_of(job))
         if settlement.status != "waiting" and report.sequence in settlement.applied_reports:
             self._touch(job, report.env_step)
@@ -276,7 +283,9 @@ class StudyRuntime:
         is_withdrawn = job.held is not None and self.agent.withdraws(job.id)
         if is_withdrawn:
             job.held = None
-        body = receipts.receipt(report, settlement, self.definition.returns, ask_again=is_withdrawn)
+        body = receipts.receipt(
+            report, settlement, self.definition.returns, ask_again=is_withdrawn, note=note
+        )
         row = records.report_row(job, report, digest, body, settlement.status,
                                  now=self._services.clock.now())  # fmt: skip
         changes.insert(0, Change("insert_report", row))
@@ -325,7 +334,8 @@ class StudyRuntime:
             if other.curve is not None
         ]
         ending = job.account.end(reason, job.env_step, self._worst_of(job), others)
-        if job.credit.lost_decisions:
+        if job.credit.lost_decisions or job.counts.applied_differently:
+            # It says nothing of what was decided.
             ending = job.account.say_nothing()
         self._hazards = None
         self.agent.close(job.id, ending)
@@ -360,7 +370,7 @@ class StudyRuntime:
             lives = [
                 Life(job.account.exposure, job.total_env_steps, job.ending.is_dead)
                 for job in self.jobs.values()
-                if job.ending is not None
+                if job.ending is not None and not job.counts.applied_differently
             ]
             self._hazards = hazards_of(lives, self.grid)
         return self._hazards.shown if role == "explore" else self._hazards.suspect
@@ -477,8 +487,3 @@ class StudyRuntime:
         self._heard_of(job)
         self._touch(job, env_step or 0)
         self._services.writer.submit([job.update()], self.epoch)
-
-
-def _durable_state(job: JobState) -> tuple[Held | None, str | None, int]:
-    """What a proposal may change of the job's row, besides what counts and times say."""
-    return job.held, job.hyper_agent_notes, job.credit.not_applied_count

@@ -119,6 +119,18 @@ def test_a_run_is_led_by_any_strategy(
     assert (job.status, job.reports, job.not_applied_proposals) == ("finished", 4, 0)
 
 
+def test_the_summary_tells_what_was_noticed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main([*SHORT, "--url", "embedded:oracle.db", "--study", "s"]) == 0
+    assert "distributed_rank" in capsys.readouterr().out
+    with opened_api(STORE) as api:
+        (job,) = api.jobs("s").jobs
+    assert job.notices == {"distributed_rank": 1}
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_finishes_its_job_and_leaves_what_is_there(
     number: signal.Signals, capsys: pytest.CaptureFixture[str]

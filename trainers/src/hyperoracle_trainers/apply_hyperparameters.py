@@ -66,6 +66,33 @@ def resolve(
     return values
 
 
+def used_instead(
+    base: Mapping[str, float],
+    proposed: Mapping[str, float],
+    relative: Collection[str],
+    values: Mapping[str, float],
+) -> dict[str, float]:
+    """Return what is used of the proposals that had to be brought into range, as proposed.
+
+    What a factor makes of a whole number is meant to be rounded; an absolute value is not.
+
+    Args:
+        base: as for :func:`resolve`.
+        proposed: as for :func:`resolve`.
+        relative: as for :func:`resolve`.
+        values: what :func:`resolve` made of them.
+    """
+    found = {}
+    for name, proposal in proposed.items():
+        is_factor = name in relative
+        wanted = base[name] * proposal if is_factor else proposal
+        if is_factor and HYPERPARAMETERS[name].whole:
+            wanted = round(wanted)
+        if values[name] != wanted:
+            found[name] = values[name] / base[name] if is_factor else values[name]
+    return found
+
+
 @dataclass(frozen=True)
 class Decision:
     """Hyperparameters that were chosen at one moment.
@@ -130,8 +157,12 @@ class Decisions:
         """Ask for hyperparameters now and return the values to use at the next minibatch."""
         started = perf_counter()
         proposed = self._source.propose(env_step=env_step, update_step=update_step, signals=signals)
+        relative = self._source.relative
+        self._chosen = resolve(self._base_now, proposed, relative)
+        instead = used_instead(self._base_now, proposed, relative, self._chosen)
+        if instead:
+            self._source.applied(instead)
         self.seconds += perf_counter() - started
-        self._chosen = resolve(self._base_now, proposed, self._source.relative)
         self.made.append(Decision(update_step, env_step, self._chosen))
         return self._chosen
 

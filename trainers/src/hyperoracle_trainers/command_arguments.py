@@ -189,6 +189,8 @@ def _parse_bins(
         )
     if kind == "choice":
         _check_range(entry, hyperparameter, values)
+        if hyperparameter.whole:
+            values, default = [int(value) for value in values], int(default)
     elif not hyperparameter.whole:
         _check_products(entry, hyperparameter, values, base_value)
     takes_effect = hyperparameter.takes_effect.value

@@ -42,6 +42,14 @@ class HyperparameterSource(Protocol):
         """
         ...
 
+    def applied(self, values: Mapping[str, float]) -> None:
+        """Take note that the last proposal could not be used as it is, but so.
+
+        Args:
+            values: as proposed, factors of what is relative; of the proposals that differ.
+        """
+        ...
+
     def report(
         self, episode_returns: Sequence[float], *, env_step: int, phase_return: float
     ) -> None:
@@ -77,6 +85,9 @@ class FixedSource:
     ) -> Mapping[str, float]:
         """Return an empty mapping."""
         return {}
+
+    def applied(self, values: Mapping[str, float]) -> None:
+        """Do nothing."""
 
     def report(
         self, episode_returns: Sequence[float], *, env_step: int, phase_return: float

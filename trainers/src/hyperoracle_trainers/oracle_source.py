@@ -23,6 +23,10 @@ class OracleJob(Protocol):
         """Return the hyperparameters to use; of a relative one the factor."""
         ...
 
+    def applied(self, values: Mapping[str, float]) -> object:
+        """Take note of what was used instead of what was proposed."""
+        ...
+
     def report(
         self, episode_returns: Sequence[float], *, env_step: int, phase_return: float
     ) -> object:
@@ -101,6 +105,10 @@ class OracleSource:
     ) -> Mapping[str, float]:
         """Return the job's answer: values, and factors of relative hyperparameters."""
         return self.job.propose(env_step=env_step, update_step=update_step, signals=signals)
+
+    def applied(self, values: Mapping[str, float]) -> None:
+        """Tell the oracle what is used instead: the proposal is not credited then."""
+        self.job.applied(values)
 
     def report(
         self, episode_returns: Sequence[float], *, env_step: int, phase_return: float

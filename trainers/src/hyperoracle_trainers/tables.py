@@ -227,6 +227,11 @@ def _oracle_rows(oracle: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("reports not delivered", number(stats["reports_pending"] + stats["reports_dropped"])),
         ("overhead", number(oracle["overhead_percent"], 2, "% of wall time")),
     ]
+    if stats["applied_differently"]:
+        rows.append(("updates that used other values", number(stats["applied_differently"])))
+    if stats["notices"]:
+        told = ", ".join(f"{name} ({number(count)})" for name, count in stats["notices"].items())
+        rows.append(("noticed (see the log)", told))
     if stats["last_error"] is not None:
         rows.append(("last trouble", stats["last_error"]))
     return rows

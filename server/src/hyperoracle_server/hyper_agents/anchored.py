@@ -29,7 +29,7 @@ from hyperoracle_server.hyper_agents.roles import drawn_role
 from hyperoracle_server.shareability import SharedRecords
 from hyperoracle_server.value_model import choice
 from hyperoracle_server.value_model.advantages import standardised
-from hyperoracle_server.value_model.course import Course, pooled_levels, quantile
+from hyperoracle_server.value_model.course import UNKNOWN, Course, pooled_levels, quantile
 from hyperoracle_server.value_model.falling_behind import falls_behind
 from hyperoracle_server.value_model.gaussian_process import (
     EffectModel,
@@ -223,6 +223,10 @@ class AnchoredAgent(WithNotes[Course]):
     def not_applied(self, job_id: int, sequences: Sequence[int]) -> None:
         """The job used its defaults instead."""
         self._jobs.of(job_id).replace(sequences, self._grid.default_joint_index)
+
+    def used_otherwise(self, job_id: int, sequences: Sequence[int]) -> None:
+        """What these decisions brought is neither theirs nor the default's."""
+        self._jobs.of(job_id).replace(sequences, UNKNOWN)
 
     def close(self, job_id: int, ending: Ending) -> None:
         """From now on the job's decisions count."""

@@ -215,6 +215,10 @@ class HyperAgent(Protocol):
         """A job did not use what was decided, but its defaults."""
         ...
 
+    def used_otherwise(self, job_id: int, sequences: Sequence[int]) -> None:
+        """A job used other values than was decided, neither these nor its defaults."""
+        ...
+
     def withdraws(self, job_id: int) -> bool:
         """Whether the decision that a job holds should be replaced before its time."""
         ...

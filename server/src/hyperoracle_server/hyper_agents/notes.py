@@ -82,6 +82,9 @@ class Unconcerned:
     def not_applied(self, job_id: int, sequences: Sequence[int]) -> None:
         """What the job used instead makes no difference."""
 
+    def used_otherwise(self, job_id: int, sequences: Sequence[int]) -> None:
+        """Nothing is credited to what was decided: there is no more to do."""
+
     def withdraws(self, job_id: int) -> bool:
         """What was decided stays."""
         del job_id

@@ -11,7 +11,7 @@ from hyperoracle_protocol.gain import StudyGain
 from hyperoracle_protocol.inspection import Diagnosis, MemoryMap, MemoryPage, Schedule
 from hyperoracle_protocol.jobs import JobList, StartedJob, StartJob
 from hyperoracle_protocol.studies import Study, StudyDefinition, StudyList
-from hyperoracle_server import diagnosis, inspection
+from hyperoracle_server import diagnosis, inspection, schedules
 from hyperoracle_server.gain import study_gain
 from hyperoracle_server.routes.dependencies import TheCaller, TheOracle
 
@@ -102,7 +102,7 @@ def get_schedule(
     form: Annotated[Literal["json", "csv"], Query(alias="format")] = "json",
 ) -> Schedule | Response:
     """The schedule that each job used."""
-    found = inspection.schedule(oracle, study)
+    found = schedules.schedule(oracle, study)
     if form == "csv":
-        return Response(inspection.schedule_csv(found), media_type="text/csv")
+        return Response(schedules.schedule_csv(found), media_type="text/csv")
     return found

@@ -14,6 +14,9 @@ from hyperoracle_server.value_model.advantages import advantage
 if TYPE_CHECKING:
     from hyperoracle_server.job_account import Ending
 
+UNKNOWN = -1
+"""In the place of a hyper-action: the job used values of its own."""
+
 
 class JudgedDecision(NamedTuple):
     """A decision and what came of it, raw.
@@ -37,7 +40,7 @@ class HeldDecision(NamedTuple):
     Attributes:
         sequence: of the request.
         env_step: made at.
-        hyper_action: joint index.
+        hyper_action: joint index, or `UNKNOWN`.
         before: the return G then; None where none was known.
     """
 
@@ -195,7 +198,7 @@ class Course:
             weight += own_weight
             total += own_total
             before = start if decision.before is None else decision.before
-            if own_weight:
+            if own_weight and decision.hyper_action != UNKNOWN:
                 found.append(
                     JudgedDecision(
                         progress_of(decision.env_step, self.total_env_steps),
