@@ -37,29 +37,31 @@ from hyperoracle_server.study import StudyRuntime
 
 
 def describe_study(oracle: Oracle, study: StudyRuntime) -> Study:
-    """A study with its counts."""
-    with study.lock:
-        jobs = list(study.jobs.values())
-        agent = study.agent
-        recollections = agent.recollections if isinstance(agent, KeyedAgent) else {}
-        capacity = agent.capacity if isinstance(agent, KeyedAgent) else None
-        read = sum(job.counts.neighbours_read for job in jobs)
-        other = sum(job.counts.neighbours_other for job in jobs)
-        return Study(
-            name=study.name,
-            definition=study.definition,
-            seed=study.seed,
-            created_at=as_datetime(study.created_at),
-            jobs=len(jobs),
-            running_jobs=sum(status_of(oracle, job) == "running" for job in jobs),
-            proposals=sum(job.counts.proposals for job in jobs),
-            reports=sum(job.counts.reports for job in jobs),
-            credited_proposals=sum(job.counts.credited for job in jobs),
-            memory_size=sum(r.memory.size for r in recollections.values()),
-            memory_capacity=capacity,
-            encoder_versions={s: r.state.version for s, r in recollections.items()},
-            neighbours_from_other_jobs=other / read if read else None,
-        )
+    """A study with its counts, as they are now or were a moment ago.
+
+    It waits for no lock: lists and metrics are not to wait for a study that is at work.
+    """
+    jobs = list(study.jobs.values())
+    agent = study.agent
+    recollections = dict(agent.recollections) if isinstance(agent, KeyedAgent) else {}
+    capacity = agent.capacity if isinstance(agent, KeyedAgent) else None
+    read = sum(job.counts.neighbours_read for job in jobs)
+    other = sum(job.counts.neighbours_other for job in jobs)
+    return Study(
+        name=study.name,
+        definition=study.definition,
+        seed=study.seed,
+        created_at=as_datetime(study.created_at),
+        jobs=len(jobs),
+        running_jobs=sum(status_of(oracle, job) == "running" for job in jobs),
+        proposals=sum(job.counts.proposals for job in jobs),
+        reports=sum(job.counts.reports for job in jobs),
+        credited_proposals=sum(job.counts.credited for job in jobs),
+        memory_size=sum(r.memory.size for r in recollections.values()),
+        memory_capacity=capacity,
+        encoder_versions={s: r.state.version for s, r in recollections.items()},
+        neighbours_from_other_jobs=other / read if read else None,
+    )
 
 
 def list_studies(oracle: Oracle, is_shown: Callable[[str], bool]) -> StudyList:

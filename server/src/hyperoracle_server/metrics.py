@@ -208,8 +208,7 @@ class Metrics(Observer):
     def _count_jobs(self, runtimes: Sequence[StudyRuntime]) -> None:
         jobs: list[JobState] = []
         for study in runtimes:
-            with study.lock:
-                jobs += study.jobs.values()
+            jobs += list(study.jobs.values())
         for role, count in whole_jobs(jobs).items():
             self._whole_jobs.labels(role).set(count)
         read, other, reads, hits = evidence_counts(jobs)

@@ -9,6 +9,8 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from hyperoracle_server.logs import LogFormat, LogLevel
+from hyperoracle_server.quotas import Usage
+from hyperoracle_server.study_cost import CostLimits
 
 ENVIRONMENT_ONLY = frozenset({"admin_token"})
 """Settings that are no options: others on the machine see a command line."""
@@ -48,6 +50,36 @@ class ServerSettings(BaseModel):
         ge=0,
         allow_inf_nan=False,
         description="Calls per second of each token, twice as many at once; 0 for no limit.",
+    )
+    study_call_seconds: float = Field(
+        default=CostLimits().call_seconds,
+        gt=0,
+        allow_inf_nan=False,
+        description="Processor seconds that a study may take for one proposal, and for what one "
+        "credited decision teaches it, as computed from its definition; a costlier one is refused.",
+    )
+    study_memory_bytes: int = Field(
+        default=CostLimits().memory_bytes,
+        ge=1 << 20,
+        description="Memory that a study may take, as computed from its definition and its jobs' "
+        "tensors.",
+    )
+    study_disk_bytes: int = Field(
+        default=CostLimits().disk_bytes,
+        ge=1 << 20,
+        description="Disk that the hyper-states and networks of a study may take, as computed.",
+    )
+    token_studies: int = Field(
+        default=1000, ge=0, description="Studies of one train token; 0 for no limit."
+    )
+    token_jobs: int = Field(
+        default=20_000, ge=0, description="Jobs of one train token; 0 for no limit."
+    )
+    token_bytes: int = Field(
+        default=32 << 30,
+        ge=0,
+        description="Bytes that studies and jobs of one train token may take in the store; 0 for "
+        "no limit.",
     )
     audit_log: Path | None = Field(
         default=None,
@@ -123,6 +155,16 @@ class ServerSettings(BaseModel):
         if self.admin_token is not None and self.admin_token_file is not None:
             raise ValueError("give admin_token or admin_token_file, not both")
         return self
+
+    @property
+    def cost_limits(self) -> CostLimits:
+        """What a study may cost."""
+        return CostLimits(self.study_call_seconds, self.study_memory_bytes, self.study_disk_bytes)
+
+    @property
+    def token_quota(self) -> Usage:
+        """What a `train` token may take up."""
+        return Usage(self.token_studies, self.token_jobs, self.token_bytes)
 
     def read_admin_token(self) -> str | None:
         """The administrator's token, None if there is none.

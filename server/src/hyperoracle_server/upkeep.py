@@ -50,6 +50,7 @@ class Upkeep:
         sampled_at = time.monotonic()
         while not self._stop.wait(LOOK_SECONDS):
             try:
+                self._oracle.quotas.look()
                 leases.note_expired(self._oracle)
                 leases.forget_answers(self._oracle)
                 self._rounds.run_due()
@@ -106,8 +107,9 @@ def build_indexes(study: StudyRuntime, stop: threading.Event) -> int:
     adopted = 0
     for recollection in list(agent.recollections.values()):
         memory = recollection.memory
-        with study.lock:
-            build = memory.start_index_build() if memory.index_build_due else None
+        with study.locked_within(leases.PATIENCE_SECONDS) as is_held:
+            is_due = is_held and memory.index_build_due
+            build = memory.start_index_build() if is_due else None
         while build is not None and not stop.is_set():
             build.run()
             failpoint("before_index_swap")

@@ -27,7 +27,7 @@ from hyperoracle_server.observer import Observer
 
 log = logging.getLogger(__name__)
 
-HEAD = "0007"
+HEAD = "0011"
 """The schema revision that this program reads and writes."""
 
 _MIGRATIONS = Path(__file__).with_name("migrations")

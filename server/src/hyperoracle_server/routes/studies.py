@@ -21,10 +21,14 @@ StudyName = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 
 @router.put("/{study}", responses={201: {"model": Study}})
 def put_study(
-    study: StudyName, definition: StudyDefinition, oracle: TheOracle, response: Response
+    study: StudyName,
+    definition: StudyDefinition,
+    oracle: TheOracle,
+    caller: TheCaller,
+    response: Response,
 ) -> Study:
     """Create a study, or confirm it: same definition 200, new 201, a different one 409."""
-    runtime, created = oracle.create_study(study, definition)
+    runtime, created = oracle.create_study(study, definition, caller.owner)
     response.status_code = 201 if created else 200
     return inspection.describe_study(oracle, runtime)
 
@@ -38,8 +42,7 @@ def list_studies(oracle: TheOracle, caller: TheCaller) -> StudyList:
 @router.get("/{study}")
 def get_study(study: StudyName, oracle: TheOracle) -> Study:
     """A study with its counts."""
-    with oracle.study(study) as runtime:
-        return inspection.describe_study(oracle, runtime)
+    return inspection.describe_study(oracle, oracle.found(study))
 
 
 @router.delete("/{study}", status_code=204)
@@ -49,9 +52,11 @@ def delete_study(study: StudyName, oracle: TheOracle) -> None:
 
 
 @router.post("/{study}/jobs", status_code=201)
-def start_job(study: StudyName, start: StartJob, oracle: TheOracle) -> StartedJob:
+def start_job(
+    study: StudyName, start: StartJob, oracle: TheOracle, caller: TheCaller
+) -> StartedJob:
     """Start a job, or find the one with the same `job_key`."""
-    return oracle.start_job(study, start)
+    return oracle.start_job(study, start, caller.owner)
 
 
 @router.get("/{study}/jobs")
