@@ -51,7 +51,7 @@ CHOICES = {f"hyperparameter_{i}": {"type": "categorical", "values": list("abcde"
 def dqn(url: str) -> Iterator[object]:
     """Reports of a Q-network of two layers of 256, batches of 256, the most steps admitted."""
     with closing(Wire(url=url)) as wire:
-        for steps in (1000, 500, 200, 100, 50, 20, 10, 5, 2, 1):
+        for steps in (1000, 500, 200, 100, 50, 20, 15, 12, 10, 8, 5, 2, 1):
             q_learning = {"hidden_size": 256, "hidden_layers": 2, "batch_size": 256,
                           "gradient_steps": steps, "replay_start": 1}  # fmt: skip
             strategy = {"name": "dqn", "q_learning": q_learning}
@@ -66,14 +66,16 @@ def dqn(url: str) -> Iterator[object]:
 
 
 def encoder(url: str) -> Iterator[object]:
-    """Jobs of ever new layouts of 65 k features, and proposals of the same study meanwhile."""
+    """Jobs of 65 k features, each of a new study, the largest encoders; and proposals of one."""
     with closing(Wire(url=url)) as wire:
-        for hidden in (1024, 768, 512, 384, 256, 192, 128, 96, 64):
-            study = f"encoder-{hidden}"
+        start = {"total_env_steps": 1000, "tensors": [{"name": "w", "shape": [2730, 8]}]}
+
+        def begin(study: str, hidden: int) -> Any:
             wire.study(study, strategy={"name": "epgt", "encoder": {"hidden_size": hidden}})
-            tensors = [{"name": "first", "shape": [2730, 8]}]
-            start = {"total_env_steps": 1000, "tensors": tensors}
-            answer = wire.call("POST", f"/v1/studies/{study}/jobs", start)
+            return wire.call("POST", f"/v1/studies/{study}/jobs", start)
+
+        for hidden in (1024, 512, 384, 320, 300, 280, 256, 192, 128, 64):
+            answer = begin(f"encoder-{hidden}", hidden)
             if answer.status == 201:
                 break
         job = answer.json
@@ -83,9 +85,8 @@ def encoder(url: str) -> Iterator[object]:
         beside.start()
         try:
             for n in count():
-                tensors = [{"name": f"layer-{n}", "shape": [2730, 8]}]
-                start = {"total_env_steps": 1000, "tensors": tensors}
-                yield wire.call("POST", f"/v1/studies/{study}/jobs", start).status
+                yield begin(f"encoder-{hidden}-{n}", hidden).status
+                wire.call("DELETE", f"/v1/studies/encoder-{hidden}-{n}")
         finally:
             stop.set()
             beside.join()

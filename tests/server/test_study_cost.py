@@ -211,7 +211,7 @@ def test_jobs_of_one_layout_share_it_in_mind_also_after_a_restart(tmp_path):
 
 
 def test_too_many_open_proposals_are_refused_and_a_report_makes_room(embedded, monkeypatch):
-    monkeypatch.setattr("hyperoracle_server.study.most_open_proposals", lambda *_: 3)
+    monkeypatch.setattr("hyperoracle_server.study_load.most_open_proposals", lambda *_: 3)
     embedded.study("s")
     job = embedded.job("s")
     assert [embedded.propose(job, s).status for s in (1, 2, 3)] == [200] * 3

@@ -167,6 +167,7 @@ def _loaded(
             ledger,
             lease_seconds=settings.lease_seconds,
             limits=settings.cost_limits,
+            index_recall=settings.index_recall,
             quota=settings.token_quota,
             observer=observer,
         )

@@ -25,9 +25,11 @@ from hyperoracle_protocol.inspection import (
 )
 from hyperoracle_protocol.jobs import Job, JobList
 from hyperoracle_protocol.space import decode
-from hyperoracle_protocol.studies import Study, StudyList
+from hyperoracle_protocol.studies import MemorySearch, Study, StudyList
 from hyperoracle_server.clock import as_datetime
 from hyperoracle_server.errors import OracleError
+from hyperoracle_server.hyper_agents.base import HyperAgent
+from hyperoracle_server.hyper_agents.episodic import EpisodicAgent
 from hyperoracle_server.hyper_agents.keyed import KeyedAgent
 from hyperoracle_server.job_state import JobState
 from hyperoracle_server.leases import status_of
@@ -60,8 +62,18 @@ def describe_study(oracle: Oracle, study: StudyRuntime) -> Study:
         memory_size=sum(r.memory.size for r in recollections.values()),
         memory_capacity=capacity,
         encoder_versions={s: r.state.version for s, r in recollections.items()},
+        memory_search=_memory_search(agent),
         neighbours_from_other_jobs=other / read if read else None,
     )
+
+
+def _memory_search(agent: HyperAgent) -> dict[str, MemorySearch]:
+    if not isinstance(agent, EpisodicAgent):
+        return {}
+    return {
+        signature: MemorySearch(graphs=len(memory.graph_efforts), recall=memory.graph_recall)
+        for signature, memory in [(s, r.memory) for s, r in list(agent.recollections.items())]
+    }
 
 
 def list_studies(oracle: Oracle, is_shown: Callable[[str], bool]) -> StudyList:

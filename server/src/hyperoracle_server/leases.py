@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from hyperoracle_server.errors import StoreUnavailable
 from hyperoracle_server.logs import about
+from hyperoracle_server.study_load import locked_within
 
 if TYPE_CHECKING:
     from hyperoracle_server.job_state import JobState
@@ -33,7 +34,7 @@ def note_expired(oracle: Oracle) -> int:
     """Tell of each job whose lease has run out since the last time; how many there were."""
     count = 0
     for study in oracle.studies():
-        with study.locked_within(PATIENCE_SECONDS) as is_held:
+        with locked_within(study, PATIENCE_SECONDS) as is_held:
             for job in study.jobs.values() if is_held else ():
                 if not job.lease_told and status_of(oracle, job) == "stale":
                     job.lease_told = True
@@ -64,7 +65,7 @@ def forget_answers(oracle: Oracle) -> int:
     epoch = writer.epoch
     found: list[tuple[StudyRuntime, JobState, list[int]]] = []
     for study in oracle.studies():
-        with study.locked_within(PATIENCE_SECONDS) as is_held:
+        with locked_within(study, PATIENCE_SECONDS) as is_held:
             found += [
                 (study, job, list(job.answers))
                 for job in (study.jobs.values() if is_held else ())
@@ -77,7 +78,7 @@ def forget_answers(oracle: Oracle) -> int:
     except StoreUnavailable:
         return 0  # the studies are loaded again, or the store is busy: another time
     for study, job, answered in found:
-        with study.locked_within(PATIENCE_SECONDS) as is_held:
+        with locked_within(study, PATIENCE_SECONDS) as is_held:
             if is_held:
                 job.forget(answered)
     return len(found)

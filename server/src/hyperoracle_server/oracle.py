@@ -16,7 +16,6 @@ from typing import Any
 from sqlalchemy import Connection, delete, select
 
 from hyperoracle_protocol.errors import ErrorCode
-from hyperoracle_protocol.hyper_state import HyperStateLayout
 from hyperoracle_protocol.jobs import StartedJob, StartJob
 from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server import recovery
@@ -27,6 +26,7 @@ from hyperoracle_server.failpoints import failpoint
 from hyperoracle_server.hyper_agents.keyed import FreshEncoder, KeyedAgent
 from hyperoracle_server.job_account import JobAccount
 from hyperoracle_server.job_state import JobState
+from hyperoracle_server.layouts import Layouts
 from hyperoracle_server.learning_curve import LearningCurve
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.ledger.statements import Change
@@ -49,6 +49,7 @@ class Oracle:
         ledger: the durable store; the caller closes it.
         lease_seconds: after so long without a call a running job counts as stale.
         limits: what a study may cost.
+        index_recall: the share of true neighbours that search graphs have to find.
         quota: what a token may take up; 0 is no limit.
         clock: wall and monotonic time.
         observer: is told what happens.
@@ -63,6 +64,7 @@ class Oracle:
         *,
         lease_seconds: float = 120.0,
         limits: CostLimits | None = None,
+        index_recall: float = 0.95,
         quota: Usage | None = None,
         clock: Clock | None = None,
         observer: Observer | None = None,
@@ -72,12 +74,12 @@ class Oracle:
         self.clock = clock or Clock()
         self.lease_seconds = lease_seconds
         self._limits = limits or CostLimits()
+        self._layouts = Layouts(self._limits)
         # Guards the directories below, for moments: nobody waits for a study or the disk with it.
         self._lock = threading.RLock()
         self._creation_lock = threading.Lock()  # of one study after the other, for a commit each
         self._restoration_lock = threading.Lock()
         self._restoring: set[str] = set()  # names of studies that are being restored
-        self._encoder_lock = threading.Lock()  # one encoder is made at a time: it takes memory
         highest = recovery.highest_ids(ledger)
         self.services = Services(
             ledger.writer,
@@ -86,6 +88,7 @@ class Oracle:
             Identifiers(highest["memory_entries"]),
             lambda job_id, sequence: recovery.stored_answer(ledger, job_id, sequence),
             self.observer,
+            index_recall,
         )
         self._study_ids = Identifiers(highest["studies"])
         self._job_ids = Identifiers(highest["jobs"])
@@ -296,9 +299,9 @@ class Oracle:
         fresh = None
         if job is None:
             self.quotas.check_addition(owner, "jobs")
-            layout = self._layout(study, start)
+            layout = self._layouts.of(study, start)
             # What may take seconds is done before the study is locked.
-            fresh = self._fresh_encoder(study, layout)
+            fresh = self._layouts.fresh_encoder(study, layout)
         with self.study(study_name) as study:
             job = _job_with_key(study, start.job_key)
             if job is None:
@@ -319,34 +322,10 @@ class Oracle:
                 unknown_fields=start.unknown_fields,
             )
 
-    def _layout(self, study: StudyRuntime, start: StartJob) -> HyperStateLayout:
-        """The hyper-state of a job; the study can bear it.
-
-        Raises:
-            OracleError: `invalid_request`.
-        """
-        try:
-            layout = study.agent.layout_for(start.tensors, study.seed)
-        except ValueError as error:
-            raise OracleError(ErrorCode.INVALID_REQUEST, str(error)) from None
-        known = dict(study.layouts)
-        if layout.signature not in known:
-            check_cost(study.definition, [*known.values(), layout], self._limits)
-        return known.get(layout.signature, layout)
-
-    def _fresh_encoder(self, study: StudyRuntime, layout: HyperStateLayout) -> FreshEncoder | None:
-        """An encoder for a layout that the study does not know yet; None where it needs none."""
-        agent = study.agent
-        if not isinstance(agent, KeyedAgent) or layout.signature in agent.recollections:
-            return None
-        with self._encoder_lock:
-            is_known = layout.signature in agent.recollections  # by a job that was before this one
-            return None if is_known else agent.fresh_encoder(layout)
-
     def _new_job(
         self, study: StudyRuntime, start: StartJob, fresh: FreshEncoder | None, owner: str | None
     ) -> JobState:
-        layout = self._layout(study, start)
+        layout = self._layouts.of(study, start)
         now = self.clock.now()
         number = self._job_ids()
         chance_number = study.next_chance_number()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_server.errors import OracleError
+from hyperoracle_server.study_load import kept_bytes
 
 if TYPE_CHECKING:
     from hyperoracle_server.study import StudyRuntime
@@ -63,7 +64,7 @@ class Quotas:
                 )
 
         for study in self._studies():
-            add(study.owner, 1, 0, study.kept_bytes())
+            add(study.owner, 1, 0, kept_bytes(study))
             for job in list(study.jobs.values()):
                 add(job.owner, 0, 1, JOB_BYTES + job.counts.store_bytes)
         return found

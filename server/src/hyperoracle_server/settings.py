@@ -9,11 +9,15 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from hyperoracle_server.logs import LogFormat, LogLevel
+from hyperoracle_server.memory.hnsw import HnswSettings
 from hyperoracle_server.quotas import Usage
 from hyperoracle_server.study_cost import CostLimits
 
 ENVIRONMENT_ONLY = frozenset({"admin_token"})
 """Settings that are no options: others on the machine see a command line."""
+
+OF_STUDIES = ("study_call_seconds", "study_memory_bytes", "study_disk_bytes", "index_recall")
+"""Settings that hold for an embedded oracle too."""
 
 LEAST_ADMIN_TOKEN = 24
 """Characters of an administrator's token, at least: shorter ones can be guessed."""
@@ -68,6 +72,13 @@ class ServerSettings(BaseModel):
         default=CostLimits().disk_bytes,
         ge=1 << 20,
         description="Disk that the hyper-states and networks of a study may take, as computed.",
+    )
+    index_recall: float = Field(
+        default=HnswSettings().recall,
+        ge=0.5,
+        le=1,
+        description="Share of true neighbours that search graphs of a large memory must find in "
+        "its worst region; where they do not, it is scanned.",
     )
     token_studies: int = Field(
         default=1000, ge=0, description="Studies of one train token; 0 for no limit."
@@ -181,6 +192,13 @@ class ServerSettings(BaseModel):
             return checked_admin_token(self.admin_token_file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{self.admin_token_file}: {error}") from None
+
+    @classmethod
+    def embedded(cls, store: str) -> Self:
+        """Those of an oracle in a job's own process: the environment says what studies may cost."""
+        names = {name: "HYPERORACLE_" + name.upper() for name in OF_STUDIES}
+        found = {n: os.environ[variable] for n, variable in names.items() if variable in os.environ}
+        return cls.model_validate({"store": store, **found})
 
     @classmethod
     def load(cls, **arguments: Any) -> Self:

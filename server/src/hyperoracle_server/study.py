@@ -11,11 +11,8 @@ transaction fail, the whole study is forgotten and loaded again (`writer.epoch`)
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.jobs import (
@@ -42,7 +39,7 @@ from hyperoracle_server.learning_episode import Credit, CreditBook, Settlement
 from hyperoracle_server.ledger.statements import Change
 from hyperoracle_server.observer import StageClock
 from hyperoracle_server.samples import Samples
-from hyperoracle_server.study_cost import most_open_proposals
+from hyperoracle_server.study_load import check_open
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +65,7 @@ class StudyRuntime:
         self.owner = owner  # the id of the token that created it, if its quota counts it
         self.epoch = services.writer.epoch
         self.lock = threading.RLock()
-        self.agent = make_hyper_agent(definition, seed)
+        self.agent = make_hyper_agent(definition, seed, services.index_recall)
         self.grid = grid_of(definition)
         self.jobs: dict[str, JobState] = {}
         self.layouts: dict[str, HyperStateLayout] = {}  # of its jobs, by signature
@@ -88,37 +85,6 @@ class StudyRuntime:
         self._worst: dict[str, float] | None = None  # return by task; None: to be looked for
         self._hazards: Hazards | None = None  # of the jobs that ended; None: to be looked at anew
         self.sign = 1.0 if definition.returns.direction == "maximise" else -1.0
-
-    @contextmanager
-    def locked_within(self, seconds: float) -> Iterator[bool]:
-        """Hold the lock, if it can be had in so many seconds; yields whether it could."""
-        is_held = self.lock.acquire(timeout=seconds)
-        try:
-            yield is_held
-        finally:
-            if is_held:
-                self.lock.release()
-
-    def kept_bytes(self) -> int:
-        """About what it keeps in the store beside its jobs' decisions and reports.
-
-        The hyper-states in memory, in samples and of open proposals, and encoders; the lock need
-        not be held.
-        """
-        if not isinstance(self.agent, KeyedAgent):
-            return 0
-        still_open = Counter(
-            {job.signature: len(job.open) for job in list(self.jobs.values()) if job.open}
-        )
-        total = 0
-        for signature, recollection in list(self.agent.recollections.items()):
-            kept = recollection.memory.size + len(self.samples.of(signature))
-            width = 2 if recollection.layout.dtype == "float16" else 4
-            features = recollection.layout.feature_count * width
-            total += (kept + still_open[signature]) * features
-            if recollection.state.version:  # what is untrained is not stored
-                total += sum(array.nbytes for array in recollection.state.arrays.values())
-        return total
 
     def new_credit_book(self) -> CreditBook:
         """An empty credit book with this study's settings."""
@@ -146,22 +112,6 @@ class StudyRuntime:
         own = self._chance.stream(chance_number << 32)
         return self.agent.assigned_role(len(self.jobs), self._chance.stream, own)
 
-    def expected_seconds(self, call: Literal["propose", "report"], job_id: str) -> float:
-        """About how long a job's call will take, from sizes; the lock need not be held.
-
-        What the hyper-agent has to do counts, and only that: the rest takes about a millisecond.
-
-        Args:
-            call: which one.
-            job_id: the public id; of an unknown job it is 0.
-        """
-        job = self.jobs.get(job_id)
-        if job is None:
-            return 0.0
-        if call == "propose":
-            return self.agent.decide_seconds(job.id, job.signature)
-        return self.agent.learn_seconds(job.id, job.signature, len(job.open))
-
     # -- propose -------------------------------------------------------------------------------
 
     def propose(
@@ -183,7 +133,7 @@ class StudyRuntime:
         self._heard_of(job)
         before = _durable_state(job)
         changes = self._drop_not_applied(job, request.not_applied)
-        self._check_open(job)
+        check_open(self, job)
         held = job.held
         if held is not None and held.holds(request.update_step, request.env_step):
             decision = Decision(held.hyper_action, held.explored, held.epsilon, held.propensity)
@@ -200,24 +150,6 @@ class StudyRuntime:
         self._touch(job, request.env_step)
         self._services.writer.submit(changes, self.epoch)
         return answer
-
-    def _check_open(self, job: JobState) -> None:
-        """See that the report to come will end in due time, and that what waits for it is bounded.
-
-        Raises:
-            OracleError: `invalid_request`.
-        """
-        most = most_open_proposals(
-            self.agent.learn_seconds(job.id, job.signature, 1), job.layout.feature_count
-        )
-        if len(job.open) >= most:
-            raise OracleError(
-                ErrorCode.INVALID_REQUEST,
-                f"{len(job.open)} proposals of this job wait to be credited, as many as its study "
-                "bears: report after fewer updates, or let the study hold its decisions (`hold`)",
-                expected=f"fewer than {most} proposals between reports",
-                got=len(job.open),
-            )
 
     def _decide(
         self, job: JobState, request: ProposeMetadata, features: np.ndarray | None

@@ -18,13 +18,25 @@ from hyperoracle_server.routes.turns import LONG_JSON_BYTES, Turns
 PATIENCE = 20.0
 
 
+class AnAgent:
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def decide_seconds(self, *_: object) -> float:
+        return self.seconds
+
+    learn_seconds = decide_seconds
+
+
+class AJob:
+    id, signature, open = 1, "", ()
+
+
 class AStudy:
     def __init__(self, seconds: float = 0.0) -> None:
         self.lock = threading.RLock()
-        self.seconds = seconds
-
-    def expected_seconds(self, call: str, job: str) -> float:
-        return self.seconds
+        self.agent = AnAgent(seconds)
+        self.jobs = {name: AJob() for name in ("a", "busy", "idle")}
 
 
 class AnOracle:

@@ -19,6 +19,7 @@ from hyperoracle_server.hyper_agents.base import (
 from hyperoracle_server.hyper_agents.keyed import KeyedAgent, Recollection
 from hyperoracle_server.memory.base import MemorySettings, Reading
 from hyperoracle_server.memory.episodic import EpisodicMemory
+from hyperoracle_server.memory.hnsw import HnswSettings
 from hyperoracle_server.study_cost import scan_seconds
 
 if TYPE_CHECKING:
@@ -39,8 +40,15 @@ GRAPH_SECONDS = 2e-5
 class EpisodicAgent(KeyedAgent[EpisodicMemory]):
     """Reads the memory at phi(s) (Eq. 3), is epsilon-greedy on it, writes with Eq. 4."""
 
-    def __init__(self, grid: HyperActionGrid, strategy: EpgtStrategy, seed: int) -> None:
+    def __init__(
+        self,
+        grid: HyperActionGrid,
+        strategy: EpgtStrategy,
+        seed: int,
+        index_recall: float = 0.95,
+    ) -> None:
         super().__init__(grid, strategy, seed)
+        self._hnsw = HnswSettings(recall=index_recall)
         setting = strategy.memory
         self._settings = MemorySettings(
             capacity=setting.capacity,
@@ -60,7 +68,7 @@ class EpisodicAgent(KeyedAgent[EpisodicMemory]):
 
     def empty_memory(self, key_size: int) -> EpisodicMemory:
         """A memory with this study's settings."""
-        return EpisodicMemory(key_size, self._grid.joint_count, self._settings)
+        return EpisodicMemory(key_size, self._grid.joint_count, self._settings, self._hnsw)
 
     def load(
         self,

@@ -26,7 +26,8 @@ from hyperoracle_server.metrics import Metrics
 from hyperoracle_server.observer import Observer
 from hyperoracle_server.oracle import Oracle
 from hyperoracle_server.routes.documents import self_contained
-from hyperoracle_server.routes.turns import Call, Turns
+from hyperoracle_server.routes.turns import Turns
+from hyperoracle_server.study_load import Call
 
 log = logging.getLogger(__name__)
 

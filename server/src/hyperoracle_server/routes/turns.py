@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 from anyio import CapacityLimiter, to_thread
 
 from hyperoracle_server.oracle import Oracle
 from hyperoracle_server.study import StudyRuntime
+from hyperoracle_server.study_load import Call, expected_seconds
 
 LONG_SECONDS = 0.004
 """A call that takes longer is worked on in a thread."""
@@ -31,7 +32,6 @@ AT_WORK = 2
 WAITING = 256
 """Studies of which a call may wait in a thread for the study's lock, at the same time."""
 
-Call = Literal["propose", "report"]
 T = TypeVar("T")
 
 
@@ -64,7 +64,7 @@ class Turns:
         if study is None:  # it is refused, or its study has to be loaded again
             return await to_thread.run_sync(answer, limiter=self._waiting)
         queue = self._queues.get(study)
-        is_long = json_bytes > LONG_JSON_BYTES or study.expected_seconds(call, job) > LONG_SECONDS
+        is_long = json_bytes > LONG_JSON_BYTES or expected_seconds(study, call, job) > LONG_SECONDS
         is_free = not is_long and (queue is None or not queue.locked())
         if is_free and study.lock.acquire(blocking=False):
             try:
