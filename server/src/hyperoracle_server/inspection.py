@@ -104,9 +104,9 @@ def describe_job(oracle: Oracle, study: StudyRuntime, job: JobState) -> Job:
 
 def list_jobs(oracle: Oracle, study_name: str) -> JobList:
     """A study's jobs, newest first."""
-    with oracle.study(study_name) as study:
-        jobs = sorted(study.jobs.values(), key=lambda job: job.id, reverse=True)
-        return JobList(jobs=[describe_job(oracle, study, job) for job in jobs])
+    study = oracle.found(study_name)
+    jobs = sorted(study.jobs.values(), key=lambda job: job.id, reverse=True)
+    return JobList(jobs=[describe_job(oracle, study, job) for job in jobs])
 
 
 def explain(oracle: Oracle, proposal_id: str) -> Explanation:

@@ -11,9 +11,8 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection
 
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.jobs import StartedJob, StartJob
@@ -28,8 +27,7 @@ from hyperoracle_server.job_account import JobAccount
 from hyperoracle_server.job_state import JobState
 from hyperoracle_server.layouts import Layouts
 from hyperoracle_server.learning_curve import LearningCurve
-from hyperoracle_server.ledger import schema as t
-from hyperoracle_server.ledger.statements import Change
+from hyperoracle_server.ledger.statements import Change, deletion_of
 from hyperoracle_server.ledger.store import Ledger
 from hyperoracle_server.logs import about
 from hyperoracle_server.observer import Observer
@@ -185,22 +183,7 @@ class Oracle:
     def delete_study(self, name: str) -> None:
         """Forget a study with everything that belongs to it."""
         with self.study(name) as study:
-            number = study.number
-            job_ids = select(t.jobs.c.id).where(t.jobs.c.study_id == number)
-            entries = select(t.memory_entries.c.id).where(t.memory_entries.c.study_id == number)
-
-            def transaction(connection: Any) -> None:
-                connection.execute(
-                    delete(t.memory_keys).where(t.memory_keys.c.entry_id.in_(entries))
-                )
-                for table in (t.proposals, t.reports):
-                    connection.execute(delete(table).where(table.c.job_id.in_(job_ids)))
-                for table in (t.memory_entries, t.hyper_states, t.encoder_versions,
-                              t.hyper_agent_states, t.jobs):  # fmt: skip
-                    connection.execute(delete(table).where(table.c.study_id == number))
-                connection.execute(delete(t.studies).where(t.studies.c.id == number))
-
-            self.ledger.writer.run(transaction)
+            self.ledger.writer.run(deletion_of(study.number))
             with self._lock:
                 del self._studies[name]
                 self._study_of_job = {j: s for j, s in self._study_of_job.items() if s != name}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, delete, insert, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.sql.base import Executable
 
 from hyperoracle_server.ledger import schema as t
@@ -104,3 +104,20 @@ ORDER = {name: position for position, name in enumerate(STATEMENTS)}
 
 LAST_WINS = {"update_job": ("where_id",), "insert_hyper_agent_state": ("study_id", "name")}
 """Of these changes only the last per key in a transaction is run; the key's parameters."""
+
+
+def deletion_of(study_id: int) -> Callable[[Connection], None]:
+    """The transaction that deletes a study with everything that belongs to it."""
+    job_ids = select(t.jobs.c.id).where(t.jobs.c.study_id == study_id)
+    entries = select(t.memory_entries.c.id).where(t.memory_entries.c.study_id == study_id)
+
+    def transaction(connection: Connection) -> None:
+        connection.execute(delete(t.memory_keys).where(t.memory_keys.c.entry_id.in_(entries)))
+        for table in (t.proposals, t.reports):
+            connection.execute(delete(table).where(table.c.job_id.in_(job_ids)))
+        for table in (t.memory_entries, t.hyper_states, t.encoder_versions, t.hyper_agent_states,
+                      t.jobs):  # fmt: skip
+            connection.execute(delete(table).where(table.c.study_id == study_id))
+        connection.execute(delete(t.studies).where(t.studies.c.id == study_id))
+
+    return transaction
