@@ -371,6 +371,11 @@ class StudyRuntime:
         worst = self._worst_of(job)
         return None if worst is None else self.sign * worst
 
+    @property
+    def knows_hazards(self) -> bool:
+        """Whether it need not look at all its jobs again to see of what jobs died."""
+        return self._hazards is not None
+
     def _avoided_by(self, role: Role) -> Avoided | None:
         """Bins that jobs of this role keep off because jobs died of them; None: nothing is."""
         if self._hazards is None:

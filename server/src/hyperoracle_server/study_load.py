@@ -20,6 +20,10 @@ Call = Literal["propose", "report"]
 """The two hot calls."""
 
 
+SECONDS_PER_JOB = 1e-4
+"""Of a look at what a job did and how it ended, where all of a study are looked at."""
+
+
 def expected_seconds(study: StudyRuntime, call: Call, job_id: str) -> float:
     """About how long a job's call will take, from sizes; the lock need not be held.
 
@@ -34,7 +38,8 @@ def expected_seconds(study: StudyRuntime, call: Call, job_id: str) -> float:
     if job is None:
         return 0.0
     if call == "propose":
-        return study.agent.decide_seconds(job.id, job.signature)
+        looking = 0.0 if study.knows_hazards else SECONDS_PER_JOB * len(study.jobs)
+        return looking + study.agent.decide_seconds(job.id, job.signature)
     return study.agent.learn_seconds(job.id, job.signature, len(job.open))
 
 

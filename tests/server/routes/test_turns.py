@@ -36,6 +36,7 @@ class AStudy:
     def __init__(self, seconds: float = 0.0) -> None:
         self.lock = threading.RLock()
         self.agent = AnAgent(seconds)
+        self.knows_hazards = True
         self.jobs = {name: AJob() for name in ("a", "busy", "idle")}
 
 
@@ -93,6 +94,7 @@ def test_calls_of_a_study_at_work_wait_in_one_thread_and_others_are_answered():
             before = threading.active_count()
             calls = [asyncio.create_task(given.take("propose", "busy", 0, lambda n=n: answer(n)))
                      for n in range(20)]  # fmt: skip
+            await asyncio.sleep(0)  # they begin
             assert await given.take("propose", "idle", 0, lambda: "at once") == "at once"
             assert threading.active_count() <= before + 1
             assert waiting == []
