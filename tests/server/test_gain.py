@@ -289,7 +289,8 @@ def test_a_store_of_the_second_schema_is_brought_up_to_date_and_its_jobs_have_no
     store.execute("ALTER TABLE memory_entries DROP COLUMN hyper_reward")
     store.execute("ALTER TABLE memory_entries DROP COLUMN ends_episode")
     store.execute("ALTER TABLE jobs DROP COLUMN learning_curve")
-    for column in ("chance_number", "counts", "counted_through"):
+    store.execute("ALTER TABLE studies DROP COLUMN token_id")
+    for column in ("chance_number", "counts", "counted_through", "token_id"):
         store.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
     store.execute("ALTER TABLE proposals DROP COLUMN memory_hit")
     store.execute("UPDATE alembic_version SET version_num = '0002'")

@@ -475,7 +475,8 @@ def to_first_schema(path) -> None:
     store.execute("DROP TABLE tokens")
     store.execute("ALTER TABLE jobs DROP COLUMN hyper_agent_notes")
     store.execute("ALTER TABLE jobs DROP COLUMN learning_curve")
-    for column in ("chance_number", "counts", "counted_through"):
+    store.execute("ALTER TABLE studies DROP COLUMN token_id")
+    for column in ("chance_number", "counts", "counted_through", "token_id"):
         store.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
     store.execute("ALTER TABLE proposals DROP COLUMN memory_hit")
     store.execute("ALTER TABLE memory_entries DROP COLUMN hyper_reward")

@@ -13,6 +13,8 @@ from hyperoracle_server.ledger.store import HEAD
 from hyperoracle_server.snapshots import seal as seals
 
 TO_SCHEMA_0005 = """
+    ALTER TABLE studies DROP COLUMN token_id;
+    ALTER TABLE jobs DROP COLUMN token_id;
     ALTER TABLE jobs DROP COLUMN chance_number;
     ALTER TABLE jobs DROP COLUMN counts;
     ALTER TABLE jobs DROP COLUMN counted_through;

@@ -19,6 +19,7 @@ class ErrorCode(StrEnum):
     UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"
     RATE_LIMITED = "rate_limited"
+    QUOTA_EXCEEDED = "quota_exceeded"
     TOKEN_NOT_FOUND = "token_not_found"  # noqa: S105 - no secret
     TOKEN_CONFLICT = "token_conflict"  # noqa: S105 - no secret
     STUDY_NOT_FOUND = "study_not_found"
@@ -46,6 +47,7 @@ HTTP_STATUS: dict[ErrorCode, int] = {
     ErrorCode.UNAUTHENTICATED: 401,
     ErrorCode.FORBIDDEN: 403,
     ErrorCode.RATE_LIMITED: 429,
+    ErrorCode.QUOTA_EXCEEDED: 403,
     ErrorCode.TOKEN_NOT_FOUND: 404,
     ErrorCode.TOKEN_CONFLICT: 409,
     ErrorCode.STUDY_NOT_FOUND: 404,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from hyperoracle_protocol.base import Asked, Count, Finite, Message, Name, Positive, Return
 from hyperoracle_protocol.hyper_state import MAX_FEATURES, HyperStateLayout, TensorShape
@@ -24,9 +24,19 @@ ReturnField = Literal["episode_returns", "phase_return", "custom_return"]
 MAX_EPISODE_RETURNS = 100_000
 MAX_APPLIED = 1_000
 """Proposals of which one report can say what was used instead."""
+
 MAX_NOTICES = 32
+
+LONGEST_NAME = 128
+"""Characters of the name of a base value, a training signal or a piece of metadata."""
+
+LONGEST_METADATA = 16_384
+"""Characters of a job's metadata, names and texts together."""
+
+Label = Annotated[str, Field(max_length=LONGEST_NAME)]
+Numbers = Annotated[dict[Label, Finite], Field(max_length=64)]
 Sequences = Annotated[list[Positive], Field(max_length=100_000)]
-Signals = Annotated[dict[str, Finite], Field(max_length=64)]
+Signals = Numbers
 Notices = Annotated[dict[Name, Count], Field(max_length=MAX_NOTICES)]
 """How often a client noticed each kind of trouble since its start, by a name of the kind."""
 
@@ -57,10 +67,21 @@ class StartJob(Asked):
 
     job_key: str | None = Field(default=None, min_length=8, max_length=128)
     tensors: list[TensorShape] = Field(default_factory=list, max_length=4096)
-    base_values: dict[str, Finite] = Field(default_factory=dict, max_length=64)
+    base_values: Numbers = Field(default_factory=dict)
     total_env_steps: Positive
     role: Role = "auto"
-    metadata: dict[str, str] = Field(default_factory=dict, max_length=64)
+    metadata: dict[Label, str] = Field(default_factory=dict, max_length=64)
+
+    @field_validator("metadata")
+    @classmethod
+    def _check_metadata(cls, metadata: dict[str, str]) -> dict[str, str]:
+        length = sum(len(name) + len(text) for name, text in metadata.items())
+        if length > LONGEST_METADATA:
+            raise ValueError(
+                f"expected at most {LONGEST_METADATA} characters in all, got {length}: keep long "
+                "texts in a file of your own, and its name here"
+            )
+        return metadata
 
 
 class StartedJob(Message):
@@ -157,7 +178,7 @@ class ProposeMetadata(Asked):
     signature: str | None = None
     not_applied: Sequences = Field(default_factory=list)
     signals: Signals = Field(default_factory=dict)
-    base_values: dict[str, Finite] = Field(default_factory=dict, max_length=64)
+    base_values: Numbers = Field(default_factory=dict)
 
 
 class Propose(ProposeMetadata):

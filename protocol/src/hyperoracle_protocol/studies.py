@@ -86,6 +86,20 @@ class StudyDefinition(Definition):
         return self
 
 
+class MemorySearch(Message):
+    """How the memory of one hyper-state layout is searched now.
+
+    Attributes:
+        graphs: search graphs that answer, one a hyper-action (one for all with the reading
+            `shared`); where there is none, an exact scan answers.
+        recall: the least share of true neighbours that a graph found in its worst region, at its
+            last test; 1 where the scan answers all.
+    """
+
+    graphs: Count
+    recall: Finite
+
+
 class Study(Message):
     """A study as the server knows it."""
 
@@ -102,6 +116,9 @@ class Study(Message):
     memory_capacity: Positive | None = None
     encoder_versions: dict[str, Count] = Field(
         default_factory=dict, description="Published encoder version per layout signature."
+    )
+    memory_search: dict[str, MemorySearch] = Field(
+        default_factory=dict, description="How each layout's memory is searched, by signature."
     )
     neighbours_from_other_jobs: Finite | None = Field(
         default=None,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from hyperoracle_protocol.base import Message, Name
+from hyperoracle_protocol.base import Count, Finite, Message, Name
 
 Scope = Literal["read", "train", "admin"]
 """What a token allows, each including the ones before it.
@@ -40,12 +40,30 @@ class CreateToken(Message):
     expires_in_seconds: float | None = Field(default=None, gt=0, le=100 * 366 * 86400)
 
 
+class TokenUsage(Message):
+    """What belongs to a token, or may at most.
+
+    Attributes:
+        studies: that it created and that still exist.
+        jobs: that it started, of studies that still exist.
+        store_bytes: what these take in the store, about.
+    """
+
+    studies: Count = 0
+    jobs: Count = 0
+    store_bytes: Count = 0
+
+
 class Token(Message):
     """What is known of a token; never the token itself.
 
     Attributes:
         token_id: the part of the token that is no secret.
         status: whether it can be used.
+        used: what belongs to it.
+        quota: the most that may; 0 is no limit. Null where nothing bounds it: only `train` tokens
+            are bound.
+        calls_per_second: that it may make in the long run; 0 is no limit.
     """
 
     name: Name
@@ -56,6 +74,9 @@ class Token(Message):
     expires_at: datetime | None
     revoked_at: datetime | None
     status: Literal["active", "expired", "revoked"]
+    used: TokenUsage = TokenUsage()
+    quota: TokenUsage | None = None
+    calls_per_second: Finite = 0.0
 
 
 class CreatedToken(Token):

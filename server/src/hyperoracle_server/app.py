@@ -27,7 +27,9 @@ from hyperoracle_server.routes.gate import Gate
 from hyperoracle_server.routes.guard import Guard
 from hyperoracle_server.routes.hot import add_hot_routes
 from hyperoracle_server.routes.pages import add_docs
+from hyperoracle_server.routes.places import Places
 from hyperoracle_server.routes.problems import add_error_handlers
+from hyperoracle_server.routes.turns import Turns
 from hyperoracle_server.security.audit import AuditLog
 from hyperoracle_server.security.callers import Doorkeeper
 from hyperoracle_server.security.rate_limit import RateLimit
@@ -127,12 +129,15 @@ def create_app(
                 audit=audit,
                 takes_any_host=settings.insecure,
             ),
+            Middleware(Places, oracle=oracle),
         ],
     )
     app.state.oracle = oracle
+    app.state.turns = Turns(oracle)
     app.state.metrics = metrics
     app.state.readiness = readiness
     app.state.tokens = tokens
+    app.state.calls_per_second = settings.rate_limit
     app.state.doorkeeper = doorkeeper
     app.state.close = close
     add_error_handlers(app)
@@ -158,7 +163,14 @@ def _loaded(
         StoreRefused: it remembers what cannot be; nothing was changed.
     """
     try:
-        oracle = Oracle(ledger, lease_seconds=settings.lease_seconds, observer=observer)
+        oracle = Oracle(
+            ledger,
+            lease_seconds=settings.lease_seconds,
+            limits=settings.cost_limits,
+            index_recall=settings.index_recall,
+            quota=settings.token_quota,
+            observer=observer,
+        )
         return oracle, TokenStore(ledger)
     except Exception as error:  # what a damaged row leads to is not foreseeable
         log.debug("the store cannot be loaded", exc_info=True)

@@ -29,7 +29,7 @@ class EmbeddedTransport:
     """
 
     def __init__(self, path: str) -> None:
-        self._app = create_app(ServerSettings(store=path), is_embedded=True)
+        self._app = create_app(ServerSettings.embedded(path), is_embedded=True)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="embedded-oracle", daemon=True

@@ -22,9 +22,11 @@ from hyperoracle_server.encoder.training_process import EncoderTrainingError, Tr
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.failpoints import failpoint
 from hyperoracle_server.hyper_agents.keyed import EntryStore, KeyedAgent, Recollection
+from hyperoracle_server.leases import PATIENCE_SECONDS
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.ledger.statements import Change
 from hyperoracle_server.logs import about
+from hyperoracle_server.study_load import locked_within
 
 if TYPE_CHECKING:
     from hyperoracle_server.encoder.state import EncoderState
@@ -105,8 +107,8 @@ class EncoderRounds:
         due = []
         setting = agent.strategy.encoder
         now = self._oracle.clock.monotonic()
-        with study.lock:
-            for signature, recollection in agent.recollections.items():
+        with locked_within(study, PATIENCE_SECONDS) as is_held:
+            for signature, recollection in agent.recollections.items() if is_held else ():
                 samples = study.samples.of(signature) or [0]
                 rested = now >= self._rest_until.get((study.number, signature), 0.0)
                 if len(samples) >= setting.minimum_samples and rested:

@@ -21,9 +21,11 @@ from hyperoracle_protocol.inspection import (
 )
 from hyperoracle_protocol.jobs import Job, JobList
 from hyperoracle_protocol.space import decode
-from hyperoracle_protocol.studies import Study, StudyList
+from hyperoracle_protocol.studies import MemorySearch, Study, StudyList
 from hyperoracle_server.clock import as_datetime
 from hyperoracle_server.errors import OracleError
+from hyperoracle_server.hyper_agents.base import HyperAgent
+from hyperoracle_server.hyper_agents.episodic import EpisodicAgent
 from hyperoracle_server.hyper_agents.keyed import KeyedAgent
 from hyperoracle_server.job_state import JobState
 from hyperoracle_server.leases import status_of
@@ -35,29 +37,41 @@ from hyperoracle_server.study import StudyRuntime
 
 
 def describe_study(oracle: Oracle, study: StudyRuntime) -> Study:
-    """A study with its counts."""
-    with study.lock:
-        jobs = list(study.jobs.values())
-        agent = study.agent
-        recollections = agent.recollections if isinstance(agent, KeyedAgent) else {}
-        capacity = agent.capacity if isinstance(agent, KeyedAgent) else None
-        read = sum(job.counts.neighbours_read for job in jobs)
-        other = sum(job.counts.neighbours_other for job in jobs)
-        return Study(
-            name=study.name,
-            definition=study.definition,
-            seed=study.seed,
-            created_at=as_datetime(study.created_at),
-            jobs=len(jobs),
-            running_jobs=sum(status_of(oracle, job) == "running" for job in jobs),
-            proposals=sum(job.counts.proposals for job in jobs),
-            reports=sum(job.counts.reports for job in jobs),
-            credited_proposals=sum(job.counts.credited for job in jobs),
-            memory_size=sum(r.memory.size for r in recollections.values()),
-            memory_capacity=capacity,
-            encoder_versions={s: r.state.version for s, r in recollections.items()},
-            neighbours_from_other_jobs=other / read if read else None,
-        )
+    """A study with its counts, as they are now or were a moment ago.
+
+    It waits for no lock: lists and metrics are not to wait for a study that is at work.
+    """
+    jobs = list(study.jobs.values())
+    agent = study.agent
+    recollections = dict(agent.recollections) if isinstance(agent, KeyedAgent) else {}
+    capacity = agent.capacity if isinstance(agent, KeyedAgent) else None
+    read = sum(job.counts.neighbours_read for job in jobs)
+    other = sum(job.counts.neighbours_other for job in jobs)
+    return Study(
+        name=study.name,
+        definition=study.definition,
+        seed=study.seed,
+        created_at=as_datetime(study.created_at),
+        jobs=len(jobs),
+        running_jobs=sum(status_of(oracle, job) == "running" for job in jobs),
+        proposals=sum(job.counts.proposals for job in jobs),
+        reports=sum(job.counts.reports for job in jobs),
+        credited_proposals=sum(job.counts.credited for job in jobs),
+        memory_size=sum(r.memory.size for r in recollections.values()),
+        memory_capacity=capacity,
+        encoder_versions={s: r.state.version for s, r in recollections.items()},
+        memory_search=_memory_search(agent),
+        neighbours_from_other_jobs=other / read if read else None,
+    )
+
+
+def _memory_search(agent: HyperAgent) -> dict[str, MemorySearch]:
+    if not isinstance(agent, EpisodicAgent):
+        return {}
+    return {
+        signature: MemorySearch(graphs=len(memory.graph_efforts), recall=memory.graph_recall)
+        for signature, memory in [(s, r.memory) for s, r in list(agent.recollections.items())]
+    }
 
 
 def list_studies(oracle: Oracle, is_shown: Callable[[str], bool]) -> StudyList:
@@ -92,9 +106,9 @@ def describe_job(oracle: Oracle, study: StudyRuntime, job: JobState) -> Job:
 
 def list_jobs(oracle: Oracle, study_name: str) -> JobList:
     """A study's jobs, newest first."""
-    with oracle.study(study_name) as study:
-        jobs = sorted(study.jobs.values(), key=lambda job: job.id, reverse=True)
-        return JobList(jobs=[describe_job(oracle, study, job) for job in jobs])
+    study = oracle.found(study_name)
+    jobs = sorted(study.jobs.values(), key=lambda job: job.id, reverse=True)
+    return JobList(jobs=[describe_job(oracle, study, job) for job in jobs])
 
 
 def explain(oracle: Oracle, proposal_id: str) -> Explanation:

@@ -42,6 +42,7 @@ def propose(
     """
     digest = _digest(b"propose", body)
     with oracle.job(job_id) as (study, job):
+        oracle.quotas.check_bytes(job.owner)
         features = check_features(job.layout, request.signature, features)
         return study.propose(job, request, features, digest)
 
@@ -55,6 +56,7 @@ def report(oracle: Oracle, job_id: str, message: Report, body: bytes) -> Answer:
     """
     digest = _digest(b"report", body)
     with oracle.job(job_id) as (study, job):
+        oracle.quotas.check_bytes(job.owner, is_report=True)
         if message.credits_through >= message.sequence:
             raise OracleError(
                 ErrorCode.INVALID_REQUEST,

@@ -32,6 +32,7 @@ class JobCounts:
         memory_hits: those for which it knew anything.
         last_sequence: the highest of a proposal or report.
         ended_after: the last sequence that the job had handed out when it ended; 0 while it runs.
+        store_bytes: about what the job's rows take in the store, without hyper-states.
     """
 
     proposals: int = 0
@@ -48,6 +49,7 @@ class JobCounts:
     memory_hits: int = 0
     last_sequence: int = 0
     ended_after: int = 0
+    store_bytes: int = 0
 
     def saw(self, sequence: int) -> None:
         """Note the sequence of a proposal or report."""

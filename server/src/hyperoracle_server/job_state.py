@@ -92,6 +92,7 @@ class JobState:
     hyper_agent_notes: str | None = None  # JSON
     counts: JobCounts = field(default_factory=JobCounts)
     counted_through: int = 0  # the id of its newest proposal
+    owner: str | None = None  # the id of the token that started it, if its quota counts it
     open: dict[int, OpenProposal] = field(default_factory=dict)
     answers: OrderedDict[int, Answer] = field(default_factory=OrderedDict)
 
@@ -163,6 +164,7 @@ class JobState:
             "base_values": json.dumps(self.base_values),
             "metadata": json.dumps(self.metadata),
             "created_at": self.created_at,
+            "token_id": self.owner,
             **self._changing(),
         }
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from hyperoracle_server.errors import StoreUnavailable
 from hyperoracle_server.logs import about
+from hyperoracle_server.study_load import locked_within
 
 if TYPE_CHECKING:
     from hyperoracle_server.job_state import JobState
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from hyperoracle_server.study import StudyRuntime
 
 log = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 0.05
+"""How long upkeep waits for a study that is at work; it comes again in a second."""
 
 
 def status_of(oracle: Oracle, job: JobState) -> Literal["running", "stale", "finished"]:
@@ -30,8 +34,8 @@ def note_expired(oracle: Oracle) -> int:
     """Tell of each job whose lease has run out since the last time; how many there were."""
     count = 0
     for study in oracle.studies():
-        with study.lock:
-            for job in study.jobs.values():
+        with locked_within(study, PATIENCE_SECONDS) as is_held:
+            for job in study.jobs.values() if is_held else ():
                 if not job.lease_told and status_of(oracle, job) == "stale":
                     job.lease_told = True
                     study.lapse(job)
@@ -61,10 +65,10 @@ def forget_answers(oracle: Oracle) -> int:
     epoch = writer.epoch
     found: list[tuple[StudyRuntime, JobState, list[int]]] = []
     for study in oracle.studies():
-        with study.lock:
+        with locked_within(study, PATIENCE_SECONDS) as is_held:
             found += [
                 (study, job, list(job.answers))
-                for job in study.jobs.values()
+                for job in (study.jobs.values() if is_held else ())
                 if job.answers and status_of(oracle, job) != "running"
             ]
     if not found:
@@ -74,6 +78,7 @@ def forget_answers(oracle: Oracle) -> int:
     except StoreUnavailable:
         return 0  # the studies are loaded again, or the store is busy: another time
     for study, job, answered in found:
-        with study.lock:
-            job.forget(answered)
+        with locked_within(study, PATIENCE_SECONDS) as is_held:
+            if is_held:
+                job.forget(answered)
     return len(found)

@@ -117,6 +117,7 @@ class Metrics(Observer):
                 "memory_hits": "Of these, those for which the memory knew anything.",
                 "neighbours_read": "Neighbours read.",
                 "neighbours_from_other_jobs": "Of these, those that other jobs left.",
+                "index_graphs": "Search graphs that answer.",
                 "encoder_version": "Encoder versions published, all studies and layouts.",
                 "store_bytes": "Size of the store's files.",
                 "store_free_bytes": "Free space where the store is.",
@@ -192,6 +193,9 @@ class Metrics(Observer):
         self._totals["reports_stored"].set(sum(s.reports for s in studies))
         self._totals["credited_proposals"].set(sum(s.credited_proposals for s in studies))
         self._totals["memory_entries"].set(sum(s.memory_size for s in studies))
+        self._totals["index_graphs"].set(
+            sum(search.graphs for s in studies for search in s.memory_search.values())
+        )
         versions = sum(sum(s.encoder_versions.values()) for s in studies)
         self._totals["encoder_version"].set(versions)
         self._count_jobs(runtimes)
@@ -208,8 +212,7 @@ class Metrics(Observer):
     def _count_jobs(self, runtimes: Sequence[StudyRuntime]) -> None:
         jobs: list[JobState] = []
         for study in runtimes:
-            with study.lock:
-                jobs += study.jobs.values()
+            jobs += list(study.jobs.values())
         for role, count in whole_jobs(jobs).items():
             self._whole_jobs.labels(role).set(count)
         read, other, reads, hits = evidence_counts(jobs)

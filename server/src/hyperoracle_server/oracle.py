@@ -22,17 +22,20 @@ from hyperoracle_server.clock import Clock
 from hyperoracle_server.definitions import check_same_definition
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.failpoints import failpoint
-from hyperoracle_server.hyper_agents.keyed import KeyedAgent
+from hyperoracle_server.hyper_agents.keyed import FreshEncoder, KeyedAgent
 from hyperoracle_server.job_account import JobAccount
 from hyperoracle_server.job_state import JobState
+from hyperoracle_server.layouts import Layouts
 from hyperoracle_server.learning_curve import LearningCurve
 from hyperoracle_server.ledger.statements import Change
 from hyperoracle_server.ledger.store import Ledger
 from hyperoracle_server.logs import about
 from hyperoracle_server.observer import Observer
+from hyperoracle_server.quotas import Quotas, Usage
 from hyperoracle_server.services import Identifiers, Services
 from hyperoracle_server.snapshots.renumbering import Numbers, Renumbering
 from hyperoracle_server.study import StudyRuntime
+from hyperoracle_server.study_cost import CostLimits, check_cost, check_texts
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +46,14 @@ class Oracle:
     Args:
         ledger: the durable store; the caller closes it.
         lease_seconds: after so long without a call a running job counts as stale.
+        limits: what a study may cost.
+        index_recall: the share of true neighbours that search graphs have to find.
+        quota: what a token may take up; 0 is no limit.
         clock: wall and monotonic time.
         observer: is told what happens.
+
+    Attributes:
+        quotas: count what belongs to each token.
     """
 
     def __init__(
@@ -52,6 +61,9 @@ class Oracle:
         ledger: Ledger,
         *,
         lease_seconds: float = 120.0,
+        limits: CostLimits | None = None,
+        index_recall: float = 0.95,
+        quota: Usage | None = None,
         clock: Clock | None = None,
         observer: Observer | None = None,
     ) -> None:
@@ -59,7 +71,13 @@ class Oracle:
         self.observer = observer or Observer()
         self.clock = clock or Clock()
         self.lease_seconds = lease_seconds
-        self._lock = threading.RLock()  # guards the two directories below
+        self._limits = limits or CostLimits()
+        self._layouts = Layouts(self._limits)
+        # Guards the directories below, for moments: nobody waits for a study or the disk with it.
+        self._lock = threading.RLock()
+        self._creation_lock = threading.Lock()  # of one study after the other, for a commit each
+        self._restoration_lock = threading.Lock()
+        self._restoring: set[str] = set()  # names of studies that are being restored
         highest = recovery.highest_ids(ledger)
         self.services = Services(
             ledger.writer,
@@ -68,6 +86,7 @@ class Oracle:
             Identifiers(highest["memory_entries"]),
             lambda job_id, sequence: recovery.stored_answer(ledger, job_id, sequence),
             self.observer,
+            index_recall,
         )
         self._study_ids = Identifiers(highest["studies"])
         self._job_ids = Identifiers(highest["jobs"])
@@ -75,23 +94,40 @@ class Oracle:
         self._study_of_job = {
             job: name for name, study in self._studies.items() for job in study.jobs
         }
+        self.quotas = Quotas(quota or Usage(), lambda: list(self._studies.values()))
+        self.quotas.look()
 
     # -- studies -------------------------------------------------------------------------------
 
-    def create_study(self, name: str, definition: StudyDefinition) -> tuple[StudyRuntime, bool]:
+    def create_study(
+        self, name: str, definition: StudyDefinition, owner: str | None = None
+    ) -> tuple[StudyRuntime, bool]:
         """Create a study, or confirm that it exists with this definition.
+
+        Args:
+            name: the study's.
+            definition: what it is to be.
+            owner: the id of the token whose it will be; None where nobody's quota counts it.
 
         Returns:
             The study and whether it is new.
 
         Raises:
-            OracleError: `study_conflict`, naming what differs.
+            OracleError: `study_conflict`, naming what differs; `invalid_request`, it costs too
+                much; `quota_exceeded`; `store_unavailable`.
         """
-        with self._lock:
+        if name not in self._studies:
+            check_texts(definition)
+            check_cost(definition, [], self._limits)
+        # One at a time: jobs that start together all create their study, and one of them does.
+        with self._creation_lock:
             existing = self._studies.get(name)
             if existing is not None:
                 check_same_definition(existing, definition)
                 return existing, False
+            if name in self._restoring:
+                raise _name_taken(name)
+            self.quotas.check_addition(owner, "studies")
             seed = secrets.randbits(52) if definition.seed is None else definition.seed
             number = self._study_ids()
             now = self.clock.now()
@@ -101,11 +137,13 @@ class Oracle:
                 "definition": definition.model_dump_json(),
                 "seed": seed,
                 "created_at": now,
+                "token_id": owner,
             }
             writer = self.ledger.writer
             writer.submit_durably([Change("insert_study", row)], writer.epoch).result()
-            study = StudyRuntime(number, name, definition, seed, now, self.services)
-            self._studies[name] = study
+            study = StudyRuntime(number, name, definition, seed, now, self.services, owner)
+            with self._lock:
+                self._studies[name] = study
             fields = about(study=name, strategy=definition.strategy.name)
             log.info("study created", extra=fields)
             return study, True
@@ -130,6 +168,14 @@ class Oracle:
                     yield study
                     return
 
+    def found(self, name: str) -> StudyRuntime:
+        """A study, not locked.
+
+        Raises:
+            OracleError: `study_not_found`.
+        """
+        return self._fresh(name)
+
     def has(self, study: StudyRuntime) -> bool:
         """Whether this is what it has in mind of a study: not one deleted or loaded again since."""
         return self._studies.get(study.name) is study
@@ -140,10 +186,11 @@ class Oracle:
         Raises:
             OracleError: `study_not_found`; `store_unavailable`.
         """
-        with self._lock, self.study(name) as study:
+        with self.study(name) as study:
             deletion.mark(self.ledger, study.number)
-            del self._studies[name]
-            self._study_of_job = {j: s for j, s in self._study_of_job.items() if s != name}
+            with self._lock:
+                del self._studies[name]
+                self._study_of_job = {j: s for j, s in self._study_of_job.items() if s != name}
         log.info("study deleted", extra=about(study=name))
         deletion.remove_marked(self.ledger)  # nobody waits for that; what fails, upkeep repeats
 
@@ -163,14 +210,7 @@ class Oracle:
         Raises:
             OracleError: `study_conflict`, there is one of this name; `store_unavailable`.
         """
-        with self._lock:
-            if name in self._studies:
-                raise OracleError(
-                    ErrorCode.STUDY_CONFLICT,
-                    f"there is a study {name!r}: restore it under another name, or delete that one",
-                    expected="a name that no study has",
-                    got=name,
-                )
+        with self._restoring_as(name):
             identifiers = {
                 "studies": self._study_ids,
                 "jobs": self._job_ids,
@@ -189,9 +229,27 @@ class Oracle:
             failpoint("after_restore_commit")
             study = recovery.load_study(self.ledger, self.services, name)
             assert study is not None, "it was just inserted"
-            self._studies[name] = study
-            self._study_of_job.update(dict.fromkeys(study.jobs, name))
+            with self._lock:
+                self._studies[name] = study
+                self._study_of_job.update(dict.fromkeys(study.jobs, name))
             return study
+
+    @contextmanager
+    def _restoring_as(self, name: str) -> Iterator[None]:
+        """Keep a name for a study that is being restored, for which no job of others waits.
+
+        Raises:
+            OracleError: `study_conflict`, there is a study of this name.
+        """
+        with self._restoration_lock:  # two of one snapshot: whose jobs keep their ids?
+            with self._creation_lock:
+                if name in self._studies:
+                    raise _name_taken(name)
+                self._restoring.add(name)
+            try:
+                yield
+            finally:
+                self._restoring.discard(name)
 
     def _fresh(self, name: str) -> StudyRuntime:
         """The study, loaded again if a failed transaction made what is in mind wrong."""
@@ -212,16 +270,30 @@ class Oracle:
 
     # -- jobs ----------------------------------------------------------------------------------
 
-    def start_job(self, study_name: str, start: StartJob) -> StartedJob:
+    def start_job(self, study_name: str, start: StartJob, owner: str | None = None) -> StartedJob:
         """Start a job, or find the one with the same `job_key`.
 
+        Args:
+            study_name: the study's.
+            start: what the job is.
+            owner: the id of the token whose it will be; None where nobody's quota counts it.
+
         Raises:
-            OracleError: `study_not_found`; `invalid_request`, the tensors do not make a layout.
+            OracleError: `study_not_found`; `invalid_request`, the tensors do not make a layout, or
+                the study costs too much with it; `quota_exceeded`; `store_unavailable`.
         """
-        with self._lock, self.study(study_name) as study:
+        with self.study(study_name) as study:
+            job = _job_with_key(study, start.job_key)
+        fresh = None
+        if job is None:
+            self.quotas.check_addition(owner, "jobs")
+            layout = self._layouts.of(study, start)
+            # What may take seconds is done before the study is locked.
+            fresh = self._layouts.fresh_encoder(study, layout)
+        with self.study(study_name) as study:
             job = _job_with_key(study, start.job_key)
             if job is None:
-                job = self._new_job(study, start)
+                job = self._new_job(study, start, fresh, owner)
             elif job.status == "finished":
                 job.resume()
                 study.reopen(job)
@@ -238,11 +310,10 @@ class Oracle:
                 unknown_fields=start.unknown_fields,
             )
 
-    def _new_job(self, study: StudyRuntime, start: StartJob) -> JobState:
-        try:
-            layout = study.agent.layout_for(start.tensors, study.seed)
-        except ValueError as error:
-            raise OracleError(ErrorCode.INVALID_REQUEST, str(error)) from None
+    def _new_job(
+        self, study: StudyRuntime, start: StartJob, fresh: FreshEncoder | None, owner: str | None
+    ) -> JobState:
+        layout = self._layouts.of(study, start)
         now = self.clock.now()
         number = self._job_ids()
         chance_number = study.next_chance_number()
@@ -261,12 +332,15 @@ class Oracle:
             credit=study.new_credit_book(),
             account=JobAccount(LearningCurve(start.total_env_steps)),
             lease_started=self.clock.monotonic(),
+            owner=owner,
         )
         self._commit(study, [Change("insert_job", {**job.row(), "study_id": study.number})])
         if isinstance(study.agent, KeyedAgent):
-            study.agent.open_layout(layout)
+            study.agent.open_layout(layout, fresh)
+        study.layouts[layout.signature] = layout
         study.jobs[job.public_id] = job
-        self._study_of_job[job.public_id] = study.name
+        with self._lock:
+            self._study_of_job[job.public_id] = study.name
         fields = about(study=study.name, job=job.public_id, role=job.role)
         log.info("job started", extra=fields)
         return job
@@ -287,12 +361,31 @@ class Oracle:
                 raise _no_such_job(job_id)
             yield study, job
 
+    def study_at_work(self, job_id: str) -> StudyRuntime | None:
+        """A job's study as it is in mind, not locked; None where a call cannot be answered from it.
+
+        That is: there is no such job, or a failed transaction made what is in mind wrong.
+        """
+        name = self._study_of_job.get(job_id)
+        study = None if name is None else self._studies.get(name)
+        is_usable = study is not None and study.epoch == self.ledger.writer.epoch
+        return study if is_usable else None
+
     def study_of_job(self, job_id: str) -> str | None:
         """The name of a job's study, None if there is no such job."""
         return self._study_of_job.get(job_id)
 
     def _commit(self, study: StudyRuntime, changes: list[Change]) -> None:
         self.ledger.writer.submit_durably(changes, study.epoch).result()
+
+
+def _name_taken(name: str) -> OracleError:
+    return OracleError(
+        ErrorCode.STUDY_CONFLICT,
+        f"there is a study {name!r}: restore it under another name, or delete that one",
+        expected="a name that no study has",
+        got=name,
+    )
 
 
 def _no_such_job(job_id: str) -> OracleError:

@@ -94,6 +94,23 @@ def hyper_state_row(
     }
 
 
+ROW_BYTES = 300
+"""Of a row of a proposal or report, with its place in the indexes, beside what varies."""
+
+
+def proposal_bytes(
+    job: JobState, request: ProposeMetadata, decision: Decision, answer: Answer
+) -> int:
+    """About what a proposal's row takes in the store; `recovery` counts the same."""
+    evidence = decision.evidence
+    arrays = 0 if evidence is None else evidence.q_values.nbytes + evidence.known.nbytes
+    texts = sum(
+        len(json.dumps(numbers)) if numbers else len("{}")
+        for numbers in (request.signals, request.base_values or job.base_values)
+    )
+    return ROW_BYTES + len(answer.body) + arrays + texts
+
+
 def report_row(
     job: JobState, report: Report, digest: bytes, response: bytes, status: str, *, now: float
 ) -> dict[str, Any]:

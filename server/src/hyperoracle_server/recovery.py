@@ -15,18 +15,30 @@ from hyperoracle_protocol.strategies import KeyedStrategy
 from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server import deletion
 from hyperoracle_server.decisions_in_force import Held
+from hyperoracle_server.encoder.serving import ServedEncoder
 from hyperoracle_server.encoder.state import EncoderState
-from hyperoracle_server.hyper_agents.keyed import KeyedAgent, architecture_of
+from hyperoracle_server.hyper_agents.keyed import FreshEncoder, KeyedAgent, architecture_of
 from hyperoracle_server.job_account import JobAccount
 from hyperoracle_server.job_counts import JobCounts
 from hyperoracle_server.job_state import Answer, JobState, OpenProposal
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.memory.base import Entries
+from hyperoracle_server.records import ROW_BYTES
 from hyperoracle_server.study import StudyRuntime
 
 if TYPE_CHECKING:
     from hyperoracle_server.ledger.store import Ledger
     from hyperoracle_server.services import Services
+
+
+_BYTES_OF_A_PROPOSAL = (
+    ROW_BYTES
+    + func.length(t.proposals.c.response)
+    + func.length(t.proposals.c.signals)
+    + func.length(t.proposals.c.base_values)
+    + func.coalesce(func.length(t.proposals.c.q_values), 0)
+    + func.coalesce(func.length(t.proposals.c.known), 0)
+)
 
 
 def load_studies(ledger: Ledger, services: Services) -> dict[str, StudyRuntime]:
@@ -77,7 +89,9 @@ def stored_answer(ledger: Ledger, job_id: int, sequence: int) -> Answer | None:
 def load_study_row(connection: Connection, row: Any, services: Services) -> StudyRuntime:
     """The study of a row of `studies`, with all that belongs to it."""
     definition = StudyDefinition.model_validate_json(row.definition)
-    study = StudyRuntime(row.id, row.name, definition, row.seed, row.created_at, services)
+    study = StudyRuntime(
+        row.id, row.name, definition, row.seed, row.created_at, services, row.token_id
+    )
     for job in connection.execute(_jobs_of(row.id)):
         state = _load_job(connection, job, study, services)
         study.jobs[state.public_id] = state
@@ -107,6 +121,7 @@ def _load_job(
     connection: Connection, row: Any, study: StudyRuntime, services: Services
 ) -> JobState:
     layout = HyperStateLayout.model_validate_json(row.layout)
+    layout = study.layouts.setdefault(layout.signature, layout)  # one for all jobs: it may be long
     job = JobState(
         id=row.id,
         chance_number=row.id if row.chance_number is None else row.chance_number,
@@ -128,6 +143,7 @@ def _load_job(
         last_return=row.last_return,
         held=None if row.held_decision is None else Held(*json.loads(row.held_decision)),
         hyper_agent_notes=row.hyper_agent_notes,
+        owner=row.token_id,
     )
     _load_counts(connection, job, row)
     _load_open(connection, job)
@@ -156,10 +172,17 @@ def _load_counts(connection: Connection, job: JobState, row: Any) -> None:
     """
     if row.counts is None:
         r = t.reports.c
-        reports, last_report = connection.execute(
-            select(func.count(), func.coalesce(func.max(r.sequence), 0)).where(r.job_id == job.id)
+        reports, last_report, report_bytes = connection.execute(
+            select(
+                func.count(),
+                func.coalesce(func.max(r.sequence), 0),
+                func.coalesce(func.sum(ROW_BYTES + func.length(r.body)), 0),
+            ).where(r.job_id == job.id)
         ).one()
-        known, through = JobCounts(reports=reports, last_sequence=last_report), 0
+        known, through = (
+            JobCounts(reports=reports, last_sequence=last_report, store_bytes=report_bytes),
+            0,
+        )
     else:
         known, through = JobCounts.load(row.counts), row.counted_through
     p = t.proposals.c
@@ -175,10 +198,11 @@ def _load_counts(connection: Connection, job: JobState, row: Any) -> None:
             func.count(p.memory_hit),
             func.coalesce(func.sum(case((p.memory_hit, 1), else_=0)), 0),
             func.coalesce(func.max(p.sequence), 0),
+            func.coalesce(func.sum(_BYTES_OF_A_PROPOSAL), 0),
         ).where(p.job_id == job.id, p.id > through)
     ).one()
     names = ("proposals", "credited", "not_applied", "neighbours_read", "neighbours_other",
-             "memory_reads", "memory_hits", "last_sequence")  # fmt: skip
+             "memory_reads", "memory_hits", "last_sequence", "store_bytes")  # fmt: skip
     job.counts = known + JobCounts(**dict(zip(names, counts, strict=True)))
     job.counted_through = max(through, newest)
     job.env_step = max(job.env_step, env_step)
@@ -204,7 +228,8 @@ def _load_memories(connection: Connection, study: StudyRuntime, agent: KeyedAgen
         version = _latest_version(connection, study.number, signature)
         architecture = architecture_of(layout, agent.strategy.encoder)
         state = None if version is None else EncoderState.from_bytes(version.state, architecture)
-        agent.open_layout(layout, state)
+        fresh = None if state is None else FreshEncoder(state, ServedEncoder(state))
+        agent.open_layout(layout, fresh)
         recollection = agent.recollections[signature]
         if version is not None:
             recollection.samples_through = version.samples_through

@@ -45,6 +45,7 @@ class Services(NamedTuple):
         entry_ids: fresh numbers of memory entries.
         stored_answer: the answer that a job's number and a sequence got, from the ledger.
         observer: is told what happens.
+        index_recall: the share of true neighbours that search graphs have to find.
     """
 
     writer: Writer
@@ -53,3 +54,4 @@ class Services(NamedTuple):
     entry_ids: Identifiers
     stored_answer: Callable[[int, int], Answer | None]
     observer: Observer
+    index_recall: float = 0.95

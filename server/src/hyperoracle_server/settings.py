@@ -9,9 +9,15 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from hyperoracle_server.logs import LogFormat, LogLevel
+from hyperoracle_server.memory.hnsw import HnswSettings
+from hyperoracle_server.quotas import Usage
+from hyperoracle_server.study_cost import CostLimits
 
 ENVIRONMENT_ONLY = frozenset({"admin_token"})
 """Settings that are no options: others on the machine see a command line."""
+
+OF_STUDIES = ("study_call_seconds", "study_memory_bytes", "study_disk_bytes", "index_recall")
+"""Settings that hold for an embedded oracle too."""
 
 LEAST_ADMIN_TOKEN = 24
 """Characters of an administrator's token, at least: shorter ones can be guessed."""
@@ -48,6 +54,43 @@ class ServerSettings(BaseModel):
         ge=0,
         allow_inf_nan=False,
         description="Calls per second of each token, twice as many at once; 0 for no limit.",
+    )
+    study_call_seconds: float = Field(
+        default=CostLimits().call_seconds,
+        gt=0,
+        allow_inf_nan=False,
+        description="Processor seconds that a study may take for one proposal, and for what one "
+        "credited decision teaches it, as computed from its definition; a costlier one is refused.",
+    )
+    study_memory_bytes: int = Field(
+        default=CostLimits().memory_bytes,
+        ge=1 << 20,
+        description="Memory that a study may take, as computed from its definition and its jobs' "
+        "tensors.",
+    )
+    study_disk_bytes: int = Field(
+        default=CostLimits().disk_bytes,
+        ge=1 << 20,
+        description="Disk that the hyper-states and networks of a study may take, as computed.",
+    )
+    index_recall: float = Field(
+        default=HnswSettings().recall,
+        ge=0.5,
+        le=1,
+        description="Share of true neighbours that search graphs of a large memory must find in "
+        "its worst region; where they do not, it is scanned.",
+    )
+    token_studies: int = Field(
+        default=1000, ge=0, description="Studies of one train token; 0 for no limit."
+    )
+    token_jobs: int = Field(
+        default=20_000, ge=0, description="Jobs of one train token; 0 for no limit."
+    )
+    token_bytes: int = Field(
+        default=32 << 30,
+        ge=0,
+        description="Bytes that studies and jobs of one train token may take in the store; 0 for "
+        "no limit.",
     )
     audit_log: Path | None = Field(
         default=None,
@@ -124,6 +167,16 @@ class ServerSettings(BaseModel):
             raise ValueError("give admin_token or admin_token_file, not both")
         return self
 
+    @property
+    def cost_limits(self) -> CostLimits:
+        """What a study may cost."""
+        return CostLimits(self.study_call_seconds, self.study_memory_bytes, self.study_disk_bytes)
+
+    @property
+    def token_quota(self) -> Usage:
+        """What a `train` token may take up."""
+        return Usage(self.token_studies, self.token_jobs, self.token_bytes)
+
     def read_admin_token(self) -> str | None:
         """The administrator's token, None if there is none.
 
@@ -139,6 +192,13 @@ class ServerSettings(BaseModel):
             return checked_admin_token(self.admin_token_file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{self.admin_token_file}: {error}") from None
+
+    @classmethod
+    def embedded(cls, store: str) -> Self:
+        """Those of an oracle in a job's own process: the environment says what studies may cost."""
+        names = {name: "HYPERORACLE_" + name.upper() for name in OF_STUDIES}
+        found = {n: os.environ[variable] for n, variable in names.items() if variable in os.environ}
+        return cls.model_validate({"store": store, **found})
 
     @classmethod
     def load(cls, **arguments: Any) -> Self:

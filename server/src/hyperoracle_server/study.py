@@ -41,12 +41,14 @@ from hyperoracle_server.ledger.statements import Change
 from hyperoracle_server.observer import StageClock
 from hyperoracle_server.samples import Samples
 from hyperoracle_server.shortcomings import lacks_signal, note_of
+from hyperoracle_server.study_load import check_open
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
 
+    from hyperoracle_protocol.hyper_state import HyperStateLayout
     from hyperoracle_server.services import Services
 
 
@@ -55,18 +57,20 @@ class StudyRuntime:
 
     def __init__(
         self, number: int, name: str, definition: StudyDefinition, seed: int, created_at: float,
-        services: Services,
+        services: Services, owner: str | None = None,
     ) -> None:  # fmt: skip
         self.number = number
         self.name = name
         self.definition = definition
         self.seed = seed
         self.created_at = created_at
+        self.owner = owner  # the id of the token that created it, if its quota counts it
         self.epoch = services.writer.epoch
         self.lock = threading.RLock()
-        self.agent = make_hyper_agent(definition, seed)
+        self.agent = make_hyper_agent(definition, seed, services.index_recall)
         self.grid = grid_of(definition)
         self.jobs: dict[str, JobState] = {}
+        self.layouts: dict[str, HyperStateLayout] = {}  # of its jobs, by signature
         self.entry_jobs: dict[int, int] = {}  # memory entry -> number of the job that left it
         self.entry_proposals: dict[int, int] = {}  # memory entry -> proposal, for its hyper-state
         self._services = services
@@ -131,6 +135,7 @@ class StudyRuntime:
         self._heard_of(job)
         before = job.changed_by_proposals
         changes = self._drop_not_applied(job, request.not_applied)
+        check_open(self, job)
         held = job.held
         if held is not None and held.holds(request.update_step, request.env_step):
             decision = Decision(held.hyper_action, held.explored, held.epsilon, held.propensity)
@@ -195,6 +200,7 @@ class StudyRuntime:
         """The proposal's rows, and its place among the open ones."""
         number = self._services.proposal_ids()
         job.counts.proposals += 1
+        job.counts.store_bytes += records.proposal_bytes(job, request, decision, answer)
         job.counts.saw(request.sequence)
         job.counted_through = number
         job.account.exposure.decide(request.sequence, decision.hyper_action)
@@ -290,6 +296,7 @@ class StudyRuntime:
                                  now=self._services.clock.now())  # fmt: skip
         changes.insert(0, Change("insert_report", row))
         job.counts.reports += 1
+        job.counts.store_bytes += records.ROW_BYTES + len(row["body"])
         job.counts.saw(report.sequence)
         changes.append(job.update())
         durable = self._services.writer.submit_durably(changes, self.epoch)
@@ -363,6 +370,11 @@ class StudyRuntime:
         """The same in the study's own direction."""
         worst = self._worst_of(job)
         return None if worst is None else self.sign * worst
+
+    @property
+    def knows_hazards(self) -> bool:
+        """Whether it need not look at all its jobs again to see of what jobs died."""
+        return self._hazards is not None
 
     def _avoided_by(self, role: Role) -> Avoided | None:
         """Bins that jobs of this role keep off because jobs died of them; None: nothing is."""

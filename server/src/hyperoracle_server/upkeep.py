@@ -16,8 +16,10 @@ from hyperoracle_server.encoder_rounds import EncoderRounds
 from hyperoracle_server.failpoints import failpoint
 from hyperoracle_server.hyper_agents.episodic import EpisodicAgent
 from hyperoracle_server.logs import about
+from hyperoracle_server.study_load import locked_within
 
 if TYPE_CHECKING:
+    from hyperoracle_server.memory.episodic import EpisodicMemory
     from hyperoracle_server.oracle import Oracle
     from hyperoracle_server.study import StudyRuntime
 
@@ -28,6 +30,12 @@ LOOK_SECONDS = 1.0
 
 SAMPLE_SECONDS = 60.0
 """How often it compares search graphs with exact search."""
+
+SAMPLE = 64
+"""Queries over a whole memory by which it does."""
+
+PAUSE_SECONDS = 0.002
+"""Between two of them, for whoever waits for the study."""
 
 
 class Upkeep:
@@ -52,6 +60,7 @@ class Upkeep:
             try:
                 deletion.remove_marked(self._oracle.ledger)
                 self._oracle.ledger.reserve.fill()
+                self._oracle.quotas.look()
                 leases.note_expired(self._oracle)
                 leases.forget_answers(self._oracle)
                 self._rounds.run_due()
@@ -59,7 +68,7 @@ class Upkeep:
                     self._build(study)
                 if time.monotonic() - sampled_at >= SAMPLE_SECONDS:
                     sampled_at = time.monotonic()
-                    sample_recall(self._oracle)
+                    sample_recall(self._oracle, self._stop)
             except Exception:  # a bug in upkeep must not end it: serving goes on as it is
                 log.exception("upkeep failed; it tries again in %.0f s", LOOK_SECONDS)
 
@@ -74,23 +83,39 @@ class Upkeep:
             self._oracle.observer.worked("index build", study.name, seconds)
 
 
-def sample_recall(oracle: Oracle) -> None:
-    """Tell the least share of true neighbours that search graphs find of each memory's newest key.
+def sample_recall(oracle: Oracle, stop: threading.Event | None = None) -> None:
+    """Tell the least share of true neighbours that search graphs find, over whole memories.
 
-    Nothing is told where every memory searches exactly.
+    Of any hyper-action in its worst region; graphs that find too little are given up by that.
     """
-    found = []
+    least = 1.0
+    stop = stop or threading.Event()
     for study in oracle.studies():
-        if not isinstance(study.agent, EpisodicAgent):
-            continue
-        for recollection in list(study.agent.recollections.values()):
-            memory = recollection.memory
-            with study.lock:
-                newest = memory.entries_after(memory.newest_id - 1)
-                if memory.approximate and len(newest.keys):
-                    found.append(memory.index_recall(newest.keys[0]))
-    if found:
-        oracle.observer.index_sampled(min(found))
+        if isinstance(study.agent, EpisodicAgent):
+            for recollection in list(study.agent.recollections.values()):
+                least = min(least, _sampled(study, recollection.memory, stop))
+    oracle.observer.index_sampled(least)
+
+
+def _sampled(study: StudyRuntime, memory: EpisodicMemory, stop: threading.Event) -> float:
+    with locked_within(study, leases.PATIENCE_SECONDS) as is_held:
+        if not is_held:
+            return 1.0
+        before = len(memory.graph_efforts)
+        check = memory.start_recall_check(SAMPLE)
+    goes_on = True
+    while goes_on:
+        with study.lock:
+            goes_on = check.step()
+        if stop.wait(PAUSE_SECONDS if goes_on else 0.0):  # others get the lock
+            return 1.0
+    with study.lock:
+        found = check.finish()
+        given_up = before - len(memory.graph_efforts)
+    if given_up > 0:
+        fields = about(study=study.name, graphs=given_up, recall=round(found, 3))
+        log.info("search graphs given up: the scan answers", extra=fields)
+    return found
 
 
 def build_indexes(study: StudyRuntime, stop: threading.Event) -> int:
@@ -108,8 +133,9 @@ def build_indexes(study: StudyRuntime, stop: threading.Event) -> int:
     adopted = 0
     for recollection in list(agent.recollections.values()):
         memory = recollection.memory
-        with study.lock:
-            build = memory.start_index_build() if memory.index_build_due else None
+        with locked_within(study, leases.PATIENCE_SECONDS) as is_held:
+            is_due = is_held and memory.index_build_due
+            build = memory.start_index_build() if is_due else None
         while build is not None and not stop.is_set():
             build.run()
             failpoint("before_index_swap")

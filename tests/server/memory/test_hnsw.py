@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from hyperoracle_server.memory import EpisodicMemory, HnswSettings, MemorySettings, switching
+from hyperoracle_server.memory import EpisodicMemory, HnswSettings, MemorySettings, hnsw, switching
 from hyperoracle_server.memory.hnsw import Graphs
 
 
@@ -77,6 +77,7 @@ def test_search_effort_rises_until_the_wanted_recall_is_met() -> None:
 
 def test_auto_uses_graphs_only_where_they_pay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(switching, "GRAPHS_PAY_FROM", 100)
+    monkeypatch.setattr(hnsw, "KEYS_PER_CANDIDATE", 1)
     rng = np.random.default_rng(5)
     memory = EpisodicMemory(4, 3, MemorySettings(capacity=1000, index="auto"))
     fill(memory, rng, 250)

@@ -13,7 +13,7 @@ from hyperoracle_client.commands.options import add_options, opened_api
 from hyperoracle_client.commands.printing import print_json, print_table
 from hyperoracle_client.errors import OracleMisconfigured, one_line
 from hyperoracle_client.settings import EMBEDDED_SCHEME
-from hyperoracle_protocol.tokens import CreateToken
+from hyperoracle_protocol.tokens import CreateToken, Token
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 SCOPES = ("read", "train", "admin")
@@ -96,16 +96,25 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         print_json(found)
         return 0
-    columns = ("name", "status", "scope", "studies", "created", "expires", "revoked", "id")
+    columns = ("name", "status", "scope", "studies", "created", "expires", "revoked", "id",
+               "its studies", "its jobs", "its megabytes", "calls/s")  # fmt: skip
     print_table(
         columns,
         [
             (t.name, t.status, t.scope, t.studies, t.created_at, t.expires_at or "never",
-             t.revoked_at, t.token_id)
+             t.revoked_at, t.token_id, _of(t, "studies"), _of(t, "jobs"),
+             _of(t, "store_bytes", 1_000_000), t.calls_per_second or "any")
             for t in found.tokens
         ],
     )  # fmt: skip
     return 0
+
+
+def _of(token: Token, what: str, unit: int = 1) -> str:
+    """How much of its quota a token has used: `3 of 1000`, or `3` where there is no limit."""
+    used = round(getattr(token.used, what) / unit)
+    most = 0 if token.quota is None else round(getattr(token.quota, what) / unit)
+    return f"{used} of {most}" if most else str(used)
 
 
 def _revoke(args: argparse.Namespace) -> int:

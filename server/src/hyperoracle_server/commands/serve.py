@@ -30,6 +30,10 @@ from hyperoracle_server.settings import ENVIRONMENT_ONLY, ServerSettings
 log = logging.getLogger("hyperoracle_server")
 
 
+SWITCH_SECONDS = 0.001
+"""How long a thread that computes may keep the interpreter from the event loop."""
+
+
 def register(subparsers: Any) -> None:
     """Add `hyperoracle serve`."""
     parser = subparsers.add_parser("serve", help=__doc__, description=__doc__)
@@ -129,6 +133,7 @@ def check_certificate(certificate: Path, key: Path) -> None:
 def serve(settings: ServerSettings, ready_file: str | None) -> int:
     """Listen and answer until told to stop."""
     logs.configure(settings.log_level, settings.log_format)
+    sys.setswitchinterval(SWITCH_SECONDS)
     failpoints.arm_from_environment()
     certificate, key = settings.tls_certificate, settings.tls_key
     if certificate is not None and key is not None:

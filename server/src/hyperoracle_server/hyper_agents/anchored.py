@@ -15,6 +15,7 @@ import numpy as np
 
 from hyperoracle_protocol.hyper_state import HyperStateLayout, TensorShape
 from hyperoracle_server.hyper_agents.base import (
+    MODEL_SECONDS,
     CurvePoint,
     Decision,
     GuardState,
@@ -120,6 +121,17 @@ class AnchoredAgent(WithNotes[Course]):
         return drawn_role(self._strategy.roles, number, explored, block_stream, rng)
 
     # -- deciding ------------------------------------------------------------------------------
+
+    def decide_seconds(self, job_id: int, signature: str) -> float:
+        """The model is asked."""
+        del job_id, signature
+        return MODEL_SECONDS
+
+    def learn_seconds(self, job_id: int, signature: str, outcomes: int) -> float:
+        """Other jobs are looked at where one may have fallen, or goes on after its end."""
+        del signature, outcomes
+        course = self._jobs.get(job_id)
+        return MODEL_SECONDS if course and (course.ended or self._is_away(course)) else 0.0
 
     def decide(self, moment: Moment, rng: np.random.Generator) -> Decision:
         """Choose every hyperparameter's bin for the next part of the job."""

@@ -136,6 +136,9 @@ class Outcome(NamedTuple):
     ends_episode: bool = True
 
 
+MODEL_SECONDS = 0.05
+"""About what a model of all jobs takes, to ask it or to fit it: some hundredths of a second."""
+
 LARGEST_RETURN = 1e100
 """To hyper-agents greater returns are this: sums and squares of it are still finite."""
 
@@ -196,6 +199,25 @@ class HyperAgent(Protocol):
             number: how many jobs the study had before.
             block_stream: chance that several jobs share, by number.
             rng: chance of this job.
+        """
+        ...
+
+    def decide_seconds(self, job_id: int, signature: str) -> float:
+        """About how long `decide` takes for a job now, from sizes; called without the lock.
+
+        Args:
+            job_id: the job's number in the ledger.
+            signature: of its hyper-states.
+        """
+        ...
+
+    def learn_seconds(self, job_id: int, signature: str, outcomes: int) -> float:
+        """About how long taking in a report takes; as `decide_seconds`.
+
+        Args:
+            job_id: the job's number in the ledger.
+            signature: of its hyper-states.
+            outcomes: how many there may be to learn from.
         """
         ...
 

@@ -25,16 +25,16 @@ from hyperoracle_server.hyper_agents.base import (
     Moment,
     Outcome,
 )
-from hyperoracle_server.hyper_agents.keyed import KeyedAgent
+from hyperoracle_server.hyper_agents.keyed import FreshEncoder, KeyedAgent, Recollection
 from hyperoracle_server.q_network.learner import QLearner
 from hyperoracle_server.q_network.replay import Replay, Steps
+from hyperoracle_server.study_cost import learn_seconds
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
     from hyperoracle_protocol.hyper_state import HyperStateLayout
     from hyperoracle_protocol.strategies import DqnStrategy
-    from hyperoracle_server.encoder.state import EncoderState
     from hyperoracle_server.hyper_actions import HyperActionGrid
     from hyperoracle_server.memory import Entries
 
@@ -64,9 +64,9 @@ class DqnAgent(KeyedAgent[Replay]):
         """An empty replay."""
         return Replay(key_size, self._grid.joint_count, self.capacity)
 
-    def open_layout(self, layout: HyperStateLayout, state: EncoderState | None = None) -> None:
+    def open_layout(self, layout: HyperStateLayout, fresh: FreshEncoder | None = None) -> None:
         """Make room for a layout, with a fresh network."""
-        super().open_layout(layout, state)
+        super().open_layout(layout, fresh)
         if layout.signature not in self._learners:
             self._learners[layout.signature] = QLearner(
                 self.recollections[layout.signature].encoder.key_size,
@@ -88,6 +88,19 @@ class DqnAgent(KeyedAgent[Replay]):
             entries.ids, entries.keys, entries.actions, entries.values, hyper_rewards, ends_episode
         )
         self.recollections[signature].memory.load(steps)
+
+    def search_seconds(self, recollection: Recollection[Replay]) -> float:
+        """One pass through the network."""
+        return self._learners[recollection.layout.signature].pass_seconds
+
+    def learn_seconds(self, job_id: int, signature: str, outcomes: int) -> float:
+        """Each outcome earns its gradient steps."""
+        del job_id
+        recollection = self.recollections.get(signature)
+        if recollection is None:
+            return 0.0
+        key_size = recollection.encoder.key_size
+        return outcomes * learn_seconds(key_size, self._grid.joint_count, self._q_learning)
 
     def decide(self, moment: Moment, rng: np.random.Generator) -> Decision:
         """Ask the network what hyper-actions are worth at the key, and choose epsilon-greedily."""

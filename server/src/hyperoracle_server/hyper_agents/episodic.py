@@ -16,9 +16,11 @@ from hyperoracle_server.hyper_agents.base import (
     Moment,
     Outcome,
 )
-from hyperoracle_server.hyper_agents.keyed import KeyedAgent
+from hyperoracle_server.hyper_agents.keyed import KeyedAgent, Recollection
 from hyperoracle_server.memory.base import MemorySettings, Reading
 from hyperoracle_server.memory.episodic import EpisodicMemory
+from hyperoracle_server.memory.hnsw import HnswSettings
+from hyperoracle_server.study_cost import scan_seconds
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -28,11 +30,25 @@ if TYPE_CHECKING:
     from hyperoracle_server.memory import Entries
 
 
+WRITE_SECONDS = 2e-4
+"""What a write to the memory takes, with the rows that make it durable."""
+
+GRAPH_SECONDS = 2e-5
+"""What a search in the graph of one hyper-action takes."""
+
+
 class EpisodicAgent(KeyedAgent[EpisodicMemory]):
     """Reads the memory at phi(s) (Eq. 3), is epsilon-greedy on it, writes with Eq. 4."""
 
-    def __init__(self, grid: HyperActionGrid, strategy: EpgtStrategy, seed: int) -> None:
+    def __init__(
+        self,
+        grid: HyperActionGrid,
+        strategy: EpgtStrategy,
+        seed: int,
+        index_recall: float = 0.95,
+    ) -> None:
         super().__init__(grid, strategy, seed)
+        self._hnsw = HnswSettings(recall=index_recall)
         setting = strategy.memory
         self._settings = MemorySettings(
             capacity=setting.capacity,
@@ -52,7 +68,7 @@ class EpisodicAgent(KeyedAgent[EpisodicMemory]):
 
     def empty_memory(self, key_size: int) -> EpisodicMemory:
         """A memory with this study's settings."""
-        return EpisodicMemory(key_size, self._grid.joint_count, self._settings)
+        return EpisodicMemory(key_size, self._grid.joint_count, self._settings, self._hnsw)
 
     def load(
         self,
@@ -65,6 +81,21 @@ class EpisodicAgent(KeyedAgent[EpisodicMemory]):
         del hyper_rewards, ends_episode
         memory = self.recollections[signature].memory
         memory.load(entries.ids, entries.keys, entries.actions, entries.values)
+
+    def search_seconds(self, recollection: Recollection[EpisodicMemory]) -> float:
+        """A scan of all keys, unless there are search graphs."""
+        memory = recollection.memory
+        if memory.approximate:
+            return self._grid.joint_count * GRAPH_SECONDS
+        return scan_seconds(memory.size, memory.key_size)
+
+    def learn_seconds(self, job_id: int, signature: str, outcomes: int) -> float:
+        """Each outcome is a search among the entries of one hyper-action, and a write."""
+        del job_id
+        recollection = self.recollections.get(signature)
+        if recollection is None:
+            return 0.0
+        return outcomes * (WRITE_SECONDS + self.search_seconds(recollection))
 
     def decide(self, moment: Moment, rng: np.random.Generator) -> Decision:
         """Read the memory at the hyper-state's key and choose epsilon-greedily."""

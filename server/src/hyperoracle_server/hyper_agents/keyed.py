@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from hyperoracle_server.exploration import Choice, epsilon_at, epsilon_greedy
 from hyperoracle_server.hyper_agents.base import Decision, MemoryEffect, Moment, Outcome
 from hyperoracle_server.hyper_agents.notes import WithoutNotes
 from hyperoracle_server.observer import Observer, StageClock
+from hyperoracle_server.study_cost import encode_seconds
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -97,6 +98,13 @@ class Recollection(Generic[Store]):
     samples_through: int = 0
 
 
+class FreshEncoder(NamedTuple):
+    """An encoder with nothing remembered under its keys yet."""
+
+    state: EncoderState
+    encoder: ServedEncoder
+
+
 def architecture_of(layout: HyperStateLayout, setting: EncoderSetting) -> Architecture:
     """The encoder for hyper-states of this layout."""
     if layout.kind == "statistics":
@@ -151,17 +159,39 @@ class KeyedAgent(WithoutNotes, ABC, Generic[Store]):
             last_biases=setting.last_biases,
         )
 
-    def open_layout(self, layout: HyperStateLayout, state: EncoderState | None = None) -> None:
-        """Make room for hyper-states of a layout, with a stored encoder state or a fresh one."""
+    def fresh_encoder(self, layout: HyperStateLayout) -> FreshEncoder:
+        """An untrained encoder for a layout; it may take seconds, and needs no lock."""
+        state = initial_state(architecture_of(layout, self.strategy.encoder), self._seed)
+        return FreshEncoder(state, ServedEncoder(state))
+
+    def open_layout(self, layout: HyperStateLayout, fresh: FreshEncoder | None = None) -> None:
+        """Make room for hyper-states of a layout.
+
+        Args:
+            layout: what is open already stays as it is.
+            fresh: its encoder, made before or brought back; None makes one now.
+        """
         if layout.signature in self.recollections:
             return
-        architecture = architecture_of(layout, self.strategy.encoder)
-        if state is None:
-            state = initial_state(architecture, self._seed)
-        encoder = ServedEncoder(state)
+        state, encoder = fresh or self.fresh_encoder(layout)
         self.recollections[layout.signature] = Recollection(
             layout, state, encoder, self.empty_memory(encoder.key_size)
         )
+
+    def decide_seconds(self, job_id: int, signature: str) -> float:
+        """Encoding, and what `search_seconds` says."""
+        del job_id
+        recollection = self.recollections.get(signature)
+        if recollection is None:
+            return 0.0
+        setting = self.strategy.encoder
+        units = 0 if setting.kind == "plain" else setting.hidden_size
+        encoding = encode_seconds(recollection.layout.feature_count, units)
+        return encoding + self.search_seconds(recollection)
+
+    @abstractmethod
+    def search_seconds(self, recollection: Recollection[Store]) -> float:
+        """About how long it takes to see what hyper-actions are worth at a key."""
 
     @property
     @abstractmethod

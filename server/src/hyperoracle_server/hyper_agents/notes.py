@@ -46,6 +46,10 @@ class JobNotes(Generic[Note]):
             self._notes[job_id] = self._kind()
         return self._notes[job_id]
 
+    def get(self, job_id: int) -> Note | None:
+        """The note of a job; None if there is none. Changes nothing."""
+        return self._notes.get(job_id)
+
     def __iter__(self) -> Iterator[Note]:
         """All notes, in order of the jobs' first."""
         return iter(self._notes.values())
@@ -89,6 +93,16 @@ class Unconcerned:
         """What was decided stays."""
         del job_id
         return False
+
+    def decide_seconds(self, job_id: int, signature: str) -> float:
+        """Next to none."""
+        del job_id, signature
+        return 0.0
+
+    def learn_seconds(self, job_id: int, signature: str, outcomes: int) -> float:
+        """Next to none."""
+        del job_id, signature, outcomes
+        return 0.0
 
     def changed_states(self) -> dict[str, bytes]:
         """All that is learned is in memory and notes."""

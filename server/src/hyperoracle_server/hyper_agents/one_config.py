@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from hyperoracle_protocol.hyper_state import HyperStateLayout, TensorShape
 from hyperoracle_server.hyper_agents.base import (
+    MODEL_SECONDS,
     Decision,
     Evidence,
     GuardState,
@@ -89,6 +90,18 @@ class OneConfigAgent(WithNotes[Run], ABC):
         """No hyper-state is needed."""
         del tensors, seed
         return HyperStateLayout(kind="none")
+
+    def decide_seconds(self, job_id: int, signature: str) -> float:
+        """A look at all jobs, once a job."""
+        del signature
+        run = self._jobs.get(job_id)
+        return MODEL_SECONDS if run is None or run.hyper_action is None else 0.0
+
+    def learn_seconds(self, job_id: int, signature: str, outcomes: int) -> float:
+        """All are looked at again where a job that had ended goes on."""
+        del signature, outcomes
+        run = self._jobs.get(job_id)
+        return MODEL_SECONDS if run is not None and run.ended else 0.0
 
     def decide(self, moment: Moment, rng: np.random.Generator) -> Decision:
         """The job's hyper-action: chosen at its first decision, the same at any later one."""

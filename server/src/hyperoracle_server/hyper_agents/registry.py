@@ -33,8 +33,16 @@ def grid_of(definition: StudyDefinition) -> HyperActionGrid:
     return HyperActionGrid(bins_per_hyperparameter(space), default_bins(space))
 
 
-def make_hyper_agent(definition: StudyDefinition, seed: int) -> HyperAgent:
-    """The hyper-agent that a study's definition asks for, without memories."""
+def make_hyper_agent(
+    definition: StudyDefinition, seed: int, index_recall: float = 0.95
+) -> HyperAgent:
+    """The hyper-agent that a study's definition asks for, without memories.
+
+    Args:
+        definition: the study's.
+        seed: the study's.
+        index_recall: the share of true neighbours that search graphs have to find.
+    """
     grid = grid_of(definition)
     strategy = definition.strategy
     ordered = [not isinstance(h, Categorical) for h in definition.space.values()]
@@ -42,7 +50,7 @@ def make_hyper_agent(definition: StudyDefinition, seed: int) -> HyperAgent:
         case AnchoredStrategy():
             return AnchoredAgent(grid, ordered, strategy)
         case EpgtStrategy():
-            return EpisodicAgent(grid, strategy, seed)
+            return EpisodicAgent(grid, strategy, seed, index_recall)
         case DqnStrategy():
             return DqnAgent(grid, strategy, seed)
         case RandomStrategy():

@@ -34,6 +34,7 @@ studies = Table(
     Column("definition", Text, nullable=False),  # JSON, StudyDefinition
     Column("seed", BigInteger, nullable=False),
     Column("created_at", Float, nullable=False),
+    Column("token_id", String(64), nullable=True),  # whose quota counts it; null: nobody's
 )
 
 jobs = Table(
@@ -61,6 +62,7 @@ jobs = Table(
     Column("chance_number", BigInteger, nullable=True),  # null before revision 0006: its id
     Column("counts", Text, nullable=True),  # JSON, Counts; null: count its proposals and reports
     Column("counted_through", BigInteger, nullable=True),  # id of the newest proposal in `counts`
+    Column("token_id", String(64), nullable=True),  # whose quota counts it; null: nobody's
     UniqueConstraint("study_id", "job_key"),
 )
 

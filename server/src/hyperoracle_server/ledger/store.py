@@ -34,7 +34,7 @@ from hyperoracle_server.observer import Observer
 
 log = logging.getLogger(__name__)
 
-HEAD = "0007"
+HEAD = "0008"
 """The schema revision that this program reads and writes."""
 
 _CONNECTING_SECONDS = 30.0

@@ -196,6 +196,11 @@ class KeyStore:
         self.rows = max(self.rows, slot + 1)
         self.size += 1
 
+    @property
+    def filled(self) -> int:
+        """How often a slot was filled, ever."""
+        return self._filled
+
     def drop(self, slot: int) -> None:
         """Empties a slot."""
         self.labels[slot] = -1

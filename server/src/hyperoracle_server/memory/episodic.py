@@ -14,7 +14,8 @@ from hyperoracle_server.memory.distinct_keys import DistinctKeys
 from hyperoracle_server.memory.entry_table import EntryTable
 from hyperoracle_server.memory.hnsw import HnswSettings
 from hyperoracle_server.memory.neighbourhood import mean_at_nearest_keys
-from hyperoracle_server.memory.switching import IndexBuild, SwitchingSearch
+from hyperoracle_server.memory.recall import evenly_spaced
+from hyperoracle_server.memory.switching import IndexBuild, RecallCheck, SwitchingSearch
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -289,6 +290,39 @@ class EpisodicMemory:
         query = checked_keys(key, (self.key_size,)).astype(np.float64)
         search = self._search if self._distinct is None else self._distinct.search
         return search.recall(query, self.settings.neighbours_read)
+
+    def start_recall_check(self, sample: int) -> RecallCheck:
+        """A check of what graphs find over the whole memory; see ``RecallCheck``.
+
+        Args:
+            sample: how many queries.
+        """
+        slots = self._table.slots_in_order() if self.approximate else np.empty(0, np.int64)
+        slots = slots[evenly_spaced(len(slots), sample)]
+        count = self.settings.neighbours_read
+        return RecallCheck(self._searches, self._table.store, slots, count)
+
+    def check_recall(self, sample: int) -> float:
+        """Makes such a check, now; the least share found, 1 where the search is exact."""
+        check = self.start_recall_check(sample)
+        while check.step():
+            pass
+        return check.finish()
+
+    @property
+    def graph_efforts(self) -> list[int]:
+        """Of each graph that answers, how many candidates it weighs for a query.
+
+        There is one for each hyper-action, with ``shared`` reading one for all.
+        """
+        search = self._search if self._distinct is None else self._distinct.search
+        return search.graph_efforts
+
+    @property
+    def graph_recall(self) -> float:
+        """The least share of true neighbours that graphs found at their last test; 1 if exact."""
+        search = self._search if self._distinct is None else self._distinct.search
+        return search.graph_recall
 
     @property
     def _searches(self) -> list[SwitchingSearch]:

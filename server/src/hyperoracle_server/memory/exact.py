@@ -61,6 +61,11 @@ class ExactSearch(NeighbourSearch):
         return self._tables.count(group)
 
     @property
+    def sizes(self) -> Int[np.ndarray, " groups"]:
+        """How many keys each group has."""
+        return np.array([self._tables.count(group) for group in range(self._tables.n_groups)])
+
+    @property
     def n_groups(self) -> int:
         """How many groups there are, with keys or without."""
         return self._tables.n_groups

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -10,12 +10,18 @@ import numpy as np
 from hyperoracle_server.memory.base import KeyStore, NeighbourSearch, slots_of
 from hyperoracle_server.memory.exact import ExactSearch
 from hyperoracle_server.memory.hnsw import Graphs, HnswSearch, HnswSettings
+from hyperoracle_server.memory.recall import least_recall
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-GRAPHS_PAY_FROM = 4_096
-"""Keys per group in use, on average, from which graphs answer faster than a scan (measured)."""
+GRAPHS_PAY_FROM = 2_048
+"""Keys per group in use, on average, from which it is worth building graphs to see whether they
+answer faster than a scan. `python benchmarks/memory_index.py` prints from where on they do: it
+depends on how much effort the keys take them."""
+
+TRY_AGAIN = 1.5
+"""Graphs that did not pay are built again once there are so many times more keys, or other ones."""
 
 _CATCH_UP = 32
 """So many late keys join while the owner holds its lock; more take another round without it."""
@@ -32,6 +38,8 @@ class SwitchingSearch(NeighbourSearch):
                 build.run()  # without it
                 if search.adopt(build):  # under it
                     break
+
+    Where graphs do not find enough, or (``auto``) are slower than a scan, the scan answers.
 
     Args:
         store: the keys.
@@ -53,6 +61,7 @@ class SwitchingSearch(NeighbourSearch):
         self._settings = settings
         self._exact = ExactSearch(store, n_groups)
         self._hnsw: HnswSearch | None = None
+        self._try_from = 0  # keys filled in, ever and now, from which graphs are worth a build
         if index == "hnsw":
             self._hnsw = HnswSearch(store, self._exact, Graphs(store.key_size, settings))
 
@@ -108,7 +117,7 @@ class SwitchingSearch(NeighbourSearch):
         wanted = self._index == "hnsw" or (
             self._index == "auto" and size >= GRAPHS_PAY_FROM * self._exact.groups_in_use
         )
-        if not wanted or not size:
+        if not wanted or not size or (self._hnsw is None and self._store.filled < self._try_from):
             return False
         return self._hnsw is None or self._hnsw.graphs.total > 2 * size + 64
 
@@ -124,8 +133,76 @@ class SwitchingSearch(NeighbourSearch):
         """
         if not build.catch_up():
             return False
-        self._hnsw = HnswSearch(self._store, self._exact, build.graphs)
+        if self._is_worth(build.graphs):
+            self._hnsw = HnswSearch(self._store, self._exact, build.graphs)
+        else:
+            self._give_up()
         return True
+
+    def neighbour_of(self, slot: int) -> int:
+        """The slot of the key nearest to a stored one in its group; itself where it is alone."""
+        query = self._store.keys[slot].astype(np.float64)
+        nearest, _ = self._exact.nearest_in_group(query, int(self._store.groups[slot]), 2)
+        others = nearest[nearest != slot]
+        return int(others[0]) if len(others) else slot
+
+    def note_hits(
+        self,
+        queries: Float[np.ndarray, "queries key_size"],
+        hits: Float[np.ndarray, "queries groups"],
+    ) -> float:
+        """Takes in what `hits` found; gives up graphs that find too little, all if few are left.
+
+        Args:
+            queries: in the order of the ages of the keys that they stand for.
+            hits: of each query.
+
+        Returns:
+            The least share of true neighbours found, of any group in its worst region; 1 where the
+            search is exact already.
+        """
+        if self._hnsw is None or not len(queries):
+            return 1.0
+        graphs = self._hnsw.graphs
+        least = 1.0
+        for group in graphs.groups:
+            found = least_recall(hits[:, group], queries)
+            least = min(least, found)
+            graphs.note_recall(group, found)
+        if not self._is_worth(graphs):
+            self._give_up()
+        return least
+
+    def _is_worth(self, graphs: Graphs) -> bool:
+        pays = self._index == "hnsw" or graphs.cost(self._exact.sizes) < self._store.size
+        return pays and len(graphs.groups) > 0
+
+    def _give_up(self) -> None:
+        """From now on the scan answers, until there are many more keys, or others."""
+        self._hnsw = None
+        self._try_from = self._store.filled + int((TRY_AGAIN - 1) * self._store.size) + 1
+
+    def hits(
+        self, query: Float[np.ndarray, " key_size"], count: int
+    ) -> Float[np.ndarray, " groups"]:
+        """The share of each group's true neighbours that are found; 1 of an empty group."""
+        truth, _ = self._exact.nearest(query, count)
+        found, _ = self.nearest(query, count)
+        wanted = truth != self._store.capacity
+        hit = (truth[:, None, :] == found[None, :, :]).any(axis=1) & wanted
+        there = wanted.sum(axis=0)
+        share: Float[np.ndarray, " groups"] = (hit.sum(axis=0) + (there == 0)) / there.clip(min=1)
+        return share
+
+    @property
+    def graph_efforts(self) -> list[int]:
+        """Of each group that is answered by a graph now, the candidates weighed for a query."""
+        return [] if self._hnsw is None else self._hnsw.graphs.efforts
+
+    @property
+    def graph_recall(self) -> float:
+        """The least recall of any group in its worst region, as of its last test; 1 if exact."""
+        return 1.0 if self._hnsw is None else self._hnsw.graphs.recall
 
 
 class GraphBuild:
@@ -181,6 +258,64 @@ class GraphBuild:
         self._labels = np.concatenate([self._labels, store.labels[slots]])
         self._groups = np.concatenate([self._groups, store.groups[slots]])
         self._pending_keys = store.keys[slots]
+
+
+class RecallCheck:
+    """What one memory's graphs find over the whole of it, query by query.
+
+    The queries lie half-way between stored keys, evenly spaced in age, and their neighbours: where
+    jobs have been, but not in the graphs. Every call is made under the owner's lock, which is free
+    in between::
+
+        check = memory.start_recall_check(64)
+        while check.step():
+            ...
+        least = check.finish()
+
+    Args:
+        searches: to check; the first one finds the neighbours.
+        store: the keys that queries are made of.
+        slots: of the store, the earliest added first.
+        count: how many neighbours.
+    """
+
+    def __init__(
+        self,
+        searches: Sequence[SwitchingSearch],
+        store: KeyStore,
+        slots: Int[np.ndarray, " n"],
+        count: int,
+    ) -> None:
+        self._searches = [search for search in searches if search.approximate]
+        self._by_group = searches[0]
+        self._store = store
+        self._count = count
+        self._pending = [(slot, int(store.labels[slot])) for slot in reversed(slots.tolist())]
+        self._queries: list[Float[np.ndarray, " key_size"]] = []
+        self._hits: list[list[Float[np.ndarray, " groups"]]] = [[] for _ in self._searches]
+
+    def step(self) -> bool:
+        """Makes and asks one query; False once there are no more."""
+        if not self._pending or not self._searches:
+            return False
+        slot, label = self._pending.pop()
+        if self._store.labels[slot] == label:  # it is still there
+            other = self._by_group.neighbour_of(slot)
+            query = 0.5 * self._store.keys[slot] + 0.5 * self._store.keys[other]
+            self._queries.append(query)
+            for search, hits in zip(self._searches, self._hits, strict=True):
+                hits.append(search.hits(query.astype(np.float64), self._count))
+        return True
+
+    def finish(self) -> float:
+        """Lets graphs go that find too little; the least share found, see ``note_hits``."""
+        if not self._queries:
+            return 1.0
+        queries = np.array(self._queries)
+        return min(
+            search.note_hits(queries, np.array(hits))
+            for search, hits in zip(self._searches, self._hits, strict=True)
+        )
 
 
 class IndexBuild:

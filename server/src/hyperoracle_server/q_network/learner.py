@@ -18,6 +18,7 @@ from hyperoracle_server.q_network.mlp import (
     outputs,
     parameter_shapes,
 )
+from hyperoracle_server.study_cost import SECONDS_PER_WEIGHT
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -85,6 +86,11 @@ class QLearner:
             return Scale(0.0, 1.0)
         deviation = float(np.sqrt(squares / count))
         return Scale(mean, deviation if deviation > 0 else 1.0)
+
+    @property
+    def pass_seconds(self) -> float:
+        """About how long `q_values` takes."""
+        return sum(array.size for array in self._network.values()) * SECONDS_PER_WEIGHT
 
     def q_values(self, key: Float[np.ndarray, " key_size"]) -> Float[np.ndarray, " actions"]:
         """Q(s, a) of every joint hyper-action at a key, float64, in units of the return."""

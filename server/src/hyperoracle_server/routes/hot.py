@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -25,6 +26,8 @@ from hyperoracle_server.metrics import Metrics
 from hyperoracle_server.observer import Observer
 from hyperoracle_server.oracle import Oracle
 from hyperoracle_server.routes.documents import self_contained
+from hyperoracle_server.routes.turns import Turns
+from hyperoracle_server.study_load import Call
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +36,7 @@ HotCall = Callable[[Oracle, str, str, bytes], wire.WireAnswer]
 
 def add_hot_routes(app: FastAPI) -> None:
     """Add propose and report, first in the order of matching, and to the OpenAPI document."""
-    calls = (
+    calls: tuple[tuple[Call, HotCall, Any, Any, str], ...] = (
         ("propose", wire.propose, Propose, Proposal, "Ask which hyperparameters to use now"),
         ("report", wire.report, Report, Receipt, "Tell what an environment phase brought"),
     )
@@ -65,7 +68,7 @@ class _HotRoute(Route):
         return match, found
 
 
-def _endpoint(name: str, call: HotCall) -> Callable[[Request], object]:
+def _endpoint(name: Call, call: HotCall) -> Callable[[Request], object]:
     async def endpoint(request: Request) -> Response:
         started = time.perf_counter()
         body = await request.body()
@@ -74,7 +77,11 @@ def _endpoint(name: str, call: HotCall) -> Callable[[Request], object]:
         metrics: Metrics = state.metrics
         job = request.path_params["job"]
         try:
-            answer = call(state.oracle, job, media_type, body)
+            turns: Turns = state.turns
+            json_bytes = 0 if media_type == BINARY_MEDIA_TYPE else len(body)
+            answer = await turns.take(
+                name, job, json_bytes, partial(call, state.oracle, job, media_type, body)
+            )
             if answer.durable is not None:
                 await _durable(answer.durable, state.oracle.observer)
         except OracleError as error:

@@ -14,6 +14,7 @@ from hyperoracle_protocol.studies import Study, StudyDefinition, StudyList
 from hyperoracle_server import diagnosis, inspection, schedules
 from hyperoracle_server.gain import study_gain
 from hyperoracle_server.routes.dependencies import TheCaller, TheOracle
+from hyperoracle_server.routes.listings import listing
 
 router = APIRouter(prefix="/v1/studies", tags=["studies"])
 StudyName = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
@@ -21,25 +22,29 @@ StudyName = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 
 @router.put("/{study}", responses={201: {"model": Study}})
 def put_study(
-    study: StudyName, definition: StudyDefinition, oracle: TheOracle, response: Response
+    study: StudyName,
+    definition: StudyDefinition,
+    oracle: TheOracle,
+    caller: TheCaller,
+    response: Response,
 ) -> Study:
     """Create a study, or confirm it: same definition 200, new 201, a different one 409."""
-    runtime, created = oracle.create_study(study, definition)
+    runtime, created = oracle.create_study(study, definition, caller.owner)
     response.status_code = 201 if created else 200
     return inspection.describe_study(oracle, runtime)
 
 
-@router.get("")
-def list_studies(oracle: TheOracle, caller: TheCaller) -> StudyList:
+@router.get("", response_model=StudyList)
+def list_studies(oracle: TheOracle, caller: TheCaller) -> Response:
     """The studies that the caller may read, by name."""
-    return inspection.list_studies(oracle, lambda study: caller.may("read", study))
+    found = inspection.list_studies(oracle, lambda study: caller.may("read", study))
+    return listing(found, "studies")
 
 
 @router.get("/{study}")
 def get_study(study: StudyName, oracle: TheOracle) -> Study:
     """A study with its counts."""
-    with oracle.study(study) as runtime:
-        return inspection.describe_study(oracle, runtime)
+    return inspection.describe_study(oracle, oracle.found(study))
 
 
 @router.delete("/{study}", status_code=204)
@@ -49,15 +54,17 @@ def delete_study(study: StudyName, oracle: TheOracle) -> None:
 
 
 @router.post("/{study}/jobs", status_code=201)
-def start_job(study: StudyName, start: StartJob, oracle: TheOracle) -> StartedJob:
+def start_job(
+    study: StudyName, start: StartJob, oracle: TheOracle, caller: TheCaller
+) -> StartedJob:
     """Start a job, or find the one with the same `job_key`."""
-    return oracle.start_job(study, start)
+    return oracle.start_job(study, start, caller.owner)
 
 
-@router.get("/{study}/jobs")
-def list_jobs(study: StudyName, oracle: TheOracle) -> JobList:
+@router.get("/{study}/jobs", response_model=JobList)
+def list_jobs(study: StudyName, oracle: TheOracle) -> Response:
     """A study's jobs, newest first."""
-    return inspection.list_jobs(oracle, study)
+    return listing(inspection.list_jobs(oracle, study), "jobs")
 
 
 @router.get("/{study}/gain")
@@ -66,23 +73,23 @@ def get_gain(study: StudyName, oracle: TheOracle) -> StudyGain:
     return study_gain(oracle, study)
 
 
-@router.get("/{study}/memory")
+@router.get("/{study}/memory", response_model=MemoryPage)
 def get_memory(
     study: StudyName,
     oracle: TheOracle,
     after: Annotated[int, Query(ge=0, le=MAX_COUNT)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> MemoryPage:
+) -> Response:
     """Memory entries in order of their ids."""
-    return inspection.memory_page(oracle, study, after, limit)
+    return listing(inspection.memory_page(oracle, study, after, limit), "entries")
 
 
-@router.get("/{study}/memory/map")
+@router.get("/{study}/memory/map", response_model=MemoryMap)
 def get_memory_map(
     study: StudyName, oracle: TheOracle, limit: Annotated[int, Query(ge=1, le=10_000)] = 2000
-) -> MemoryMap:
+) -> Response:
     """The newest keys in the plane of their two main axes."""
-    return inspection.memory_map(oracle, study, limit)
+    return listing(inspection.memory_map(oracle, study, limit), "points")
 
 
 @router.get("/{study}/diagnosis")
@@ -100,9 +107,9 @@ def get_schedule(
     study: StudyName,
     oracle: TheOracle,
     form: Annotated[Literal["json", "csv"], Query(alias="format")] = "json",
-) -> Schedule | Response:
+) -> Response:
     """The schedule that each job used."""
     found = schedules.schedule(oracle, study)
     if form == "csv":
         return Response(schedules.schedule_csv(found), media_type="text/csv")
-    return found
+    return listing(found, "rows")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
 
 from hyperoracle_protocol import tokens as messages
 from hyperoracle_server.clock import as_datetime
+from hyperoracle_server.oracle import Oracle
+from hyperoracle_server.quotas import Usage
 from hyperoracle_server.routes.guard import AUDITED
 from hyperoracle_server.security.callers import Doorkeeper
 from hyperoracle_server.security.token_store import TokenStore
@@ -26,26 +29,23 @@ def create_token(wanted: messages.CreateToken, request: Request) -> messages.Cre
     token, secret = store.create(wanted)
     request.scope[AUDITED].update(created=token.name, token_id=token.id, scope=token.scope,
                                   studies=list(token.studies))  # fmt: skip
-    described = _described(token, store)
+    described = _described([token], request)[0]
     return messages.CreatedToken(**described, token=secret, closes_the_oracle=was_open)
 
 
 @router.get("")
 def list_tokens(request: Request) -> messages.TokenList:
     """All tokens, the newest first, without the secrets."""
-    store = _store(request)
-    return messages.TokenList(
-        tokens=[messages.Token(**_described(token, store)) for token in store.all()]
-    )
+    described = _described(_store(request).all(), request)
+    return messages.TokenList(tokens=[messages.Token(**fields) for fields in described])
 
 
 @router.delete("/{token}")
 def revoke_token(token: str, request: Request) -> messages.Token:
     """End a token, by its name or its id. It is refused from now on and stays in the list."""
-    store = _store(request)
-    revoked = store.revoke(token)
+    revoked = _store(request).revoke(token)
     request.scope[AUDITED].update(revoked=revoked.name, token_id=revoked.id)
-    return messages.Token(**_described(revoked, store))
+    return messages.Token(**_described([revoked], request)[0])
 
 
 def _store(request: Request) -> TokenStore:
@@ -53,14 +53,23 @@ def _store(request: Request) -> TokenStore:
     return store
 
 
-def _described(token: StoredToken, store: TokenStore) -> dict[str, Any]:
-    return {
-        "name": token.name,
-        "token_id": token.id,
-        "scope": token.scope,
-        "studies": list(token.studies),
-        "created_at": as_datetime(token.created_at),
-        "expires_at": None if token.expires_at is None else as_datetime(token.expires_at),
-        "revoked_at": None if token.revoked_at is None else as_datetime(token.revoked_at),
-        "status": token.status(store.now()),
-    }
+def _described(tokens: Sequence[StoredToken], request: Request) -> list[dict[str, Any]]:
+    oracle: Oracle = request.app.state.oracle
+    now, used = _store(request).now(), oracle.quotas.usage()
+    quota = messages.TokenUsage(**oracle.quotas.most._asdict())
+    return [
+        {
+            "name": token.name,
+            "token_id": token.id,
+            "scope": token.scope,
+            "studies": list(token.studies),
+            "created_at": as_datetime(token.created_at),
+            "expires_at": None if token.expires_at is None else as_datetime(token.expires_at),
+            "revoked_at": None if token.revoked_at is None else as_datetime(token.revoked_at),
+            "status": token.status(now),
+            "used": messages.TokenUsage(**used.get(token.id, Usage())._asdict()),
+            "quota": quota if token.scope == "train" else None,
+            "calls_per_second": request.app.state.calls_per_second,
+        }
+        for token in tokens
+    ]

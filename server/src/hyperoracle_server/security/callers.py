@@ -39,6 +39,12 @@ class Caller:
         """The token's name."""
         return None if self.token is None else self.token.name
 
+    @property
+    def owner(self) -> str | None:
+        """Whose quota counts what the caller makes: a `train` token's id; None for nobody's."""
+        is_bound = self.token is not None and self.token.scope == "train"
+        return self.token.id if self.token is not None and is_bound else None
+
     def may(self, scope: Scope, study: str | None) -> bool:
         """Whether the caller may do this in a study, or (None) in all of them."""
         return self.token is None or self.token.allows(scope, study)
