@@ -44,7 +44,7 @@ TWO = [
     torch.tensor([1.0, 2.0], requires_grad=True), [np.array([1.0]), torch.tensor([[2.0]])],
     range(1, 3), [np.float64(1), Decimal(2)],
 ]  # fmt: skip
-NONE = [None, "12", b"12", {"a": 1.0}, 1j, object(), Job]
+NONE = [None, "12", b"12", {"a": 1.0}, 1j, object, Job]
 
 
 @pytest.mark.parametrize("value", ONE, ids=repr)

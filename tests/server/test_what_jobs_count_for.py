@@ -297,11 +297,11 @@ def test_a_restart_knows_what_was_lost_and_what_is_avoided(tmp_path, strategy):
                 run.finish()
         with oracle.study("s") as study:
             before = [(job.ending, job.account.exposure) for job in study.jobs.values()]
-            avoided = [each.tolist() for each in study._avoided_by("exploit").bins]
+            avoided = [each.tolist() for each in study.endings.avoided_by("exploit").bins]
         assert avoided[0][2], "x2 kills every job"
     with embedded(path) as (wire, oracle), oracle.study("s") as study:
         assert [(job.ending, job.account.exposure) for job in study.jobs.values()] == before
-        assert [each.tolist() for each in study._avoided_by("exploit").bins] == avoided
+        assert [each.tolist() for each in study.endings.avoided_by("exploit").bins] == avoided
 
 
 def test_jobs_of_another_environment_or_length_are_kept_apart(wire, name):

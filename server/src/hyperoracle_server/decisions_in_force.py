@@ -125,7 +125,7 @@ def note_lost(services: Services, study: str, job: JobState, report: Report) -> 
     """Note in a job's credit book that it was ruled by a decision that is not known here.
 
     No kill leads there; a store that was brought back from a backup does, while jobs went on. What
-    the job achieves then counts for nothing (`StudyRuntime.settle_ending`).
+    the job achieves then counts for nothing (`Endings.settle`).
 
     Args:
         services: with the ledger's answers.

@@ -296,7 +296,7 @@ class Oracle:
                 job = self._new_job(study, start, fresh, owner)
             elif job.status == "finished":
                 job.resume()
-                study.reopen(job)
+                study.endings.reopen(job)
                 self._commit(study, [job.update()])
             return StartedJob(
                 job_id=job.public_id,

@@ -110,7 +110,7 @@ def _settle_endings(study: StudyRuntime) -> None:
     """Say what the jobs count for that ended under a release that did not settle it."""
     for job in study.jobs.values():
         if job.status == "finished" and job.ending is None:
-            study.settle_ending(job, job.finish_reason or "completed")
+            study.endings.settle(job, job.finish_reason or "completed")
 
 
 def _jobs_of(study_id: int) -> Select[Any]:

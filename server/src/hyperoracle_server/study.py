@@ -29,12 +29,11 @@ from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server import decisions_in_force, receipts, records
 from hyperoracle_server.chance import NumberedStreams
 from hyperoracle_server.decisions_in_force import Held
+from hyperoracle_server.endings import Endings
 from hyperoracle_server.errors import OracleError
-from hyperoracle_server.exposure import Avoided, Hazards, Life, hazards_of
 from hyperoracle_server.hyper_agents.base import CurvePoint, Decision, MemoryEffect, Moment, Outcome
 from hyperoracle_server.hyper_agents.keyed import KeyedAgent
 from hyperoracle_server.hyper_agents.registry import grid_of, make_hyper_agent
-from hyperoracle_server.job_account import Ending, Reason
 from hyperoracle_server.job_state import Answer, JobState, OpenProposal, check_repeated
 from hyperoracle_server.learning_episode import Credit, CreditBook, Settlement
 from hyperoracle_server.ledger.statements import Change
@@ -84,9 +83,8 @@ class StudyRuntime:
         self.samples = Samples(
             strategy.encoder.replay if isinstance(strategy, KeyedStrategy) else 1
         )
-        self._worst: dict[str, float] | None = None  # return by task; None: to be looked for
-        self._hazards: Hazards | None = None  # of the jobs that ended; None: to be looked at anew
         self.sign = 1.0 if definition.returns.direction == "maximise" else -1.0
+        self.endings = Endings(self.agent, self.grid, self.jobs, self.sign)
 
     def new_credit_book(self) -> CreditBook:
         """An empty credit book with this study's settings."""
@@ -132,7 +130,7 @@ class StudyRuntime:
             return repeated
         if job.status == "finished":
             raise OracleError(ErrorCode.JOB_FINISHED, "the job is finished; start a new one")
-        self._heard_of(job)
+        self.endings.heard_of(job)
         before = job.changed_by_proposals
         changes = self._drop_not_applied(job, request.not_applied)
         check_open(self, job)
@@ -163,7 +161,7 @@ class StudyRuntime:
         rng = self._chance.stream((job.chance_number << 32) + request.sequence)
         moment = Moment(job.id, job.role, request.env_step, job.total_env_steps, job.signature,
                         features, request.sequence, request.signals, job.task,
-                        self._avoided_by(job.role))  # fmt: skip
+                        self.endings.avoided_by(job.role))  # fmt: skip
         job.counts.without_signal += lacks_signal(self.definition, request.signals)
         self._stages.start()
         decision = self.agent.decide(moment, rng)
@@ -268,23 +266,23 @@ class StudyRuntime:
         if job.ended_before(report.sequence):
             changes, settlement = [], Settlement("late")
         else:
-            self._heard_of(job)
+            self.endings.heard_of(job)
             decisions_in_force.note_lost(self._services, self.name, job, report)
             changes = self._drop_not_applied(job, report.not_applied)
             if report.applied:
                 job.counts.applied_differently += len(report.applied)
                 self.agent.used_otherwise(job.id, [each.sequence for each in report.applied])
             note = note_of(job, report, self.definition.returns)
-            settlement = job.credit.add_report(report, self._floor_of(job))
+            settlement = job.credit.add_report(report, self.endings.floor_of(job))
         if settlement.status != "waiting" and report.sequence in settlement.applied_reports:
             self._touch(job, report.env_step)
         was_on_its_way = job.status == "finished" and bool(settlement.applied_reports)
         if was_on_its_way:
-            self.reopen(job)
+            self.endings.reopen(job)
         changes += self._settle(job, settlement)
         if was_on_its_way:  # the end is told as if the report had come before it
             assert job.finish_reason is not None
-            self.settle_ending(job, job.finish_reason)
+            self.endings.settle(job, job.finish_reason)
         job.hyper_agent_notes = self.agent.notes(job.id)
         is_withdrawn = job.held is not None and self.agent.withdraws(job.id)
         if is_withdrawn:
@@ -306,86 +304,20 @@ class StudyRuntime:
 
     def finish(self, job: JobState, end: FinishJob) -> Any:
         """End a job: settle what is open; returns the future of its durability."""
-        self._heard_of(job)
+        self.endings.heard_of(job)
         self._touch(job, end.env_step or 0)
-        changes = self._settle(job, job.credit.give_up_gaps(self._floor_of(job)))
+        changes = self._settle(job, job.credit.give_up_gaps(self.endings.floor_of(job)))
         job.end(end)
         job.held = None
-        ending = self.settle_ending(job, end.reason)
-        settlement = job.credit.finish(self._floor_of(job), died=ending.is_dead)
+        ending = self.endings.settle(job, end.reason)
+        settlement = job.credit.finish(self.endings.floor_of(job), died=ending.is_dead)
         changes += self._settle(job, settlement)
         return self._services.writer.submit_durably([*changes, job.update()], self.epoch)
 
-    # -- how jobs end --------------------------------------------------------------------------
-
     def lapse(self, job: JobState) -> None:
         """Count a job as lost that was not heard of for its lease; its next call takes it back."""
-        self.settle_ending(job, "lapsed")
+        self.endings.settle(job, "lapsed")
         self._services.writer.submit([job.update()], self.epoch)
-
-    def reopen(self, job: JobState) -> None:
-        """Take a job back that had ended, or had fallen silent."""
-        if job.ending is None:
-            return
-        job.account.ending = None
-        self._hazards = None
-        self.agent.reopen(job.id)
-        job.hyper_agent_notes = self.agent.notes(job.id)
-
-    def settle_ending(self, job: JobState, reason: Reason) -> Ending:
-        """Say what a job counts for that ends now, and let the hyper-agent know."""
-        others = [
-            other.curve
-            for other in self.jobs.values()
-            if other is not job and other.task == job.task and other.ending is not None
-            if other.curve is not None
-        ]
-        ending = job.account.end(reason, job.env_step, self._worst_of(job), others)
-        if job.credit.lost_decisions or job.counts.applied_differently:
-            # It says nothing of what was decided.
-            ending = job.account.say_nothing()
-        self._hazards = None
-        self.agent.close(job.id, ending)
-        job.hyper_agent_notes = self.agent.notes(job.id)
-        return ending
-
-    def _heard_of(self, job: JobState) -> None:
-        if job.status == "running":
-            self.reopen(job)
-
-    def _worst_of(self, job: JobState) -> float | None:
-        """The worst return of the job's task, greater being better; None where none is known."""
-        if self._worst is None:
-            self._worst = {}
-            for each in self.jobs.values():
-                self._note_worst(each)
-        return self._worst.get(job.task)
-
-    def _note_worst(self, job: JobState) -> None:
-        least = None if job.curve is None else job.curve.least
-        if least is not None and self._worst is not None:
-            self._worst[job.task] = min(least, self._worst.get(job.task, least))
-
-    def _floor_of(self, job: JobState) -> float | None:
-        """The same in the study's own direction."""
-        worst = self._worst_of(job)
-        return None if worst is None else self.sign * worst
-
-    @property
-    def knows_hazards(self) -> bool:
-        """Whether it need not look at all its jobs again to see of what jobs died."""
-        return self._hazards is not None
-
-    def _avoided_by(self, role: Role) -> Avoided | None:
-        """Bins that jobs of this role keep off because jobs died of them; None: nothing is."""
-        if self._hazards is None:
-            lives = [
-                Life(job.account.exposure, job.total_env_steps, job.ending.is_dead)
-                for job in self.jobs.values()
-                if job.ending is not None and not job.counts.applied_differently
-            ]
-            self._hazards = hazards_of(lives, self.grid)
-        return self._hazards.shown if role == "explore" else self._hazards.suspect
 
     def _settle(self, job: JobState, settlement: Settlement) -> list[Change]:
         """Learn from what was credited; the changes of proposals, reports and memory."""
@@ -419,8 +351,8 @@ class StudyRuntime:
         points = [(env_step, None if g is None else self.sign * g) for env_step, g in curve]
         if job.curve is not None:
             job.curve.extend(points)
-            self._note_worst(job)
-        floor = self._worst_of(job)
+            self.endings.note_worst(job)
+        floor = self.endings.worst_of(job)
         known = [(env_step, floor if value is None else value) for env_step, value in points]
         seen = [CurvePoint.of(env_step, value) for env_step, value in known if value is not None]
         if seen:
@@ -496,6 +428,6 @@ class StudyRuntime:
         """Keep the job's lease; one that has ended has none."""
         if job.status == "finished":
             return
-        self._heard_of(job)
+        self.endings.heard_of(job)
         self._touch(job, env_step or 0)
         self._services.writer.submit([job.update()], self.epoch)

@@ -38,7 +38,7 @@ def expected_seconds(study: StudyRuntime, call: Call, job_id: str) -> float:
     if job is None:
         return 0.0
     if call == "propose":
-        looking = 0.0 if study.knows_hazards else SECONDS_PER_JOB * len(study.jobs)
+        looking = 0.0 if study.endings.knows_hazards else SECONDS_PER_JOB * len(study.jobs)
         return looking + study.agent.decide_seconds(job.id, job.signature)
     return study.agent.learn_seconds(job.id, job.signature, len(job.open))
 

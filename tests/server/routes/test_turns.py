@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from support.wire_client import Wire
@@ -36,7 +37,7 @@ class AStudy:
     def __init__(self, seconds: float = 0.0) -> None:
         self.lock = threading.RLock()
         self.agent = AnAgent(seconds)
-        self.knows_hazards = True
+        self.endings = SimpleNamespace(knows_hazards=True)
         self.jobs = {name: AJob() for name in ("a", "busy", "idle")}
 
 
