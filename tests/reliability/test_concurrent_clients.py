@@ -23,7 +23,7 @@ from hyperoracle_server.hyper_agents.keyed import architecture_of
 SEED = 11
 # Of 8 hidden units all are silent for one hyper-state in some thousand, whose keys are the same.
 ENCODER = {"kind": "random", "key_size": 4, "hidden_size": 64, "minimum_samples": 100_000}
-MEMORY = {"capacity": 1_000_000, "neighbours_write": 3, "write_rate": 0.5,
+MEMORY = {"capacity": 200_000, "neighbours_write": 3, "write_rate": 0.5,
           "write_rule": "average", "index": "exact"}  # fmt: skip
 SPACE = {name: {"type": "relative", "values": [0.5, 1, 2]} for name in ("alpha", "beta", "gamma")}
 STRATEGY = {"name": "epgt", "hyper_state": {"width": 2, "orders": 0}, "encoder": ENCODER,

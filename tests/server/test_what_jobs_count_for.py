@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from support.wire_client import Wire
 
 from hyperoracle_server import leases
-from hyperoracle_server.embedded import EmbeddedTransport
+from hyperoracle_server.embedded import EmbeddedTransport, open_transport
 
 CUSTOM = {"kind": "custom"}
 SPACE = {"learning_rate": {"type": "relative", "values": [0.5, 1.0, 2.0], "default": 1.0}}
@@ -226,8 +226,10 @@ def test_jobs_that_never_come_to_their_planned_end_teach_what_they_showed(wire, 
 
 
 @contextlib.contextmanager
-def embedded(path: str) -> Iterator[tuple[Wire, Any]]:
-    transport = EmbeddedTransport(path)
+def embedded(
+    path: str, opened: Callable[[str], EmbeddedTransport] = EmbeddedTransport
+) -> Iterator[tuple[Wire, Any]]:
+    transport = opened(path)
     try:
         yield Wire(transport=transport), transport._app.state.oracle
     finally:
@@ -267,12 +269,12 @@ def test_a_job_that_falls_silent_counts_until_it_is_heard_of_again(tmp_path, mon
 def test_a_job_that_died_with_the_process_of_its_embedded_oracle_is_lost_until_it_goes_on(tmp_path):
     """Nobody else can have the store open, so there is nothing to wait for."""
     path = str(tmp_path / "oracle.db")
-    with embedded(path) as (wire, _):
+    with embedded(path, open_transport) as (wire, _):
         study_of(wire, "s")
         run = Run(wire, "s", "control", job_key="key-of-the-job")
         run.decide()
         run.report(30.0)
-    with embedded(path) as (wire, _):
+    with embedded(path, open_transport) as (wire, _):
         assert gain(wire, "s")["ends"]["control"]["lapsed"] == 1
         wire.job("s", role="control", total=TOTAL, job_key="key-of-the-job")
         run.wire = wire

@@ -13,7 +13,6 @@ from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 from starlette.middleware import Middleware
 
-from hyperoracle_server import leases
 from hyperoracle_server.ledger.store import HEAD, Ledger, damaged
 from hyperoracle_server.logs import about
 from hyperoracle_server.metrics import Metrics
@@ -70,9 +69,6 @@ def create_app(
     ledger = Ledger(settings.store, observer, check=not settings.trust_store)
     clear_leftovers(ledger.path)
     oracle, tokens = _loaded(ledger, settings, observer)
-    if is_embedded:
-        # Nobody else can have this store open: whose job still runs in it died with its process.
-        leases.end_all(oracle)
     opened = about(
         store=str(ledger.path),
         megabytes=round(ledger.size_bytes() / 1e6, 1),

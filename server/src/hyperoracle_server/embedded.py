@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from hyperoracle_protocol.version import PROTOCOL_HEADER, PROTOCOL_VERSION
-from hyperoracle_server import wire
+from hyperoracle_server import leases, wire
 from hyperoracle_server.app import create_app
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.settings import ServerSettings
@@ -37,6 +37,10 @@ class EmbeddedTransport:
         self._thread.start()
         self._lifespan = self._app.router.lifespan_context(self._app)
         self._run(self._lifespan.__aenter__())
+
+    def end_all_jobs(self) -> None:
+        """Count every running job as fallen silent; its next call takes it back."""
+        leases.end_all(self._app.state.oracle)
 
     def handle(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes
@@ -137,4 +141,7 @@ def open_transport(path: str) -> EmbeddedTransport:
     Raises:
         StoreRefused: with one line that says what to do.
     """
-    return EmbeddedTransport(path)
+    transport = EmbeddedTransport(path)
+    # Nobody else can have this store open: whose job still runs in it died with its process.
+    transport.end_all_jobs()
+    return transport

@@ -49,7 +49,7 @@ def store(tmp_path) -> Path:
     transport = EmbeddedTransport(str(path))
     wire = Wire(transport=transport)
     work(wire, "s", phases=2)
-    wire.call("POST", "/v1/tokens", {"name": "team"})
+    wire.call("POST", "/v1/tokens", {"name": "team", "scope": "admin"})
     transport.close()
     return path
 

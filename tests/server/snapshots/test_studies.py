@@ -397,7 +397,7 @@ def test_no_table_is_forgotten():
 def test_tokens_stay_at_home(opened, tmp_path):
     home = opened("home.db")
     home.study("s")
-    home.call("POST", "/v1/tokens", {"name": "a-token-of-this-store"})
+    home.call("POST", "/v1/tokens", {"name": "a-token-of-this-store", "scope": "admin"})
     assert b"a-token-of-this-store" in (tmp_path / "home.db-wal").read_bytes()
     assert b"a-token-of-this-store" not in snapshot(home, "s")
 

@@ -25,6 +25,7 @@ def course_of(total: int = 400) -> Course:
 def test_an_advantage_is_half_the_rise_at_once_and_half_the_rise_to_the_end():
     course = course_of()
     course.outcome = "whole"
+    course.shown = 1.0
     first, second = course.judged(0.0)
     # After 100: 20 at once, (20 + 40 + 60) / 3 = 40 to the end; before: 10.
     assert first == (0.25, 10.0, 3, 0.5 * 10 + 0.5 * 30)
@@ -38,6 +39,7 @@ def test_returns_weigh_as_many_env_steps_as_passed():
     course.observe(10, 100.0)
     course.observe(100, 0.0)
     course.outcome = "whole"
+    course.shown = 1.0
     # Nothing was known before: 30 stands for it. Mean return after: 10.
     assert course.judged(30.0) == [(0.0, 30.0, 2, -20.0)]
 
@@ -50,14 +52,17 @@ def test_a_report_that_comes_after_the_next_decision_counts_for_its_own():
     for env_step, value in ((200, 20.0), (300, 40.0), (400, 60.0)):
         late.observe(env_step, value)
     late.outcome = "whole"
+    late.shown = 1.0
     expected = course_of()
     expected.outcome = "whole"
+    expected.shown = 1.0
     assert late.judged(0.0) == expected.judged(0.0)
 
 
 def test_a_job_that_was_interrupted_counts_up_to_where_it_came():
     course = course_of(total=800)
     course.outcome = "interrupted"
+    course.shown = 1.0
     assert course.judged(0.0)[1].advantage == 30.0
 
 
@@ -82,6 +87,7 @@ def test_a_decision_without_a_return_after_it_is_not_judged():
     course = course_of(total=800)
     course.decide(9, 400, 1)
     course.outcome = "interrupted"
+    course.shown = 1.0
     assert [each.hyper_action for each in course.judged(0.0)] == [3, 5]
     assert Course().judged(0.0) == []
 
@@ -90,6 +96,7 @@ def test_what_the_job_used_instead_takes_the_place_of_what_was_decided():
     course = course_of()
     course.replace([4, 77], 2)
     course.outcome = "whole"
+    course.shown = 1.0
     assert [each.hyper_action for each in course.judged(0.0)] == [3, 2]
 
 

@@ -62,7 +62,8 @@ def test_a_report_comes_as_a_page_and_as_rows(
     assert figures["rows"][0].keys() == {
         "what", "value", "unit", "floor", "ratio", "budget", "ok", "memories"
     }  # fmt: skip
-    assert figures["rows"][0]["value"] == pytest.approx(0.5)
+    # A claim's figure is its bound: of so few memories it lies far below the measured gain, 0.5.
+    assert -1.0 <= figures["rows"][0]["value"] < 0.5
 
 
 def test_results_are_merged(complete: Path, capsys: pytest.CaptureFixture[str]) -> None:

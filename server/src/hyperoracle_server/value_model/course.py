@@ -185,7 +185,7 @@ class Course:
         planned end, with the worst return of its task as what is missing; one that was stopped
         because it was good, with its last return.
         """
-        if self.outcome == "interrupted" and not self.shown:
+        if self.outcome and not self.shown:
             return []
         after = [tuple(each) for each in self.after]
         missing, value = self._missing
