@@ -21,7 +21,7 @@ demo: $(VENV)/.installed
 	$(BIN)/hyperoracle demo $(DEMO_ARGUMENTS)
 
 test: $(VENV)/.installed-tools
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-long: $(VENV)/.installed-tools
 	$(BIN)/pytest -m "long or not long" --timeout 3600

@@ -158,3 +158,11 @@ def test_what_the_end_has_overtaken_counts_in_the_score_as_if_it_had_come_before
             endings.append((state.ending, state.curve, state.env_step, state.last_return))
     transport.close()
     assert endings[0] == endings[1]
+
+
+def test_of_a_job_that_ended_before_its_first_call_all_that_comes_is_late(wire, name):
+    wire.study(name, **EPGT)
+    job = wire.job(name)
+    finish(wire, job)
+    for sequence in (3, 2):  # the first to come is seen, and is no proof that the job had got there
+        assert report(wire, job, sequence, 0, 30.0)["status"] == "late"

@@ -68,6 +68,7 @@ class PlainJob:
     layout: str
     total_env_steps: int
     is_running: bool = True
+    ended_after: int = 0  # the last sequence before the job's end
     env_step: int = 0
     asked: dict[int, Asked] = field(default_factory=dict)
     decided: dict[int, tuple[list[int], Any]] = field(default_factory=dict)  # bins and key
@@ -81,6 +82,7 @@ class PlainJob:
     phases: list[tuple[list[int], float | None]] = field(default_factory=list)  # not yet credited
     returns: list[float] = field(default_factory=list)  # of applied reports, in order
     last_return: float | None = None
+    known: list[float] = field(default_factory=list)  # every return G that was known
 
     def count(self, call: str) -> int:
         """How many calls of a kind were answered."""
@@ -110,6 +112,8 @@ class PlainStudy:
     def reported(self, job_id: str, body: Any) -> dict[str, Any]:
         """A new report came; returns what the receipt must say."""
         job, previous = self.jobs[job_id], body.get("previous_report")
+        if not job.is_running and body["sequence"] > job.ended_after:
+            return {"sequence": body["sequence"], "status": "late", "credited": 0}
         self._not_used(job, body.get("not_applied", []))
         before = len(job.credited)
         if previous is None:
@@ -125,20 +129,34 @@ class PlainStudy:
         credited = len(job.credited) - before
         return {"sequence": body["sequence"], "status": status, "credited": credited}
 
-    def finished(self, job_id: str, env_step: int) -> None:
-        """The job ended: what waits is applied in order, what is open stays without credit."""
+    def finished(self, job_id: str, env_step: int, reason: str) -> None:
+        """The job ended: what waits is applied in order, what is open stays without credit.
+
+        Of a job that broke down before its planned end, what is open led to the worst return that
+        any job of the same length has brought.
+        """
         job = self.jobs[job_id]
         while job.waiting:
             job.phases.clear()  # a learning episode with a hole in it is credited to nobody
             first = min(job.waiting.values(), key=lambda body: body["sequence"])
             del job.waiting[first["previous_report"]]
             self._apply_with_followers(job_id, first)
+        job.env_step = max(job.env_step, env_step)
+        alike = [j for j in self.jobs.values() if j.total_env_steps == job.total_env_steps]
+        known = [g for other in alike for g in other.known]
+        if reason == "failed" and job.env_step < job.total_env_steps and known:
+            job.phases.append((sorted(job.open), self._worst_of(known)))
+            self._credit(job_id)
         job.open.clear()
         job.phases.clear()
         job.is_running = False
-        job.env_step = max(job.env_step, env_step)
+        job.ended_after = max(job.asked, default=0)
 
     # -- what follows from it ------------------------------------------------------------------
+
+    def _worst_of(self, returns: list[float]) -> float:
+        minimises = self.definition["returns"].get("direction", "maximise") == "minimise"
+        return max(returns) if minimises else min(returns)
 
     def _not_used(self, job: PlainJob, sequences: Sequence[int]) -> None:
         job.dropped |= job.open & set(sequences)
@@ -161,6 +179,7 @@ class PlainStudy:
         g = self._return(job, body)
         if g is not None:
             job.last_return = g
+            job.known.append(g)
         if not mine and not job.phases:
             return
         job.phases.append((mine, g))

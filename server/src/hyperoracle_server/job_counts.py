@@ -31,7 +31,8 @@ class JobCounts:
         memory_reads: decisions with a look into the memory.
         memory_hits: those for which it knew anything.
         last_sequence: the highest of a proposal or report.
-        ended_after: the last sequence that the job had handed out when it ended; 0 while it runs.
+        first_late: the first sequence that the job had not handed out when it ended; 0 while it
+            runs.
         store_bytes: about what the job's rows take in the store, without hyper-states.
     """
 
@@ -48,7 +49,7 @@ class JobCounts:
     memory_reads: int = 0
     memory_hits: int = 0
     last_sequence: int = 0
-    ended_after: int = 0
+    first_late: int = 0
     store_bytes: int = 0
 
     def saw(self, sequence: int) -> None:
@@ -81,7 +82,7 @@ class JobCounts:
 
     def __add__(self, other: JobCounts) -> JobCounts:
         """Of both; the higher `last_sequence`, and of each notice the higher count."""
-        # Only of a job as it was when it ended is `ended_after` not 0.
+        # Only of a job as it was when it ended is `first_late` not 0.
         counts = {name: ours for name, ours in vars(self).items() if name != "notices"}
         sums = {name: ours + getattr(other, name) for name, ours in counts.items()}
         both = JobCounts(**{**sums, "last_sequence": max(self.last_sequence, other.last_sequence)})

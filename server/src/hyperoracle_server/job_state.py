@@ -125,20 +125,20 @@ class JobState:
         """It is over; what it has handed out so far still counts when it comes."""
         self.status = "finished"
         self.finish_reason = end.reason
-        self.counts.ended_after = max(self.counts.last_sequence, end.last_sequence or 0)
+        self.counts.first_late = 1 + max(self.counts.last_sequence, end.last_sequence or 0)
 
     def resume(self) -> None:
         """It goes on after it was ended."""
         self.status = "running"
         self.finish_reason = None
-        self.counts.ended_after = 0
+        self.counts.first_late = 0
 
     def ended_before(self, sequence: int) -> bool:
         """Whether a sequence was handed out after the job's end."""
         if self.status != "finished":
             return False
         # An earlier release has not noted where it ended.
-        return sequence > (self.counts.ended_after or self.counts.last_sequence)
+        return sequence >= (self.counts.first_late or 1 + self.counts.last_sequence)
 
     def remember(self, sequence: int, answer: Answer) -> None:
         """Keep an answer for a repeated request."""
