@@ -37,7 +37,7 @@ class Ending:
         self._channels = channels
 
     def run(
-        self, job_id: Callable[[], str | None], finish: FinishJob, seconds: float
+        self, job_id: Callable[[], str | None], finish: Callable[[], FinishJob], seconds: float
     ) -> str | None:
         """Bring everything to its end.
 
@@ -45,7 +45,7 @@ class Ending:
 
         Args:
             job_id: the job's id once it has joined, which may be meanwhile.
-            finish: what the oracle is told.
+            finish: what the oracle is told, once the reports are delivered: they may bring notices.
             seconds: for delivering; telling gets half a second at least.
 
         Returns:
@@ -63,7 +63,7 @@ class Ending:
             delivered = self._sender.wait_until_empty(seconds)
             joined = job_id()
             if delivered and joined is not None:
-                trouble = self._tell(joined, finish, deadline)
+                trouble = self._tell(joined, finish(), deadline)
         except BaseException:
             self._let_go(0.5)
             if self._sender.pending:

@@ -439,8 +439,11 @@ class Job:
                 return self.stats
             self._over = "the job is finished: start another one"
         self._conduct.ends()
-        finish = FinishJob(env_step=self._env_step, reason=reason, notices=self._notices.counts)
-        trouble = self._ending.run(lambda: self.id, finish, seconds)
+        trouble = self._ending.run(
+            lambda: self.id,
+            lambda: FinishJob(env_step=self._env_step, reason=reason, notices=self._notices.counts),
+            seconds,
+        )
         self._counts.last_error = trouble or self._counts.last_error
         return self.stats
 
