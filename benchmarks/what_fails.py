@@ -88,7 +88,7 @@ def new_study(strategy: str, seed: int) -> StudyRuntime:
         Identifiers(0),
         Identifiers(0),
         lambda *_: None,
-        Observer(),  # type: ignore[arg-type]
+        Observer(),
     )
     return StudyRuntime(1, "planted", definition, seed, 0.0, services)
 
