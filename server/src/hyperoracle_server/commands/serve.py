@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from hyperoracle_server import failpoints, logs
 from hyperoracle_server.app import create_app
 from hyperoracle_server.errors import StoreRefused
+from hyperoracle_server.garbage import NewObjectsOnly
 from hyperoracle_server.otlp import open_tracing, traces_endpoint
 from hyperoracle_server.routes.connections import BoundedProtocol, Limits
 from hyperoracle_server.settings import ENVIRONMENT_ONLY, ServerSettings
@@ -173,6 +174,7 @@ def serve(settings: ServerSettings, ready_file: str | None) -> int:
         ssl_certfile=certificate,
         ssl_keyfile=key,
     )
+    NewObjectsOnly()
     server = _Announcing(config, url=url, store=settings.store, ready_file=ready_file)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # the terminal closed; not under nohup
         signal.signal(signal.SIGHUP, server.handle_exit)
