@@ -1,6 +1,7 @@
 """Whether strategies learn from what fails: planted studies in which a value kills, or is good.
 
-    python benchmarks/what_fails.py [--studies 200] [--jobs 36] [--strategy NAME] [--json]
+    python benchmarks/what_fails.py [--studies 200] [--jobs 36] [--strategy NAME] [--world NAME]
+                                    [--processes 1] [--json]
 
 Each study has one learning rate with the factors 0.5, 1 and 2. In the first three worlds the
 factor 2 brings a fifth more while it lives, and is not to be taken:
@@ -32,7 +33,14 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from hyperoracle_protocol.jobs import FinishReason, ProposeMetadata, Report, Role, StartJob
+from hyperoracle_protocol.jobs import (
+    FinishJob,
+    FinishReason,
+    ProposeMetadata,
+    Report,
+    Role,
+    StartJob,
+)
 from hyperoracle_protocol.strategies import Strategy
 from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server.clock import Clock
@@ -150,7 +158,7 @@ def run_job(
         if factor == 2.0 and dies and part >= 0.3 * PARTS:
             reason = "failed"
             break
-    study.finish(job, reason, None)
+    study.finish(job, FinishJob(reason=reason))
     return chosen
 
 
@@ -182,6 +190,7 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=200)
     parser.add_argument("--jobs", type=int, default=36)
     parser.add_argument("--strategy", action="append")
+    parser.add_argument("--world", action="append", choices=WORLDS)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
@@ -190,7 +199,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with ProcessPoolExecutor(args.processes) as pool:
         for strategy in strategies:
-            for world in WORLDS:
+            for world in args.world or WORLDS:
                 began = time.perf_counter()
                 one = partial(goes_wrong, strategy, world, args.jobs)
                 wrong = sum(pool.map(one, range(args.studies), chunksize=5))
