@@ -3,7 +3,7 @@
     python benchmarks/gain_claims.py [--studies 2000] [--jobs 60] [--json]
 
 Studies are simulated from two distributions of scores, one of exploiting jobs and one of controls,
-and compared by `hyperoracle_server.group_comparison`. Beside it stands the rule of earlier
+and compared by `hyperoracle_server.views.group_comparison`. Beside it stands the rule of earlier
 releases: the percentile bootstrap of the difference of means, from 5 jobs of each on. Four tables:
 one look at groups of fixed sizes without an effect, and with one; a look after every job; and how
 many jobs it takes until an effect is claimed. Seeds are fixed: the same command prints the same
@@ -20,13 +20,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hyperoracle_server.confidence_sequences import (
+from hyperoracle_server.views.confidence_sequences import (
     LEAST_JOBS,
     LEAST_JOBS_FOR_MEANS,
     mean_difference,
     probability_of_improvement,
 )
-from hyperoracle_server.group_comparison import verdicts
+from hyperoracle_server.views.group_comparison import verdicts
 
 SIZES = ((5, 5), (10, 10), (20, 20), (40, 40), (20, 5), (5, 20), (40, 10), (80, 20), (20, 80))
 CONTROL_SHARES = (0.2, 0.5, 0.8)

@@ -4,11 +4,11 @@
 
 For memories of growing size: the time of a read by the scan and by graphs with the search effort
 that the wanted recall takes, and the least recall of any hyper-action in its worst region, by age
-and by distance (`hyperoracle_server.memory.recall`). `drifting` keys are those of twenty training
-runs that begin close together and move away from each other at growing steps; `uniform` ones have
-no structure, which is the hardest case. At its end: the size at which graphs first answer faster
-(`GRAPHS_PAY_FROM`, keys per hyper-action), and how many keys a scan visits while a graph weighs a
-candidate (`KEYS_PER_CANDIDATE`). Figures are medians; only ratios of one run mean anything.
+and by distance (`hyperoracle_server.keyed.memory.recall`). `drifting` keys are those of twenty
+training runs that begin close together and move away from each other at growing steps; `uniform`
+ones have no structure, which is the hardest case. At its end: the size at which graphs first answer
+faster (`GRAPHS_PAY_FROM`, keys per hyper-action), and how many keys a scan visits while a graph
+weighs a candidate (`KEYS_PER_CANDIDATE`). Figures are medians; only ratios of one run mean anything.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperoracle_server.memory import EpisodicMemory, MemorySettings
+from hyperoracle_server.keyed.memory import EpisodicMemory, MemorySettings
 
 KEY_SIZE = 32
 SIZES = (500, 1_000, 2_000, 4_000, 8_000, 16_000)

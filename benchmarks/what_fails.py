@@ -43,14 +43,14 @@ from hyperoracle_protocol.jobs import (
 )
 from hyperoracle_protocol.strategies import Strategy
 from hyperoracle_protocol.studies import StudyDefinition
-from hyperoracle_server.clock import Clock
-from hyperoracle_server.hyper_agents.keyed import KeyedAgent
-from hyperoracle_server.job_account import JobAccount
-from hyperoracle_server.job_state import JobState
-from hyperoracle_server.learning_curve import LearningCurve
-from hyperoracle_server.observer import Observer
-from hyperoracle_server.services import Identifiers, Services
-from hyperoracle_server.study import StudyRuntime
+from hyperoracle_server.keyed.agent import KeyedAgent
+from hyperoracle_server.oracle.clock import Clock
+from hyperoracle_server.oracle.job import JobState
+from hyperoracle_server.oracle.services import Identifiers, Services
+from hyperoracle_server.oracle.study import StudyRuntime
+from hyperoracle_server.strategies.evidence.job_account import JobAccount
+from hyperoracle_server.strategies.evidence.learning_curve import LearningCurve
+from hyperoracle_server.telemetry.observer import Observer
 
 WORLDS = ("kills", "kills half", "nan", "stops early")
 FACTORS = (0.5, 1.0, 2.0)

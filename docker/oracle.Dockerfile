@@ -30,5 +30,5 @@ ENV HYPERORACLE_STORE=/data/oracle.db HYPERORACLE_HOST=0.0.0.0 HYPERORACLE_PORT=
 VOLUME /data
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
-    CMD ["/opt/oracle/bin/python", "-m", "hyperoracle_server.probe"]
+    CMD ["/opt/oracle/bin/python", "-m", "hyperoracle_server.commands.probe"]
 ENTRYPOINT ["/opt/oracle/bin/python", "-m", "hyperoracle_server"]

@@ -24,7 +24,7 @@ import pytest
 from packaging.requirements import Requirement
 from support.deployment import DOCKERFILES, ROOT
 
-from hyperoracle_server import probe
+from hyperoracle_server.commands import probe
 
 PACKAGES = ("protocol", "client", "server", "trainers")
 
@@ -248,7 +248,7 @@ def serve_and_ask(python: Path, folder: Path, environment: dict[str, str]) -> No
         assert server.stdout is not None
         assert b"listens on" in server.stdout.readline()
         asked = subprocess.run(
-            [python, "-m", "hyperoracle_server.probe"], env=environment, check=False
+            [python, "-m", "hyperoracle_server.commands.probe"], env=environment, check=False
         )
         assert asked.returncode == 0
     finally:

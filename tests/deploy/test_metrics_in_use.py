@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.deployment import DEPLOY, ROOT
 from support.wire_client import Wire
 
-from hyperoracle_server.embedded import EmbeddedTransport
+from hyperoracle_server.api.embedded import EmbeddedTransport
 
 EPGT = {"name": "epgt", "encoder": {"minimum_samples": 4}}
 RULES = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text())["groups"][0]["rules"]

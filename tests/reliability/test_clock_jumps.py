@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from support.wire_client import Wire
 
-from hyperoracle_server.clock import Clock
-from hyperoracle_server.embedded import EmbeddedTransport
+from hyperoracle_server.api.embedded import EmbeddedTransport
+from hyperoracle_server.oracle.clock import Clock
 
 DAY = 86_400.0
 

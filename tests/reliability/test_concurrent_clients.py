@@ -16,9 +16,9 @@ from support.wire_client import Wire, hyper_state
 
 from hyperoracle_protocol.hyper_state import HyperStateLayout
 from hyperoracle_protocol.strategies import EncoderSetting
-from hyperoracle_server.encoder.serving import ServedEncoder
-from hyperoracle_server.encoder.state import initial_state
-from hyperoracle_server.hyper_agents.keyed import architecture_of
+from hyperoracle_server.keyed.agent import architecture_of
+from hyperoracle_server.keyed.encoder.serving import ServedEncoder
+from hyperoracle_server.keyed.encoder.state import initial_state
 
 SEED = 11
 # Of 8 hidden units all are silent for one hyper-state in some thousand, whose keys are the same.

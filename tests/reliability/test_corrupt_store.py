@@ -19,8 +19,8 @@ import pytest
 from server.test_restart import picture, work
 from support.wire_client import Wire
 
+from hyperoracle_server.api.embedded import EmbeddedTransport
 from hyperoracle_server.commands import db
-from hyperoracle_server.embedded import EmbeddedTransport
 from hyperoracle_server.errors import StoreRefused
 
 

@@ -7,7 +7,7 @@ import resource
 import pytest
 from support.wire_client import Wire
 
-from hyperoracle_server.embedded import EmbeddedTransport
+from hyperoracle_server.api.embedded import EmbeddedTransport
 
 LONG = [10.0] * 5000
 """Returns that need pages of their own."""

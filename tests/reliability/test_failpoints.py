@@ -19,10 +19,10 @@ from support.mortal import Mortals, told
 from support.oracle_process import OracleProcess
 from support.wire_client import Wire
 
-from hyperoracle_server import failpoints
 from hyperoracle_server.errors import StoreRefused
 from hyperoracle_server.ledger.store import Ledger
 from hyperoracle_server.snapshots.stores import verify
+from hyperoracle_server.telemetry import failpoints
 
 AT_WORK = {"before_write": 24, "amid_write": 200, "before_commit": 24, "before_acknowledgement": 24}
 AT_WORK |= dict.fromkeys(

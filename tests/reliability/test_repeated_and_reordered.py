@@ -7,7 +7,7 @@ import random
 import pytest
 from support.wire_client import Wire
 
-from hyperoracle_server.embedded import EmbeddedTransport
+from hyperoracle_server.api.embedded import EmbeddedTransport
 
 PHASES = 12
 ALL_CHANCE = {"name": "epgt", "exploration": {"start": 1, "end": 1},

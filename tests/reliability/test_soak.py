@@ -20,9 +20,10 @@ from support.oracle_process import OracleProcess
 from support.soak import PHASES, Rounds, Sample, anonymous_bytes, descriptors, slope
 from support.wire_client import Wire
 
-from hyperoracle_server import job_state, upkeep
-from hyperoracle_server.embedded import EmbeddedTransport
-from hyperoracle_server.encoder_rounds import EncoderRounds
+from hyperoracle_server.api.embedded import EmbeddedTransport
+from hyperoracle_server.keyed.rounds import EncoderRounds
+from hyperoracle_server.oracle import job as job_state
+from hyperoracle_server.oracle import upkeep
 
 SOAK_SECONDS = float(os.environ.get("HYPERORACLE_SOAK_SECONDS", "3600"))
 MEGABYTE = 2**20

@@ -23,12 +23,12 @@ from support.wire_client import LEARNING_RATE, Answer, Wire
 
 from hyperoracle_client import Oracle
 from hyperoracle_protocol.tokens import CreateToken
+from hyperoracle_server.api.access.callers import Doorkeeper
+from hyperoracle_server.api.access.token_store import TokenStore
+from hyperoracle_server.api.access.tokens import RANK, StoredToken
 from hyperoracle_server.app import create_app
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.ledger.store import Ledger
-from hyperoracle_server.security.callers import Doorkeeper
-from hyperoracle_server.security.token_store import TokenStore
-from hyperoracle_server.security.tokens import RANK, StoredToken
 from hyperoracle_server.settings import ServerSettings
 
 MINE, OTHER = "mine", "other"

@@ -16,7 +16,7 @@ from support.wire_client import Wire
 from hyperoracle_client.api import OracleApi
 from hyperoracle_client.errors import ProtocolMismatch
 from hyperoracle_protocol.version import PROTOCOL_HEADER
-from hyperoracle_server.embedded import EmbeddedTransport
+from hyperoracle_server.api.embedded import EmbeddedTransport
 from hyperoracle_server.ledger import store
 
 REVISIONS = [f"{number:04}" for number in range(1, int(store.HEAD) + 1)]

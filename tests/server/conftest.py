@@ -6,7 +6,7 @@ import pytest
 from support.oracle_process import OracleProcess
 from support.wire_client import Wire
 
-from hyperoracle_server.embedded import EmbeddedTransport
+from hyperoracle_server.api.embedded import EmbeddedTransport
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.wire_client import Wire
 
-from hyperoracle_server.embedded import EmbeddedTransport
+from hyperoracle_server.api.embedded import EmbeddedTransport
 
 EPGT = {"strategy": {"name": "epgt"}, "returns": {"kind": "phase_return"}}
 BEST = {"strategy": {"name": "best_config"}, "returns": {"kind": "phase_return"}}

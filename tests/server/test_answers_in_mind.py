@@ -8,10 +8,10 @@ import pytest
 from support.waiting import wait_until
 from support.wire_client import Wire
 
-from hyperoracle_server import leases, upkeep
-from hyperoracle_server.clock import Clock
-from hyperoracle_server.embedded import EmbeddedTransport
-from hyperoracle_server.study import StudyRuntime
+from hyperoracle_server.api.embedded import EmbeddedTransport
+from hyperoracle_server.oracle import leases, upkeep
+from hyperoracle_server.oracle.clock import Clock
+from hyperoracle_server.oracle.study import StudyRuntime
 
 LEASE_SECONDS = 120.0
 

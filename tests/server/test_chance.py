@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperoracle_server.chance import NumberedStreams
+from hyperoracle_server.strategies.chance import NumberedStreams
 
 WORDS = st.integers(0, 2**64 - 1)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperoracle_server.confidence_sequences import (
+from hyperoracle_server.views.confidence_sequences import (
     ALPHA,
     LEAST_JOBS,
     LEAST_JOBS_FOR_MEANS,

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from support.wire_client import Wire
 
-from hyperoracle_server.embedded import EmbeddedTransport
+from hyperoracle_server.api.embedded import EmbeddedTransport
 
 
 @dataclass

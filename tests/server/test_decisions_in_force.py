@@ -16,7 +16,7 @@ from support.waiting import wait_until
 from support.wire_client import Wire
 
 from hyperoracle_protocol.jobs import ProposeMetadata
-from hyperoracle_server.embedded import EmbeddedTransport
+from hyperoracle_server.api.embedded import EmbeddedTransport
 
 HOLDING = {
     "best_config": {"strategy": {"name": "best_config"}},

@@ -13,9 +13,8 @@ from server.test_restart import work
 from support.waiting import wait_until
 from support.wire_client import Wire
 
-from hyperoracle_server import deletion
-from hyperoracle_server.embedded import EmbeddedTransport
-from hyperoracle_server.ledger import writer
+from hyperoracle_server.api.embedded import EmbeddedTransport
+from hyperoracle_server.ledger import deletion, writer
 from hyperoracle_server.ledger.schema import metadata
 from hyperoracle_server.ledger.store import Ledger
 from hyperoracle_server.snapshots.examination import findings
@@ -35,7 +34,7 @@ def rows(ledger: Ledger) -> dict[str, int]:
 
 def test_nothing_of_a_deleted_study_stays_and_all_of_the_others(embedded, ledger, monkeypatch):
     """In parts of two rows; after each the store holds together, as any backup would show."""
-    monkeypatch.setattr("hyperoracle_server.upkeep.LOOK_SECONDS", 3600.0)
+    monkeypatch.setattr("hyperoracle_server.oracle.upkeep.LOOK_SECONDS", 3600.0)
     work(embedded, "kept", phases=2)
     embedded.call("GET", "/v1/studies/kept/schedule")  # all is written
     before = rows(ledger)
@@ -82,7 +81,7 @@ def test_a_deletion_that_a_death_cut_short_is_ended_by_the_next_life(tmp_path):
 def test_a_full_disk_keeps_no_study_from_being_deleted(embedded, ledger, monkeypatch):
     """Every write fails until the room that was kept is given up. Seen to fail with `writer.run` in
     the place of `run_with_reserve`: an admin's DELETE gets 503."""
-    monkeypatch.setattr("hyperoracle_server.upkeep.LOOK_SECONDS", 3600.0)
+    monkeypatch.setattr("hyperoracle_server.oracle.upkeep.LOOK_SECONDS", 3600.0)
     work(embedded, "s", phases=1)
     reserve = ledger.path.with_name(ledger.path.name + ".reserve")
     assert reserve.stat().st_size == 8 << 20
@@ -120,7 +119,7 @@ ON_A_SMALL_DISK = """
 import os, sys
 sys.path.insert(0, sys.argv[2])
 from support.wire_client import Wire
-from hyperoracle_server.embedded import EmbeddedTransport
+from hyperoracle_server.api.embedded import EmbeddedTransport
 disk = sys.argv[1]
 transport = EmbeddedTransport(disk + "/oracle.db")
 wire = Wire(transport=transport)

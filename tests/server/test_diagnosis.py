@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hyperoracle_protocol.codec import BINARY_MEDIA_TYPE, encode_frame
-from hyperoracle_server.hyper_agents.simple import FixedAgent
-from hyperoracle_server.shareability import SharedRecords
+from hyperoracle_server.strategies.evidence.shareability import SharedRecords
+from hyperoracle_server.strategies.fixed_and_random import FixedAgent
 
 STATISTICS = {
     "name": "epgt",

@@ -2,8 +2,8 @@
 
 import pytest
 
-from hyperoracle_server import upkeep
-from hyperoracle_server.encoder_rounds import EncoderRounds
+from hyperoracle_server.keyed.rounds import EncoderRounds
+from hyperoracle_server.oracle import upkeep
 
 KINDS = {
     "vae on a sketch": ("sketch", "vae", 32),

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperoracle_server.exploration import Choice, epsilon_at, epsilon_greedy
+from hyperoracle_server.keyed.exploration import Choice, epsilon_at, epsilon_greedy
 
 
 def test_epsilon_falls_linearly_to_its_end_over_the_first_half() -> None:

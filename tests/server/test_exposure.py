@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperoracle_server.exposure import (
+from hyperoracle_server.strategies.evidence.exposure import (
     DEATHS_NEEDED,
     SHOWN,
     SUSPECT,
@@ -18,7 +18,7 @@ from hyperoracle_server.exposure import (
     _tail,
     hazards_of,
 )  # fmt: skip
-from hyperoracle_server.hyper_actions import HyperActionGrid
+from hyperoracle_server.strategies.grid import HyperActionGrid
 
 GRID = HyperActionGrid((3, 2), (1, 0))
 DEFAULT, DEADLY = GRID.joint_index((1, 0)), GRID.joint_index((2, 0))

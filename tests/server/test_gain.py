@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from support.wire_client import Wire
 
-from hyperoracle_server.embedded import EmbeddedTransport
-from hyperoracle_server.metrics import Metrics
+from hyperoracle_server.api.embedded import EmbeddedTransport
+from hyperoracle_server.telemetry.metrics import Metrics
 
 RANDOM = {"name": "random"}
 CUSTOM = {"kind": "custom", "direction": "maximise"}

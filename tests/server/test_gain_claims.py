@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperoracle_server import confidence_sequences
+from hyperoracle_server.views import confidence_sequences
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "gain_claims.py"
 STUDIES = 400

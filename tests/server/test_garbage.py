@@ -12,7 +12,7 @@ import pytest
 
 SCRIPT = """
 import gc, weakref
-from hyperoracle_server import garbage
+from hyperoracle_server.commands import garbage
 
 class Link:
     pass

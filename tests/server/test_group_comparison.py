@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperoracle_server.group_comparison import Comparison, Estimate, compare
+from hyperoracle_server.views.group_comparison import Comparison, Estimate, compare
 
 UNHURRIED = settings(deadline=None, max_examples=50)  # others may use the cores
 SCORES = st.lists(st.integers(-5, 5), min_size=1, max_size=30)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperoracle_server.hyper_actions import HyperActionGrid
+from hyperoracle_server.strategies.grid import HyperActionGrid
 
 
 def test_joint_indices_count_like_a_c_array() -> None:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from hyperoracle_server.exposure import Exposure
-from hyperoracle_server.job_account import Ending, JobAccount, Reason, ending_of
-from hyperoracle_server.learning_curve import LearningCurve
+from hyperoracle_server.strategies.evidence.exposure import Exposure
+from hyperoracle_server.strategies.evidence.job_account import Ending, JobAccount, Reason, ending_of
+from hyperoracle_server.strategies.evidence.learning_curve import LearningCurve
 
 PLANNED = 1000
 FLOOR = -10.0

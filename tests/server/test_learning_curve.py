@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperoracle_server.learning_curve import LearningCurve
+from hyperoracle_server.strategies.evidence.learning_curve import LearningCurve
 
 RETURNS = st.floats(-1e6, 1e6)
 POINTS = st.lists(st.tuples(st.integers(0, 1200), RETURNS), min_size=1, max_size=30)

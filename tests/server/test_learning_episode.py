@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hyperoracle_protocol.jobs import Report
 from hyperoracle_protocol.studies import ReturnSetting
-from hyperoracle_server.learning_episode import (
+from hyperoracle_server.oracle.credit import (
     MAX_NOT_APPLIED,
     MAX_WAITING,
     CreditBook,

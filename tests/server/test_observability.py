@@ -13,12 +13,13 @@ import pytest
 from support.oracle_process import OracleProcess
 from support.wire_client import Wire
 
-from hyperoracle_server import job_calls, leases, logs, readiness, upkeep
-from hyperoracle_server.clock import Clock
-from hyperoracle_server.embedded import EmbeddedTransport
+from hyperoracle_server.api import job_calls
+from hyperoracle_server.api.embedded import EmbeddedTransport
 from hyperoracle_server.errors import StoreUnavailable
 from hyperoracle_server.ledger.store import Ledger
-from hyperoracle_server.oracle import Oracle
+from hyperoracle_server.oracle.clock import Clock
+from hyperoracle_server.oracle.oracle import Oracle, leases, upkeep
+from hyperoracle_server.telemetry import logs, readiness
 
 EPGT = {"name": "epgt", "memory": {"capacity": 3}, "encoder": {"minimum_samples": 4}}
 
@@ -139,7 +140,7 @@ def test_a_job_that_falls_silent_is_counted_and_logged_once_for_each_silence(tmp
 
 
 def upkeep_observer():
-    from hyperoracle_server.observer import Observer
+    from hyperoracle_server.telemetry.observer import Observer
 
     return Observer
 
@@ -242,7 +243,7 @@ def test_a_finding_holds_for_a_second_and_a_change_is_logged_once(transport, mon
     monkeypatch.setattr(oracle.clock, "monotonic", lambda: now[0])
     monkeypatch.setattr(oracle.ledger, "free_bytes", lambda: free[0])
     statuses = []
-    with caplog.at_level(logging.WARNING, "hyperoracle_server.readiness"):
+    with caplog.at_level(logging.WARNING, "hyperoracle_server.telemetry.readiness"):
         assert readyz(transport)[0] == 200
         for seconds, room in ((0.9, 0), (1.1, 0), (2.2, 0), (3.3, 10**15), (4.4, 10**15)):
             now[0], free[0] = 1000.0 + seconds, room

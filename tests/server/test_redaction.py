@@ -12,12 +12,12 @@ import httpx
 import pytest
 from support.trace_collector import Collector
 
-from hyperoracle_server import logs
+from hyperoracle_server.api.access.tokens import new_token
 from hyperoracle_server.app import create_app
-from hyperoracle_server.redaction import redacted, shown_path
-from hyperoracle_server.security.tokens import new_token
 from hyperoracle_server.settings import ServerSettings
-from hyperoracle_server.tracing import Tracing
+from hyperoracle_server.telemetry import logs
+from hyperoracle_server.telemetry.redaction import redacted, shown_path
+from hyperoracle_server.telemetry.tracing import Tracing
 
 
 @pytest.fixture

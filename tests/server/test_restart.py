@@ -11,12 +11,11 @@ import pytest
 from support.waiting import wait_until
 from support.wire_client import Wire
 
-from hyperoracle_server import upkeep
-from hyperoracle_server.embedded import EmbeddedTransport
-from hyperoracle_server.encoder_rounds import EncoderRounds
+from hyperoracle_server.api.embedded import EmbeddedTransport
 from hyperoracle_server.errors import StoreUnavailable
+from hyperoracle_server.keyed.rounds import EncoderRounds
 from hyperoracle_server.ledger.store import Ledger
-from hyperoracle_server.oracle import Oracle
+from hyperoracle_server.oracle.oracle import Oracle, upkeep
 
 EPGT = {"name": "epgt", "encoder": {"minimum_samples": 8, "publish_seconds": 0,
                                     "gradient_updates": 5, "batch_size": 8},

@@ -5,7 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperoracle_server.shareability import Shareability, SharedRecords, shareability
+from hyperoracle_server.strategies.evidence.shareability import (
+    Shareability,
+    SharedRecords,
+    shareability,
+)
 
 
 def figures(

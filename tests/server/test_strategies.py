@@ -6,7 +6,7 @@ import sqlite3
 import pytest
 from support.wire_client import Wire
 
-from hyperoracle_server.embedded import EmbeddedTransport
+from hyperoracle_server.api.embedded import EmbeddedTransport
 
 STRATEGIES = {
     "epgt": {"name": "epgt", "encoder": {"minimum_samples": 100_000}},

@@ -8,9 +8,9 @@ from support.wire_client import LEARNING_RATE, Wire
 from hyperoracle_protocol.hyper_state import HyperStateLayout, SketchedTensor
 from hyperoracle_protocol.strategies import QLearningSetting
 from hyperoracle_protocol.studies import StudyDefinition
-from hyperoracle_server.embedded import EmbeddedTransport
+from hyperoracle_server.api.embedded import EmbeddedTransport
 from hyperoracle_server.errors import OracleError
-from hyperoracle_server.study_cost import (
+from hyperoracle_server.strategies.cost import (
     LEAST_OPEN,
     MOST_OPEN,
     CostLimits,
@@ -211,7 +211,7 @@ def test_jobs_of_one_layout_share_it_in_mind_also_after_a_restart(tmp_path):
 
 
 def test_too_many_open_proposals_are_refused_and_a_report_makes_room(embedded, monkeypatch):
-    monkeypatch.setattr("hyperoracle_server.study_load.most_open_proposals", lambda *_: 3)
+    monkeypatch.setattr("hyperoracle_server.oracle.load.most_open_proposals", lambda *_: 3)
     embedded.study("s")
     job = embedded.job("s")
     assert [embedded.propose(job, s).status for s in (1, 2, 3)] == [200] * 3

@@ -24,9 +24,9 @@ from support.wire_client import Wire, hyper_state
 from hyperoracle_protocol.codec import BINARY_MEDIA_TYPE, encode_frame
 from hyperoracle_server.app import create_app
 from hyperoracle_server.errors import StoreUnavailable
-from hyperoracle_server.observer import Observer, Observers
 from hyperoracle_server.settings import ServerSettings
-from hyperoracle_server.tracing import Tracing
+from hyperoracle_server.telemetry.observer import Observer, Observers
+from hyperoracle_server.telemetry.tracing import Tracing
 
 EPGT = {"name": "epgt", "encoder": {"minimum_samples": 4, "publish_seconds": 0}}
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -369,12 +369,13 @@ def test_an_oracle_that_is_not_asked_for_traces_loads_nothing_that_makes_them(tm
     ended = child(
         "import sys\n"
         "import hyperoracle_server.commands.serve\n"
-        "from hyperoracle_server.embedded import EmbeddedTransport\n"
+        "from hyperoracle_server.api.embedded import EmbeddedTransport\n"
         f"transport = EmbeddedTransport({str(tmp_path / 'o.db')!r})\n"
         "assert transport.handle('GET', '/v1/studies', {}, b'')[0] == 200\n"
         "transport.close()\n"
         "loaded = {'opentelemetry.sdk', 'opentelemetry.exporter', 'requests',"
-        " 'hyperoracle_server.tracing', 'hyperoracle_server.routes.traced'} & set(sys.modules)\n"
+        " 'hyperoracle_server.telemetry.tracing', 'hyperoracle_server.api.traced'"
+        "} & set(sys.modules)\n"
         "sys.exit(f'loaded: {loaded}' if loaded else 0)"
     )
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -391,7 +392,7 @@ def test_an_embedded_oracle_tells_nothing_to_what_its_process_has_set_up(tmp_pat
         "provider = TracerProvider()\n"
         "provider.add_span_processor(SimpleSpanProcessor(kept))\n"
         "trace.set_tracer_provider(provider)\n"
-        "from hyperoracle_server.embedded import EmbeddedTransport\n"
+        "from hyperoracle_server.api.embedded import EmbeddedTransport\n"
         f"transport = EmbeddedTransport({str(tmp_path / 'o.db')!r})\n"
         "assert transport.handle('GET', '/v1/studies?secret=1', {}, b'')[0] == 200\n"
         "transport.close()\n"

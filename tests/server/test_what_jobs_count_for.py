@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from support.wire_client import Wire
 
-from hyperoracle_server import leases
-from hyperoracle_server.embedded import EmbeddedTransport, open_transport
+from hyperoracle_server.api.embedded import EmbeddedTransport, open_transport
+from hyperoracle_server.oracle import leases
 
 CUSTOM = {"kind": "custom"}
 SPACE = {"learning_rate": {"type": "relative", "values": [0.5, 1.0, 2.0], "default": 1.0}}

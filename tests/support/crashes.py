@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from hyperoracle_server.embedded import EmbeddedTransport
+from hyperoracle_server.api.embedded import EmbeddedTransport
 from hyperoracle_server.snapshots.examination import findings
 from support.wire_client import Wire
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperoracle_server.embedded import EmbeddedTransport
+from hyperoracle_server.api.embedded import EmbeddedTransport
 from support.wire_client import LEARNING_RATE, Wire
 
 JOBS = 20

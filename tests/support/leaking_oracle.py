@@ -10,7 +10,7 @@ import runpy
 from collections.abc import Callable
 from typing import Any
 
-from hyperoracle_server.job_state import JobState
+from hyperoracle_server.oracle.job import JobState
 
 KEPT: list[Any] = []
 OPENED: list[int] = []

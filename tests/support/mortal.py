@@ -18,12 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-from hyperoracle_server import failpoints, upkeep
-from hyperoracle_server.embedded import EmbeddedTransport
-from hyperoracle_server.encoder.training import TrainingReport
-from hyperoracle_server.encoder_rounds import EncoderRounds
+from hyperoracle_server.api.embedded import EmbeddedTransport
+from hyperoracle_server.keyed.encoder.training import TrainingReport
+from hyperoracle_server.keyed.rounds import EncoderRounds
+from hyperoracle_server.oracle import upkeep
 from hyperoracle_server.snapshots.stores import restore_store
 from hyperoracle_server.snapshots.taking import take_store
+from hyperoracle_server.telemetry import failpoints
 from support.wire_client import Wire
 
 PHASES = 14

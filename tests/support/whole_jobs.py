@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from hyperoracle_protocol.jobs import Role
-from hyperoracle_server.hyper_agents.base import CurvePoint, Decision, Moment
-from hyperoracle_server.job_account import Ending, Reason, ending_of
-from hyperoracle_server.learning_curve import LearningCurve
+from hyperoracle_server.strategies.base import CurvePoint, Decision, Moment
+from hyperoracle_server.strategies.evidence.job_account import Ending, Reason, ending_of
+from hyperoracle_server.strategies.evidence.learning_curve import LearningCurve
 
 
 def decide(agent: Any, job_id: int, role: Role = "exploit", seed: int = 0) -> Decision:

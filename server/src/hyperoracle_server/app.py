@@ -13,32 +13,32 @@ from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 from starlette.middleware import Middleware
 
+from hyperoracle_server.api.access.audit import AuditLog
+from hyperoracle_server.api.access.callers import Doorkeeper
+from hyperoracle_server.api.access.rate_limit import RateLimit
+from hyperoracle_server.api.access.token_store import TokenStore
+from hyperoracle_server.api.documents import PROBLEMS
+from hyperoracle_server.api.gate import Gate
+from hyperoracle_server.api.guard import Guard
+from hyperoracle_server.api.hot import add_hot_routes
+from hyperoracle_server.api.pages import add_docs
+from hyperoracle_server.api.places import Places
+from hyperoracle_server.api.problems import add_error_handlers
+from hyperoracle_server.api.routes import health, jobs, snapshots, studies
+from hyperoracle_server.api.routes import tokens as tokens_routes
+from hyperoracle_server.api.turns import Turns
 from hyperoracle_server.ledger.store import HEAD, Ledger, damaged
-from hyperoracle_server.logs import about
-from hyperoracle_server.metrics import Metrics
-from hyperoracle_server.observer import Observer, Observers
-from hyperoracle_server.oracle import Oracle
-from hyperoracle_server.readiness import Readiness
-from hyperoracle_server.routes import health, jobs, snapshots, studies
-from hyperoracle_server.routes import tokens as tokens_routes
-from hyperoracle_server.routes.documents import PROBLEMS
-from hyperoracle_server.routes.gate import Gate
-from hyperoracle_server.routes.guard import Guard
-from hyperoracle_server.routes.hot import add_hot_routes
-from hyperoracle_server.routes.pages import add_docs
-from hyperoracle_server.routes.places import Places
-from hyperoracle_server.routes.problems import add_error_handlers
-from hyperoracle_server.routes.turns import Turns
-from hyperoracle_server.security.audit import AuditLog
-from hyperoracle_server.security.callers import Doorkeeper
-from hyperoracle_server.security.rate_limit import RateLimit
-from hyperoracle_server.security.token_store import TokenStore
+from hyperoracle_server.oracle.oracle import Oracle
+from hyperoracle_server.oracle.upkeep import Upkeep
 from hyperoracle_server.settings import ServerSettings
 from hyperoracle_server.snapshots.under_way import clear_leftovers
-from hyperoracle_server.upkeep import Upkeep
+from hyperoracle_server.telemetry.logs import about
+from hyperoracle_server.telemetry.metrics import Metrics
+from hyperoracle_server.telemetry.observer import Observer, Observers
+from hyperoracle_server.telemetry.readiness import Readiness
 
 if TYPE_CHECKING:
-    from hyperoracle_server.tracing import Tracing
+    from hyperoracle_server.telemetry.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ def create_app(
 
 
 def _traced(tracing: Tracing, oracle: Oracle) -> Middleware:
-    from hyperoracle_server.routes.traced import Traced  # which needs the extra `otel`
+    from hyperoracle_server.api.traced import Traced  # which needs the extra `otel`
 
     return Middleware(Traced, tracing=tracing, study_of_job=oracle.study_of_job)
 

@@ -8,10 +8,10 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from hyperoracle_server.logs import LogFormat, LogLevel
-from hyperoracle_server.memory.hnsw import HnswSettings
-from hyperoracle_server.quotas import Usage
-from hyperoracle_server.study_cost import CostLimits
+from hyperoracle_server.keyed.memory.hnsw import HnswSettings
+from hyperoracle_server.oracle.quotas import Usage
+from hyperoracle_server.strategies.cost import CostLimits
+from hyperoracle_server.telemetry.logs import LogFormat, LogLevel
 
 ENVIRONMENT_ONLY = frozenset({"admin_token"})
 """Settings that are no options: others on the machine see a command line."""

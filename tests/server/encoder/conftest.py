@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hyperoracle_server.encoder.architecture import Architecture
+from hyperoracle_server.keyed.encoder.architecture import Architecture
 
 Factors = NDArray[np.float64]
 Samples = NDArray[np.float16]

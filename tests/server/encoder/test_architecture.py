@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hyperoracle_server.encoder.architecture import FEATURE_LIMIT, Architecture
+from hyperoracle_server.keyed.encoder.architecture import FEATURE_LIMIT, Architecture
 
 
 def test_feature_counts_are_the_sums_over_blocks() -> None:

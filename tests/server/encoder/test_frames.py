@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-from hyperoracle_server.encoder.frames import FrameError, frame_bytes, read_frame
+from hyperoracle_server.keyed.encoder.frames import FrameError, frame_bytes, read_frame
 
 
 def test_frames_come_back_in_order_until_the_stream_ends() -> None:

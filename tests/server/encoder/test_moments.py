@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperoracle_server.encoder.moments import CLIP, Moments, standardise
+from hyperoracle_server.keyed.encoder.moments import CLIP, Moments, standardise
 
 
 @given(cuts=st.lists(st.integers(0, 600), max_size=6), seed=st.integers(0, 2**32 - 1))

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hyperoracle_server.encoder.architecture import Architecture
-from hyperoracle_server.encoder.moments import CLIP
-from hyperoracle_server.encoder.serving import ServedEncoder
-from hyperoracle_server.encoder.state import EncoderState, initial_state, parameter_shapes
+from hyperoracle_server.keyed.encoder.architecture import Architecture
+from hyperoracle_server.keyed.encoder.moments import CLIP
+from hyperoracle_server.keyed.encoder.serving import ServedEncoder
+from hyperoracle_server.keyed.encoder.state import EncoderState, initial_state, parameter_shapes
 
 
 def random_state(architecture: Architecture, seed: int) -> EncoderState:
@@ -139,8 +139,14 @@ def test_hyper_states_that_do_not_fit_are_refused() -> None:
 PROGRAM = """
 import sys
 import numpy as np
-from hyperoracle_server.encoder import architecture, frames, moments, serving, state
-from hyperoracle_server.encoder import training, training_process, worker
+from hyperoracle_server.keyed.encoder import architecture
+from hyperoracle_server.keyed.encoder import frames
+from hyperoracle_server.keyed.encoder import moments
+from hyperoracle_server.keyed.encoder import serving
+from hyperoracle_server.keyed.encoder import state
+from hyperoracle_server.keyed.encoder import training
+from hyperoracle_server.keyed.encoder import training_process
+from hyperoracle_server.keyed.encoder import worker
 sketch = architecture.Architecture.of_sketch(((3, 8),))
 samples = np.random.default_rng(0).normal(size=(4, 24)).astype(np.float16)
 untrained = state.EncoderState.from_bytes(state.initial_state(sketch, 0).to_bytes(), sketch)

@@ -9,9 +9,9 @@ import pytest
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from hyperoracle_server.encoder.architecture import Architecture
-from hyperoracle_server.encoder.serving import ServedEncoder
-from hyperoracle_server.encoder.state import (
+from hyperoracle_server.keyed.encoder.architecture import Architecture
+from hyperoracle_server.keyed.encoder.serving import ServedEncoder
+from hyperoracle_server.keyed.encoder.state import (
     EncoderState,
     initial_state,
     state_size_limit_bytes,

@@ -5,12 +5,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from hyperoracle_server.encoder.architecture import Architecture
-from hyperoracle_server.encoder.moments import Moments, standardise
-from hyperoracle_server.encoder.serving import ServedEncoder
-from hyperoracle_server.encoder.state import EncoderState, initial_state
-from hyperoracle_server.encoder.training import TrainingSettings, train
-from hyperoracle_server.encoder.vae import VariationalAutoencoder
+from hyperoracle_server.keyed.encoder.architecture import Architecture
+from hyperoracle_server.keyed.encoder.moments import Moments, standardise
+from hyperoracle_server.keyed.encoder.serving import ServedEncoder
+from hyperoracle_server.keyed.encoder.state import EncoderState, initial_state
+from hyperoracle_server.keyed.encoder.training import TrainingSettings, train
+from hyperoracle_server.keyed.encoder.vae import VariationalAutoencoder
 
 from .conftest import Factors, LatentFactorSamples, Samples
 

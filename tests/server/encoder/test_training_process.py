@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hyperoracle_server.encoder.architecture import Architecture
-from hyperoracle_server.encoder.state import initial_state
-from hyperoracle_server.encoder.training import TrainingSettings, train
-from hyperoracle_server.encoder.training_process import EncoderTrainingError, TrainingProcess
+from hyperoracle_server.keyed.encoder.architecture import Architecture
+from hyperoracle_server.keyed.encoder.state import initial_state
+from hyperoracle_server.keyed.encoder.training import TrainingSettings, train
+from hyperoracle_server.keyed.encoder.training_process import EncoderTrainingError, TrainingProcess
 
 from .conftest import LatentFactorSamples
 
@@ -175,9 +175,9 @@ def test_the_child_steps_back_and_leaves_a_ctrl_c_to_its_parent(process: Trainin
 PARENT = """
 import sys
 import numpy as np
-from hyperoracle_server.encoder.architecture import Architecture
-from hyperoracle_server.encoder.state import initial_state
-from hyperoracle_server.encoder.training_process import TrainingProcess
+from hyperoracle_server.keyed.encoder.architecture import Architecture
+from hyperoracle_server.keyed.encoder.state import initial_state
+from hyperoracle_server.keyed.encoder.training_process import TrainingProcess
 process = TrainingProcess()
 state = initial_state(Architecture.of_statistics(3), 0)
 process.train(state, np.zeros((2, 3), np.float16), 0)

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from hyperoracle_server.encoder.architecture import Architecture
-from hyperoracle_server.encoder.serving import ServedEncoder
-from hyperoracle_server.encoder.state import (
+from hyperoracle_server.keyed.encoder.architecture import Architecture
+from hyperoracle_server.keyed.encoder.serving import ServedEncoder
+from hyperoracle_server.keyed.encoder.state import (
     ADAM_FIRST,
     ADAM_SECOND,
     initial_state,
     parameter_shapes,
 )
-from hyperoracle_server.encoder.vae import Adam, VariationalAutoencoder
+from hyperoracle_server.keyed.encoder.vae import Adam, VariationalAutoencoder
 
 
 def test_projection_is_equation_2(sketch: Architecture) -> None:

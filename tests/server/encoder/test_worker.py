@@ -6,11 +6,11 @@ import sys
 
 import numpy as np
 
-from hyperoracle_server.encoder.architecture import Architecture
-from hyperoracle_server.encoder.frames import frame_bytes, read_frame
-from hyperoracle_server.encoder.state import initial_state
-from hyperoracle_server.encoder.training import train
-from hyperoracle_server.encoder.worker import run_rounds
+from hyperoracle_server.keyed.encoder.architecture import Architecture
+from hyperoracle_server.keyed.encoder.frames import frame_bytes, read_frame
+from hyperoracle_server.keyed.encoder.state import initial_state
+from hyperoracle_server.keyed.encoder.training import train
+from hyperoracle_server.keyed.encoder.worker import run_rounds
 
 STATE = initial_state(Architecture.of_statistics(3), 0)
 SAMPLES = np.arange(12, dtype=np.float16).reshape(4, 3)
@@ -47,7 +47,7 @@ def test_every_request_gets_its_answer_and_a_bad_one_harms_no_other() -> None:
 
 PROGRAM = """
 import atexit
-from hyperoracle_server.encoder import worker
+from hyperoracle_server.keyed.encoder import worker
 atexit.register(print, "a library's chatter")
 worker.main()
 """

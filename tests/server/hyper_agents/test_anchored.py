@@ -9,12 +9,12 @@ from support.whole_jobs import ending
 
 from hyperoracle_protocol.jobs import Role
 from hyperoracle_protocol.strategies import AnchoredStrategy
-from hyperoracle_server.hyper_actions import HyperActionGrid
-from hyperoracle_server.hyper_agents.anchored import AnchoredAgent, context_of
-from hyperoracle_server.hyper_agents.base import CurvePoint, Decision, Moment
-from hyperoracle_server.hyper_agents.holding import FOR_EVER
-from hyperoracle_server.job_account import Reason
-from hyperoracle_server.value_model.guards import FIRST_PAUSE
+from hyperoracle_server.strategies.anchored import AnchoredAgent, context_of
+from hyperoracle_server.strategies.base import CurvePoint, Decision, Moment
+from hyperoracle_server.strategies.evidence.job_account import Reason
+from hyperoracle_server.strategies.grid import HyperActionGrid
+from hyperoracle_server.strategies.holding import FOR_EVER
+from hyperoracle_server.strategies.value_model.guards import FIRST_PAUSE
 
 TOTAL, PARTS, DEFAULT = 1600, 16, 3
 Rise = Callable[[int, float], float]  # (bin, progress) -> rise of the return in a sixteenth

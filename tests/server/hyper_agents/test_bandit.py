@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from hyperoracle_protocol.strategies import BanditStrategy
-from hyperoracle_server.hyper_actions import HyperActionGrid
-from hyperoracle_server.hyper_agents.bandit import MAX_OPEN, BanditAgent, upper_confidence_bounds
-from hyperoracle_server.hyper_agents.base import Moment, Outcome
+from hyperoracle_server.strategies.bandit import MAX_OPEN, BanditAgent, upper_confidence_bounds
+from hyperoracle_server.strategies.base import Moment, Outcome
+from hyperoracle_server.strategies.grid import HyperActionGrid
 
 JOB = 7
 

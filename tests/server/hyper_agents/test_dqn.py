@@ -9,11 +9,11 @@ from support.wire_client import Wire, hyper_state
 from hyperoracle_protocol.hyper_state import TensorShape
 from hyperoracle_protocol.strategies import DqnStrategy
 from hyperoracle_protocol.studies import StudyDefinition
-from hyperoracle_server.embedded import EmbeddedTransport
-from hyperoracle_server.encoder_rounds import EncoderRounds
-from hyperoracle_server.hyper_actions import HyperActionGrid
-from hyperoracle_server.hyper_agents.base import Moment, Outcome
-from hyperoracle_server.hyper_agents.dqn import DqnAgent
+from hyperoracle_server.api.embedded import EmbeddedTransport
+from hyperoracle_server.keyed.dqn.agent import DqnAgent
+from hyperoracle_server.keyed.rounds import EncoderRounds
+from hyperoracle_server.strategies.base import Moment, Outcome
+from hyperoracle_server.strategies.grid import HyperActionGrid
 
 TENSORS = [TensorShape(name="w", shape=(4, 3)), TensorShape(name="b", shape=(4,))]
 
@@ -137,7 +137,7 @@ STRATEGY = {
 @pytest.fixture
 def no_upkeep(monkeypatch):
     """New encoder versions come when a test says so."""
-    monkeypatch.setattr("hyperoracle_server.upkeep.LOOK_SECONDS", 3600.0)
+    monkeypatch.setattr("hyperoracle_server.oracle.upkeep.LOOK_SECONDS", 3600.0)
 
 
 @pytest.fixture
@@ -239,11 +239,11 @@ def test_a_commit_that_fails_takes_the_network_back_to_what_was_durable(quiet, m
 
 def test_reports_that_share_a_commit_leave_the_newest_network(tmp_path):
     """Several states of one network in one transaction: the last one stays."""
-    from hyperoracle_server import records
+    from hyperoracle_server.ledger import rows as made
     from hyperoracle_server.ledger.store import Ledger
 
     ledger = Ledger(tmp_path / "oracle.db")
-    changes = [c for i in range(3) for c in records.state_changes(1, {"x": bytes([i]), "y": b"-"})]
+    changes = [c for i in range(3) for c in made.state_changes(1, {"x": bytes([i]), "y": b"-"})]
     for _ in range(2):
         ledger.writer.submit_durably(changes, ledger.writer.epoch).result()
     with ledger.reading() as connection:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from hyperoracle_server.hyper_actions import HyperActionGrid
-from hyperoracle_server.hyper_agents.effects_on_grid import EffectsOnGrid
-from hyperoracle_server.value_model.gaussian_process import Effects
+from hyperoracle_server.strategies.grid import HyperActionGrid
+from hyperoracle_server.strategies.value_model.effects_on_grid import EffectsOnGrid
+from hyperoracle_server.strategies.value_model.gaussian_process import Effects
 
 # A number of five bins whose middle one is the default, and a name of three whose first one is.
 GRID = EffectsOnGrid(HyperActionGrid((5, 3), (2, 0)), (True, False))

@@ -16,8 +16,8 @@ from support.wire_client import Wire
 
 from hyperoracle_client import cli
 from hyperoracle_client.settings import ClientSettings
+from hyperoracle_server.api.embedded import EmbeddedTransport
 from hyperoracle_server.commands import db
-from hyperoracle_server.embedded import EmbeddedTransport
 from hyperoracle_server.errors import StoreRefused
 from hyperoracle_server.ledger.files import store_path
 

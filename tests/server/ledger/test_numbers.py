@@ -13,7 +13,7 @@ from server.test_strategies import STRATEGIES, TWO, phase
 from support.crafted_snapshots import crafted
 from support.wire_client import Wire
 
-from hyperoracle_server.embedded import EmbeddedTransport
+from hyperoracle_server.api.embedded import EmbeddedTransport
 from hyperoracle_server.ledger.numbers import REFERENCES, UP_TO, renumbered
 from hyperoracle_server.snapshots.stores import restore_store, verify
 from hyperoracle_server.snapshots.taking import take_store, take_study
@@ -24,7 +24,7 @@ SNAPSHOT = "application/vnd.hyperoracle.snapshot"
 @pytest.fixture
 def opened(monkeypatch):
     """Opens stores, and closes them at the end; no encoder trains meanwhile."""
-    monkeypatch.setattr("hyperoracle_server.upkeep.LOOK_SECONDS", 3600.0)
+    monkeypatch.setattr("hyperoracle_server.oracle.upkeep.LOOK_SECONDS", 3600.0)
     transports = []
 
     def open_store(path: Path) -> Wire:

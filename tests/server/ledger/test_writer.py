@@ -14,7 +14,7 @@ import pytest
 from support.waiting import wait_until
 from support.wire_client import Wire
 
-from hyperoracle_server.embedded import EmbeddedTransport
+from hyperoracle_server.api.embedded import EmbeddedTransport
 from hyperoracle_server.errors import StoreUnavailable
 from hyperoracle_server.ledger import writer as module
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from server.memory.reference import ReferenceMemory
 
-from hyperoracle_server.memory import EpisodicMemory, HnswSettings, MemorySettings, episodic
+from hyperoracle_server.keyed.memory import EpisodicMemory, HnswSettings, MemorySettings, episodic
 
 THOROUGH = HnswSettings(search_effort=512, recall=0.0)
 """Graph search that looks at everything in memories as small as these."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hyperoracle_server.memory.base import KeyStore
-from hyperoracle_server.memory.exact import ExactSearch
+from hyperoracle_server.keyed.memory.base import KeyStore
+from hyperoracle_server.keyed.memory.exact import ExactSearch
 
 
 def truth(

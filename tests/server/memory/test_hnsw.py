@@ -7,8 +7,14 @@ import threading
 import numpy as np
 import pytest
 
-from hyperoracle_server.memory import EpisodicMemory, HnswSettings, MemorySettings, hnsw, switching
-from hyperoracle_server.memory.hnsw import Graphs
+from hyperoracle_server.keyed.memory import (
+    EpisodicMemory,
+    HnswSettings,
+    MemorySettings,
+    hnsw,
+    switching,
+)
+from hyperoracle_server.keyed.memory.hnsw import Graphs
 
 
 def fill(memory: EpisodicMemory, rng: np.random.Generator, n: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hyperoracle_server.memory import Entries, EpisodicMemory, MemorySettings
+from hyperoracle_server.keyed.memory import Entries, EpisodicMemory, MemorySettings
 
 READINGS = pytest.mark.parametrize("reading", ["per-action", "shared"])
 INDICES = pytest.mark.parametrize("index", ["exact", "hnsw"])

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hyperoracle_server.memory import EpisodicMemory, MemorySettings
+from hyperoracle_server.keyed.memory import EpisodicMemory, MemorySettings
 
 N_ACTIONS = 3
 KEYS = hnp.arrays(

@@ -5,9 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hyperoracle_server.memory import EpisodicMemory, HnswSettings, MemorySettings, hnsw, switching
-from hyperoracle_server.memory.hnsw import Graphs
-from hyperoracle_server.memory.recall import REGIONS, evenly_spaced, least_recall
+from hyperoracle_server.keyed.memory import (
+    EpisodicMemory,
+    HnswSettings,
+    MemorySettings,
+    hnsw,
+    switching,
+)
+from hyperoracle_server.keyed.memory.hnsw import Graphs
+from hyperoracle_server.keyed.memory.recall import REGIONS, evenly_spaced, least_recall
 
 RUNS, KEY_SIZE = 20, 32
 

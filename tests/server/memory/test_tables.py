@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from hyperoracle_server.memory.tables import GroupTables
+from hyperoracle_server.keyed.memory.tables import GroupTables
 
 CAPACITY, N_GROUPS = 400, 3
 

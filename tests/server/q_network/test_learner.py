@@ -5,9 +5,9 @@ import pytest
 import safetensors.numpy
 
 from hyperoracle_protocol.strategies import QLearningSetting
-from hyperoracle_server.q_network.learner import QLearner
-from hyperoracle_server.q_network.mlp import outputs
-from hyperoracle_server.q_network.replay import Replay, Transitions
+from hyperoracle_server.keyed.dqn.learner import QLearner
+from hyperoracle_server.keyed.dqn.mlp import outputs
+from hyperoracle_server.keyed.dqn.replay import Replay, Transitions
 
 KEY = 4
 

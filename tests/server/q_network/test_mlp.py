@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperoracle_server.q_network.adam import adam_step
-from hyperoracle_server.q_network.mlp import (
+from hyperoracle_server.keyed.dqn.adam import adam_step
+from hyperoracle_server.keyed.dqn.mlp import (
     initial_parameters,
     loss_and_gradients,
     outputs,

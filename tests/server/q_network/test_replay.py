@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperoracle_server.q_network.replay import Replay
+from hyperoracle_server.keyed.dqn.replay import Replay
 
 KEY, ACTIONS = 3, 4
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from support.oracle_process import OracleProcess
 
-from hyperoracle_server.routes.connections import LONGEST_HEAD_BYTES
+from hyperoracle_server.api.connections import LONGEST_HEAD_BYTES
 
 HOST = b"host: a\r\n"
 CLOSE = b"connection: close\r\n"

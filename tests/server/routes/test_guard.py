@@ -8,8 +8,8 @@ from support.oracle_process import OracleProcess
 from support.wire_client import Wire
 
 from hyperoracle_protocol.tokens import CreateToken
+from hyperoracle_server.api.routes.dependencies import the_caller
 from hyperoracle_server.app import create_app
-from hyperoracle_server.routes.dependencies import the_caller
 from hyperoracle_server.settings import ServerSettings
 
 

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 from support.wire_client import Wire
 
-from hyperoracle_server.embedded import EmbeddedTransport
-from hyperoracle_server.hyper_agents.keyed import KeyedAgent
-from hyperoracle_server.q_network.learner import QLearner
-from hyperoracle_server.routes.places import PLACES
-from hyperoracle_server.routes.turns import LONG_JSON_BYTES, Turns
+from hyperoracle_server.api.embedded import EmbeddedTransport
+from hyperoracle_server.api.places import PLACES
+from hyperoracle_server.api.turns import LONG_JSON_BYTES, Turns
+from hyperoracle_server.keyed.agent import KeyedAgent
+from hyperoracle_server.keyed.dqn.learner import QLearner
 
 PATIENCE = 20.0
 

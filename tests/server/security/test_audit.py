@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperoracle_server.security.audit import AuditLog
+from hyperoracle_server.api.access.audit import AuditLog
 
 
 def test_each_record_is_one_line_of_json_that_is_appended(tmp_path):

@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 
 from hyperoracle_protocol.tokens import CreateToken
+from hyperoracle_server.api.access.callers import ANYBODY, Doorkeeper
+from hyperoracle_server.api.access.rules import ADMINISTRATION, Requirement
+from hyperoracle_server.api.access.token_store import TokenStore
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.ledger.store import Ledger
-from hyperoracle_server.security.callers import ANYBODY, Doorkeeper
-from hyperoracle_server.security.rules import ADMINISTRATION, Requirement
-from hyperoracle_server.security.token_store import TokenStore
 
 ADMINISTRATOR = "an-administrator-of-the-environment"
 

@@ -8,10 +8,10 @@ import pytest
 from support.wire_client import Wire
 
 from hyperoracle_client.cli import main
-from hyperoracle_server.embedded import EmbeddedTransport
+from hyperoracle_server.api.access.callers import Doorkeeper
+from hyperoracle_server.api.access.token_store import TokenStore
+from hyperoracle_server.api.embedded import EmbeddedTransport
 from hyperoracle_server.ledger.store import Ledger
-from hyperoracle_server.security.callers import Doorkeeper
-from hyperoracle_server.security.token_store import TokenStore
 
 ADMIN = {"name": "admin", "scope": "admin"}
 

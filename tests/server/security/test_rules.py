@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from hyperoracle_server.security.rules import ADMINISTRATION, Requirement, requirement
+from hyperoracle_server.api.access.rules import ADMINISTRATION, Requirement, requirement
 
 JOBS = {"j1": "mine"}
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperoracle_server.security.tokens import (
+from hyperoracle_server.api.access.tokens import (
     RANK,
     StoredToken,
     digest_of,

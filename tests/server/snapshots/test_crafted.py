@@ -15,8 +15,8 @@ from server.test_strategies import STRATEGIES, TWO, phase
 from support.fuzzed_snapshots import mutated, mutations
 from support.wire_client import Wire
 
-from hyperoracle_server.embedded import EmbeddedTransport
-from hyperoracle_server.encoder_rounds import EncoderRounds
+from hyperoracle_server.api.embedded import EmbeddedTransport
+from hyperoracle_server.keyed.rounds import EncoderRounds
 from hyperoracle_server.snapshots.stores import verify
 from hyperoracle_server.snapshots.taking import take_store, take_study
 
@@ -38,7 +38,7 @@ SEVERAL = {
 def snapshots(tmp_path_factory) -> dict[str, Path]:
     """Of a study of each strategy: jobs that ended, one that is half way, a report that waits."""
     patch = pytest.MonkeyPatch()
-    patch.setattr("hyperoracle_server.upkeep.LOOK_SECONDS", 3600.0)
+    patch.setattr("hyperoracle_server.oracle.upkeep.LOOK_SECONDS", 3600.0)
     folder = tmp_path_factory.mktemp("snapshots")
     transport = EmbeddedTransport(str(folder / "oracle.db"))
     wire = Wire(transport=transport)
@@ -148,7 +148,7 @@ def tried(snapshots: dict[str, Path], name: str, count: int, folder: Path, seed:
 
 @pytest.fixture
 def no_upkeep(monkeypatch):
-    monkeypatch.setattr("hyperoracle_server.upkeep.LOOK_SECONDS", 3600.0)
+    monkeypatch.setattr("hyperoracle_server.oracle.upkeep.LOOK_SECONDS", 3600.0)
 
 
 @pytest.mark.parametrize("name", SEVERAL)

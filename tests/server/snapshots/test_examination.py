@@ -15,7 +15,7 @@ from server.test_restart import work
 from sqlalchemy import create_engine
 from support.wire_client import Wire
 
-from hyperoracle_server.embedded import EmbeddedTransport
+from hyperoracle_server.api.embedded import EmbeddedTransport
 from hyperoracle_server.snapshots.examination import LAWS, damage, findings
 
 NOBODY = 999_999

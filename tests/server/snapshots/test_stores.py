@@ -20,8 +20,8 @@ from support.oracle_process import OracleProcess
 from support.wire_client import Wire
 
 from hyperoracle_client import cli
+from hyperoracle_server.api.embedded import EmbeddedTransport
 from hyperoracle_server.commands import db
-from hyperoracle_server.embedded import EmbeddedTransport
 from hyperoracle_server.ledger.lock import locked
 from hyperoracle_server.snapshots import stores
 

@@ -12,12 +12,12 @@ from server.test_strategies import PHASES, STRATEGIES, TWO, phase
 from support.crafted_snapshots import TO_SCHEMA_0005, crafted, with_another_manifest
 from support.wire_client import Wire
 
-from hyperoracle_server.embedded import EmbeddedTransport
-from hyperoracle_server.encoder_rounds import EncoderRounds
+from hyperoracle_server.api.embedded import EmbeddedTransport
 from hyperoracle_server.errors import OracleError, SnapshotRefused, StoreRefused
+from hyperoracle_server.keyed.rounds import EncoderRounds
 from hyperoracle_server.ledger.numbers import REFERENCES
+from hyperoracle_server.ledger.renumbering import Renumbering
 from hyperoracle_server.ledger.schema import metadata
-from hyperoracle_server.snapshots.renumbering import Renumbering
 from hyperoracle_server.snapshots.stores import verify
 from hyperoracle_server.snapshots.taking import ROWS_OF_A_STUDY, take_study
 
@@ -27,7 +27,7 @@ SNAPSHOT = "application/vnd.hyperoracle.snapshot"
 @pytest.fixture
 def opened(tmp_path, monkeypatch):
     """Opens stores by name, and closes them at the end; no encoder trains meanwhile."""
-    monkeypatch.setattr("hyperoracle_server.upkeep.LOOK_SECONDS", 3600.0)
+    monkeypatch.setattr("hyperoracle_server.oracle.upkeep.LOOK_SECONDS", 3600.0)
     transports = []
 
     def open_store(name: str) -> Wire:

@@ -8,9 +8,9 @@ import pytest
 from support.oracle_process import OracleProcess
 from support.wire_client import Wire
 
-from hyperoracle_server import failpoints
 from hyperoracle_server.errors import StoreUnavailable
 from hyperoracle_server.snapshots.under_way import clear_leftovers, folder_beside
+from hyperoracle_server.telemetry import failpoints
 
 SNAPSHOT = "application/vnd.hyperoracle.snapshot"
 

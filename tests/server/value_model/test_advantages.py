@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from hyperoracle_server.value_model.advantages import advantage, standardised
+from hyperoracle_server.strategies.value_model.advantages import advantage, standardised
 
 
 def test_the_rise_at_once_and_the_rise_for_good_count_half_each() -> None:

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from hyperoracle_server.value_model.bin_kernels import bin_kernel
-from hyperoracle_server.value_model.choice import (
+from hyperoracle_server.strategies.value_model.bin_kernels import bin_kernel
+from hyperoracle_server.strategies.value_model.choice import (
     cautious_bin,
     explored_bins,
     frontier,
     jobs_in_direction,
     sampled,
 )
-from hyperoracle_server.value_model.gaussian_process import Effects
+from hyperoracle_server.strategies.value_model.gaussian_process import Effects
 
 
 def effects_of(means, deviations=None) -> Effects:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperoracle_server.hyper_agents.notes import JobNotes
-from hyperoracle_server.job_account import Ending
-from hyperoracle_server.value_model.course import Course, progress_of, quantile
+from hyperoracle_server.strategies.evidence.job_account import Ending
+from hyperoracle_server.strategies.notes import JobNotes
+from hyperoracle_server.strategies.value_model.course import Course, progress_of, quantile
 
 
 def course_of(total: int = 400) -> Course:

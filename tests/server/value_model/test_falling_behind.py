@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from hyperoracle_server.value_model.falling_behind import (
+from hyperoracle_server.strategies.value_model.falling_behind import (
     LEAST_JOBS,
     boundary,
     confidence_sequence,
@@ -62,7 +62,9 @@ def test_looked_at_after_every_job_it_trips_in_at_most_alpha_of_studies(name: st
 def test_a_usual_test_looked_at_as_often_would_trip_far_too_often(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hyperoracle_server.value_model.falling_behind.boundary", lambda *_: 1.645)
+    monkeypatch.setattr(
+        "hyperoracle_server.strategies.value_model.falling_behind.boundary", lambda *_: 1.645
+    )
     tripped = first_alarms(DISTRIBUTIONS["normal"], deficit=0.0, seed=1) <= JOBS
     assert tripped.mean() > 3 * ALPHA
 

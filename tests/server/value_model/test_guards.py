@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hyperoracle_server.value_model.course import Course
-from hyperoracle_server.value_model.guards import FIRST_PAUSE, StudyGuard, has_fallen
+from hyperoracle_server.strategies.value_model.course import Course
+from hyperoracle_server.strategies.value_model.guards import FIRST_PAUSE, StudyGuard, has_fallen
 
 
 def climbing(seed: int) -> Course:

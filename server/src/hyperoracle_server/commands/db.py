@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hyperoracle_server import failpoints
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.ledger.files import store_path
 from hyperoracle_server.settings import ServerSettings
 from hyperoracle_server.snapshots import stores, taking
+from hyperoracle_server.telemetry import failpoints
 
 
 def register(subparsers: Any) -> None:

@@ -20,13 +20,13 @@ from typing import Any, cast
 import uvicorn
 from pydantic import ValidationError
 
-from hyperoracle_server import failpoints, logs
+from hyperoracle_server.api.connections import BoundedProtocol, Limits
 from hyperoracle_server.app import create_app
+from hyperoracle_server.commands.garbage import NewObjectsOnly
 from hyperoracle_server.errors import StoreRefused
-from hyperoracle_server.garbage import NewObjectsOnly
-from hyperoracle_server.otlp import open_tracing, traces_endpoint
-from hyperoracle_server.routes.connections import BoundedProtocol, Limits
 from hyperoracle_server.settings import ENVIRONMENT_ONLY, ServerSettings
+from hyperoracle_server.telemetry import failpoints, logs
+from hyperoracle_server.telemetry.otlp import open_tracing, traces_endpoint
 
 log = logging.getLogger("hyperoracle_server")
 

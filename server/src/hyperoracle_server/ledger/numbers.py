@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from sqlalchemy import Connection, text
 
-from hyperoracle_server.logs import about
+from hyperoracle_server.telemetry.logs import about
 
 log = logging.getLogger(__name__)
 

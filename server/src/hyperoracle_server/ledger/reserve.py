@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from hyperoracle_server.ledger.files import PRIVATE
-from hyperoracle_server.logs import about
+from hyperoracle_server.telemetry.logs import about
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DatabaseError
 
 from hyperoracle_server.errors import StoreRefused, StoreUnavailable
-from hyperoracle_server.failpoints import failpoint
 from hyperoracle_server.ledger.files import (
     engine_of,
     files_of,
@@ -29,8 +28,9 @@ from hyperoracle_server.ledger.lock import StoreLock, check_journal
 from hyperoracle_server.ledger.numbers import are_too_high, number_anew
 from hyperoracle_server.ledger.reserve import Reserve
 from hyperoracle_server.ledger.writer import Writer
-from hyperoracle_server.logs import about
-from hyperoracle_server.observer import Observer
+from hyperoracle_server.telemetry.failpoints import failpoint
+from hyperoracle_server.telemetry.logs import about
+from hyperoracle_server.telemetry.observer import Observer
 
 log = logging.getLogger(__name__)
 

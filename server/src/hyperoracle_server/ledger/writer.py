@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Engine
 
 from hyperoracle_server.errors import StoreUnavailable
-from hyperoracle_server.failpoints import failpoint
 from hyperoracle_server.ledger.statements import LAST_WINS, ORDER, STATEMENTS, Change, Row
-from hyperoracle_server.observer import Observer
+from hyperoracle_server.telemetry.failpoints import failpoint
+from hyperoracle_server.telemetry.observer import Observer
 
 log = logging.getLogger(__name__)
 

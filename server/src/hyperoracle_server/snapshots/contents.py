@@ -20,12 +20,12 @@ from hyperoracle_protocol.hyper_state import HyperStateLayout
 from hyperoracle_protocol.jobs import FinishReason, Proposal, Receipt, Report, Role, StartJob
 from hyperoracle_protocol.strategies import KeyedStrategy
 from hyperoracle_protocol.studies import StudyDefinition
-from hyperoracle_server.deletion import MARK
-from hyperoracle_server.hyper_actions import HyperActionGrid
-from hyperoracle_server.hyper_agents.registry import grid_of, make_hyper_agent
-from hyperoracle_server.learning_episode import MAX_WAITING
 from hyperoracle_server.ledger import schema as t
+from hyperoracle_server.ledger.deletion import MARK
+from hyperoracle_server.oracle.credit import MAX_WAITING
 from hyperoracle_server.snapshots import documents
+from hyperoracle_server.strategies.grid import HyperActionGrid
+from hyperoracle_server.strategies.registry import grid_of, make_hyper_agent
 
 MOST_NEIGHBOURS = 100_000
 _name = TypeAdapter(Name)

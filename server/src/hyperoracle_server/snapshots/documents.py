@@ -16,17 +16,17 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from hyperoracle_protocol.base import MAX_COUNT, Return
 from hyperoracle_protocol.jobs import Role
-from hyperoracle_server.decisions_in_force import Held
-from hyperoracle_server.exposure import Exposure
-from hyperoracle_server.hyper_actions import HyperActionGrid
-from hyperoracle_server.hyper_agents.bandit import Plays
-from hyperoracle_server.hyper_agents.notes import WithNotes
-from hyperoracle_server.hyper_agents.one_config import Run
-from hyperoracle_server.job_account import Ending, EndKind
-from hyperoracle_server.job_counts import JobCounts
-from hyperoracle_server.learning_curve import LEVELS, LearningCurve
-from hyperoracle_server.learning_episode import MAX_NOT_APPLIED
-from hyperoracle_server.value_model.course import Course
+from hyperoracle_server.oracle.credit import MAX_NOT_APPLIED
+from hyperoracle_server.oracle.decisions_in_force import Held
+from hyperoracle_server.oracle.job_counts import JobCounts
+from hyperoracle_server.strategies.bandit import Plays
+from hyperoracle_server.strategies.evidence.exposure import Exposure
+from hyperoracle_server.strategies.evidence.job_account import Ending, EndKind
+from hyperoracle_server.strategies.evidence.learning_curve import LEVELS, LearningCurve
+from hyperoracle_server.strategies.grid import HyperActionGrid
+from hyperoracle_server.strategies.notes import WithNotes
+from hyperoracle_server.strategies.one_config import Run
+from hyperoracle_server.strategies.value_model.course import Course
 
 LARGEST = 1e130
 """No sum of a job's returns comes so far: 2^63 env steps with the greatest return are 1e119."""

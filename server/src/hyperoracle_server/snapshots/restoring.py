@@ -13,20 +13,21 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine, event, func, select
 from sqlalchemy.exc import DatabaseError
 
-from hyperoracle_server import inspection, recovery
 from hyperoracle_server.errors import SnapshotRefused
-from hyperoracle_server.failpoints import failpoint
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.ledger.files import engine_of
+from hyperoracle_server.ledger.renumbering import Renumbering
 from hyperoracle_server.ledger.store import HEAD, mend_numbers, upgrade
+from hyperoracle_server.oracle import recovery
 from hyperoracle_server.snapshots.examination import findings, strangers
-from hyperoracle_server.snapshots.renumbering import Renumbering
 from hyperoracle_server.snapshots.seal import Sealed, check_seal, unseal
 from hyperoracle_server.snapshots.under_way import folder_beside
+from hyperoracle_server.telemetry.failpoints import failpoint
+from hyperoracle_server.views import inspection
 
 if TYPE_CHECKING:
-    from hyperoracle_server.oracle import Oracle
-    from hyperoracle_server.study import StudyRuntime
+    from hyperoracle_server.oracle.oracle import Oracle
+    from hyperoracle_server.oracle.study import StudyRuntime
 
 _BATCH = 500
 

@@ -16,7 +16,6 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
 from hyperoracle_server.errors import SnapshotRefused, StoreRefused
-from hyperoracle_server.failpoints import failpoint
 from hyperoracle_server.ledger.files import (
     files_of,
     give_to_owner,
@@ -32,6 +31,7 @@ from hyperoracle_server.ledger.store import HEAD
 from hyperoracle_server.snapshots.examination import damage, findings
 from hyperoracle_server.snapshots.restoring import bring_up_to_date, careful_engine
 from hyperoracle_server.snapshots.seal import Manifest, Sealed, check_seal, unseal
+from hyperoracle_server.telemetry.failpoints import failpoint
 
 _SQLITE = b"SQLite format 3\0"
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_server.errors import OracleError, SnapshotRefused, StoreRefused
-from hyperoracle_server.failpoints import failpoint
 from hyperoracle_server.ledger.files import make_private, read_only, store_path, sync_folder, uri
 from hyperoracle_server.ledger.lock import check_own_name
 from hyperoracle_server.ledger.store import HEAD
 from hyperoracle_server.snapshots.seal import Manifest, seal
+from hyperoracle_server.telemetry.failpoints import failpoint
 
 if TYPE_CHECKING:
-    from hyperoracle_server.oracle import Oracle
+    from hyperoracle_server.oracle.oracle import Oracle
 
 _WITHOUT_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """What file systems without hard links, such as network shares, answer."""

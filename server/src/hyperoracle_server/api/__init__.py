@@ -1,0 +1,1 @@
+"""Bytes in, bytes out: HTTP around the oracle. Knows no algorithm."""

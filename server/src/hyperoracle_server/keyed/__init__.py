@@ -1,0 +1,1 @@
+"""Strategies that decide by keys of hyper-states: encoder, memory, Q-network."""

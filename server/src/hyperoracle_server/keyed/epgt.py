@@ -1,0 +1,144 @@
+"""EPGT: epsilon-greedy over an episodic memory of hyper-states.
+
+Source: Le et al., Episodic Policy Gradient Training, AAAI 2022, Algorithm 1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hyperoracle_server.keyed.agent import KeyedAgent, Recollection
+from hyperoracle_server.keyed.memory.base import MemorySettings, Reading
+from hyperoracle_server.keyed.memory.episodic import EpisodicMemory
+from hyperoracle_server.keyed.memory.hnsw import HnswSettings
+from hyperoracle_server.strategies.base import (
+    Decision,
+    Evidence,
+    MemoryEffect,
+    Moment,
+    Outcome,
+)
+from hyperoracle_server.strategies.cost import scan_seconds
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+    from hyperoracle_protocol.strategies import EpgtStrategy
+    from hyperoracle_server.keyed.memory import Entries
+    from hyperoracle_server.strategies.grid import HyperActionGrid
+
+
+WRITE_SECONDS = 2e-4
+"""What a write to the memory takes, with the rows that make it durable."""
+
+GRAPH_SECONDS = 2e-5
+"""What a search in the graph of one hyper-action takes."""
+
+
+class EpisodicAgent(KeyedAgent[EpisodicMemory]):
+    """Reads the memory at phi(s) (Eq. 3), is epsilon-greedy on it, writes with Eq. 4."""
+
+    def __init__(
+        self,
+        grid: HyperActionGrid,
+        strategy: EpgtStrategy,
+        seed: int,
+        index_recall: float = 0.95,
+    ) -> None:
+        super().__init__(grid, strategy, seed)
+        self._hnsw = HnswSettings(recall=index_recall)
+        setting = strategy.memory
+        self._settings = MemorySettings(
+            capacity=setting.capacity,
+            neighbours_read=setting.neighbours_read,
+            neighbours_write=setting.neighbours_write,
+            write_rate=setting.write_rate,
+            write_rule=setting.write_rule,
+            reading=setting.reading,
+            unknown=setting.unknown,
+            index=setting.index,
+        )
+
+    @property
+    def capacity(self) -> int:
+        """N_mem."""
+        return self._settings.capacity
+
+    def empty_memory(self, key_size: int) -> EpisodicMemory:
+        """A memory with this study's settings."""
+        return EpisodicMemory(key_size, self._grid.joint_count, self._settings, self._hnsw)
+
+    def load(
+        self,
+        signature: str,
+        entries: Entries,
+        hyper_rewards: Float[np.ndarray, " entries"],
+        ends_episode: Bool[np.ndarray, " entries"],
+    ) -> None:
+        """Fill an empty memory; it knows hyper-returns only."""
+        del hyper_rewards, ends_episode
+        memory = self.recollections[signature].memory
+        memory.load(entries.ids, entries.keys, entries.actions, entries.values)
+
+    def search_seconds(self, recollection: Recollection[EpisodicMemory]) -> float:
+        """A scan of all keys, unless there are search graphs."""
+        memory = recollection.memory
+        if memory.approximate:
+            return self._grid.joint_count * GRAPH_SECONDS
+        return scan_seconds(memory.size, memory.key_size)
+
+    def learn_seconds(self, job_id: int, signature: str, outcomes: int) -> float:
+        """Each outcome is a search among the entries of one hyper-action, and a write."""
+        del job_id
+        recollection = self.recollections.get(signature)
+        if recollection is None:
+            return 0.0
+        return outcomes * (WRITE_SECONDS + self.search_seconds(recollection))
+
+    def decide(self, moment: Moment, rng: np.random.Generator) -> Decision:
+        """Read the memory at the hyper-state's key and choose epsilon-greedily."""
+        recollection, key = self._encoded(moment)
+        reading = recollection.memory.read(key)
+        self.mark("search")
+        choice, epsilon = self._choose(moment, reading.q_values, rng)
+        return Decision(
+            hyper_action=choice.action,
+            explored=choice.explored,
+            epsilon=epsilon,
+            propensity=choice.propensity,
+            encoder_version=recollection.state.version,
+            memory_revision=recollection.revision,
+            key=key,
+            evidence=_evidence(reading, choice.action),
+        )
+
+    def learn(self, outcome: Outcome) -> MemoryEffect | None:
+        """Write the hyper-return under the key of the present encoder version (Eq. 4)."""
+        recollection = self.recollections[outcome.layout_signature]
+        key = self._present_key(outcome)
+        effect = recollection.memory.write(
+            key, outcome.hyper_action, outcome.hyper_return, outcome.entry_id
+        )
+        recollection.revision += 1
+        return MemoryEffect(
+            inserted_key=key if effect.inserted else None,
+            encoder_version=recollection.state.version,
+            updated=list(
+                zip(effect.updated_ids.tolist(), effect.updated_values.tolist(), strict=True)
+            ),
+            evicted=np.asarray(effect.evicted_ids).tolist(),
+        )
+
+
+def _evidence(reading: Reading, action: int) -> Evidence:
+    """What was read, with the neighbours of the chosen hyper-action, nearest first."""
+    present = reading.ids[action] >= 0
+    return Evidence(
+        q_values=reading.q_values,
+        known=reading.known,
+        neighbour_ids=reading.ids[action][present],
+        neighbour_distances=reading.squared_distances[action][present],
+        neighbour_values=reading.values[action][present],
+    )

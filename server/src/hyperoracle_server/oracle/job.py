@@ -1,0 +1,204 @@
+"""What the oracle keeps in mind of one job."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from hyperoracle_protocol.errors import ErrorCode
+from hyperoracle_server.errors import OracleError
+from hyperoracle_server.ledger.statements import Change
+from hyperoracle_server.oracle.decisions_in_force import Held, HeldDurably
+from hyperoracle_server.oracle.job_counts import JobCounts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+    from jaxtyping import Float
+
+    from hyperoracle_protocol.hyper_state import HyperStateLayout
+    from hyperoracle_protocol.jobs import FinishJob, FinishReason, Role
+    from hyperoracle_server.oracle.credit import CreditBook
+    from hyperoracle_server.strategies.evidence.job_account import Ending, JobAccount
+    from hyperoracle_server.strategies.evidence.learning_curve import LearningCurve
+
+REMEMBERED_ANSWERS = 2_048
+"""Answers per job kept in mind for repeated requests; older ones are read from the ledger."""
+
+
+ReportOutcome = Literal["applied", "waiting", "late", "duplicate"]
+"""How a report was taken in: at once, once the one before it comes, after its learning episode
+was over, or not again."""
+
+
+class Answer(NamedTuple):
+    """The answer that a sequence got.
+
+    Attributes:
+        digest: of the request; a repeated sequence must bring the same.
+        body: the JSON answer.
+        durable: resolves once the answer may be given; None if at once.
+        outcome: how the report was taken in that it answers, None for proposals and for answers
+            that the ledger gave back.
+    """
+
+    digest: bytes
+    body: bytes
+    durable: Future[Any] | None = None
+    outcome: ReportOutcome | None = None
+
+
+class OpenProposal(NamedTuple):
+    """A proposal that may still be credited."""
+
+    proposal_id: int
+    env_step: int
+    hyper_action: int
+    features: Float[np.ndarray, " features"] | None
+    key: Float[np.ndarray, " key_size"] | None
+    encoder_version: int | None
+
+
+@dataclass
+class JobState:
+    """One job; its study's lock guards it."""
+
+    id: int
+    chance_number: int  # unique in its study; its random numbers are made from it
+    public_id: str
+    job_key: str | None
+    role: Role
+    layout: HyperStateLayout
+    total_env_steps: int
+    base_values: dict[str, float]
+    metadata: dict[str, str]
+    created_at: float
+    last_seen_at: float
+    credit: CreditBook
+    account: JobAccount
+    lease_started: float = 0.0  # on the monotonic clock
+    lease_told: bool = False  # that it ran out, since the job was last heard of
+    status: Literal["running", "finished"] = "running"
+    finish_reason: FinishReason | None = None
+    env_step: int = 0
+    last_return: float | None = None
+    held: Held | None = None
+    held_durably: HeldDurably | None = None  # None: since this process began, nothing was decided
+    hyper_agent_notes: str | None = None  # JSON
+    counts: JobCounts = field(default_factory=JobCounts)
+    counted_through: int = 0  # the id of its newest proposal
+    owner: str | None = None  # the id of the token that started it, if its quota counts it
+    open: dict[int, OpenProposal] = field(default_factory=dict)
+    answers: OrderedDict[int, Answer] = field(default_factory=OrderedDict)
+
+    @property
+    def signature(self) -> str:
+        """Of the job's hyper-state layout."""
+        return self.layout.signature
+
+    @property
+    def changed_by_proposals(self) -> tuple[Held | None, str | None, int]:
+        """What a proposal may change of the job's row, besides what counts and times say."""
+        return self.held, self.hyper_agent_notes, self.credit.not_applied_count
+
+    @property
+    def curve(self) -> LearningCurve | None:
+        """Its returns; None of a job that began under a release that kept none."""
+        return self.account.curve
+
+    @property
+    def ending(self) -> Ending | None:
+        """How it ended, or that it fell silent; None while it runs."""
+        return self.account.ending
+
+    @cached_property
+    def task(self) -> str:
+        """What it is about: jobs are compared with jobs of the same environment and length."""
+        return f"{self.metadata.get('environment', '')}@{self.total_env_steps}"
+
+    def end(self, end: FinishJob) -> None:
+        """It is over; what it has handed out so far still counts when it comes."""
+        self.status = "finished"
+        self.finish_reason = end.reason
+        self.counts.first_late = 1 + max(self.counts.last_sequence, end.last_sequence or 0)
+
+    def resume(self) -> None:
+        """It goes on after it was ended."""
+        self.status = "running"
+        self.finish_reason = None
+        self.counts.first_late = 0
+
+    def ended_before(self, sequence: int) -> bool:
+        """Whether a sequence was handed out after the job's end."""
+        if self.status != "finished":
+            return False
+        # An earlier release has not noted where it ended.
+        return sequence >= (self.counts.first_late or 1 + self.counts.last_sequence)
+
+    def remember(self, sequence: int, answer: Answer) -> None:
+        """Keep an answer for a repeated request."""
+        self.answers[sequence] = answer
+        if len(self.answers) > REMEMBERED_ANSWERS:
+            self.answers.popitem(last=False)
+
+    def forget(self, sequences: Iterable[int]) -> None:
+        """Let go of answers that the ledger has."""
+        for sequence in sequences:
+            self.answers.pop(sequence, None)
+
+    def row(self) -> dict[str, Any]:
+        """The job as a row of the ledger."""
+        return {
+            "id": self.id,
+            "chance_number": self.chance_number,
+            "public_id": self.public_id,
+            "job_key": self.job_key,
+            "role": self.role,
+            "layout": self.layout.model_dump_json(),
+            "total_env_steps": self.total_env_steps,
+            "base_values": json.dumps(self.base_values),
+            "metadata": json.dumps(self.metadata),
+            "created_at": self.created_at,
+            "token_id": self.owner,
+            **self._changing(),
+        }
+
+    def update(self) -> Change:
+        """The change that brings the ledger's row up to date."""
+        return Change("update_job", {"where_id": self.id, **self._changing()})
+
+    def _changing(self) -> dict[str, Any]:
+        return {
+            "last_seen_at": self.last_seen_at,
+            "status": self.status,
+            "finish_reason": self.finish_reason,
+            "env_step": self.env_step,
+            "last_return": self.last_return,
+            "credit_state": json.dumps(self.credit.dump()),
+            "held_decision": None if self.held is None else json.dumps(self.held),
+            "hyper_agent_notes": self.hyper_agent_notes,
+            "learning_curve": self.account.dump(),
+            "counts": self.counts.dump(),
+            "counted_through": self.counted_through,
+        }
+
+
+def check_repeated(answer: Answer, digest: bytes, sequence: int) -> Answer:
+    """The stored answer of a repeated request.
+
+    Raises:
+        OracleError: `sequence_conflict`, the sequence was used for another request.
+    """
+    if answer.digest != digest:
+        raise OracleError(
+            ErrorCode.SEQUENCE_CONFLICT,
+            f"sequence {sequence} was already used for another request of this job",
+            expected=f"the same request again, or a sequence after {sequence}",
+            got="the same sequence with another body",
+        )
+    return answer

@@ -1,0 +1,434 @@
+"""One study at work: propose and report, from request to ledger changes.
+
+`propose`: validate → held? → hyper-agent decides → answer, and the proposal's row unsynced; but a
+decision that is to be held is durable before it is answered.
+`report`: validate → `learning_episode` says who is credited → hyper-agent learns → all of it in
+one durable transaction.
+
+What is in mind is a cache of the ledger. It is changed at once and written behind; should a
+transaction fail, the whole study is forgotten and loaded again (`writer.epoch`).
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from hyperoracle_protocol.errors import ErrorCode
+from hyperoracle_protocol.jobs import (
+    FinishJob,
+    Proposal,
+    ProposeMetadata,
+    Report,
+    Role,
+)
+from hyperoracle_protocol.space import decode
+from hyperoracle_protocol.strategies import KeyedStrategy
+from hyperoracle_protocol.studies import StudyDefinition
+from hyperoracle_server.errors import OracleError
+from hyperoracle_server.keyed.agent import KeyedAgent
+from hyperoracle_server.keyed.samples import Samples
+from hyperoracle_server.ledger import rows
+from hyperoracle_server.ledger.statements import Change
+from hyperoracle_server.oracle import decisions_in_force, receipts
+from hyperoracle_server.oracle.credit import Credit, CreditBook, Settlement
+from hyperoracle_server.oracle.decisions_in_force import Held
+from hyperoracle_server.oracle.endings import Endings
+from hyperoracle_server.oracle.job import Answer, JobState, OpenProposal, check_repeated
+from hyperoracle_server.oracle.load import check_open
+from hyperoracle_server.oracle.shortcomings import lacks_signal, note_of
+from hyperoracle_server.strategies.base import CurvePoint, Decision, MemoryEffect, Moment, Outcome
+from hyperoracle_server.strategies.chance import NumberedStreams
+from hyperoracle_server.strategies.registry import grid_of, make_hyper_agent
+from hyperoracle_server.telemetry.observer import StageClock
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from hyperoracle_protocol.hyper_state import HyperStateLayout
+    from hyperoracle_server.oracle.services import Services
+
+
+class StudyRuntime:
+    """A study in memory. Every method expects the caller to hold `lock`."""
+
+    def __init__(
+        self, number: int, name: str, definition: StudyDefinition, seed: int, created_at: float,
+        services: Services, owner: str | None = None,
+    ) -> None:  # fmt: skip
+        self.number = number
+        self.name = name
+        self.definition = definition
+        self.seed = seed
+        self.created_at = created_at
+        self.owner = owner  # the id of the token that created it, if its quota counts it
+        self.epoch = services.writer.epoch
+        self.lock = threading.RLock()
+        self.agent = make_hyper_agent(definition, seed, services.index_recall)
+        self.grid = grid_of(definition)
+        self.jobs: dict[str, JobState] = {}
+        self.layouts: dict[str, HyperStateLayout] = {}  # of its jobs, by signature
+        self.entry_jobs: dict[int, int] = {}  # memory entry -> number of the job that left it
+        self.entry_proposals: dict[int, int] = {}  # memory entry -> proposal, for its hyper-state
+        self._services = services
+        self._stages = StageClock(services.observer)
+        if isinstance(self.agent, KeyedAgent):
+            self.agent.mark = self._stages.mark
+        self._chance = NumberedStreams(seed)
+        strategy = definition.strategy
+        self._episode = strategy.learning_episode if isinstance(strategy, KeyedStrategy) else None
+        # Without an encoder no hyper-state comes, and none is kept.
+        self.samples = Samples(
+            strategy.encoder.replay if isinstance(strategy, KeyedStrategy) else 1
+        )
+        self.sign = 1.0 if definition.returns.direction == "maximise" else -1.0
+        self.endings = Endings(self.agent, self.grid, self.jobs, self.sign)
+
+    def new_credit_book(self) -> CreditBook:
+        """An empty credit book with this study's settings."""
+        phases = 1 if self._episode is None else self._episode.phases
+        return CreditBook(phases, self.definition.returns)
+
+    def next_chance_number(self) -> int:
+        """What the chance of a job that is about to start is numbered by.
+
+        Counted in the study alone, so that its randomness does not depend on what else the store
+        holds: a study that was restored elsewhere goes on as it would have at home.
+        """
+        return 1 + max((job.chance_number for job in self.jobs.values()), default=0)
+
+    def role_for(self, chance_number: int, wanted: Role) -> Role:
+        """The role of a job that is about to start: the wanted one, or what the study needs.
+
+        Args:
+            chance_number: the job's.
+            wanted: `auto` leaves it to the study.
+        """
+        if wanted != "auto":
+            return wanted
+        # Decisions are numbered from 2³² on; what is left below is for what several jobs share.
+        own = self._chance.stream(chance_number << 32)
+        return self.agent.assigned_role(len(self.jobs), self._chance.stream, own)
+
+    # -- propose -------------------------------------------------------------------------------
+
+    def propose(
+        self, job: JobState, request: ProposeMetadata, features: np.ndarray | None, digest: bytes
+    ) -> Answer:
+        """Answer a proposal's request.
+
+        Args:
+            job: the asking job.
+            request: the metadata.
+            features: the hyper-state, already of the layout's size and dtype and finite.
+            digest: of the request's bytes.
+        """
+        repeated = self._repeated(job, request.sequence, digest)
+        if repeated is not None:
+            return repeated
+        if job.status == "finished":
+            raise OracleError(ErrorCode.JOB_FINISHED, "the job is finished; start a new one")
+        self.endings.heard_of(job)
+        before = job.changed_by_proposals
+        changes = self._drop_not_applied(job, request.not_applied)
+        check_open(self, job)
+        held = job.held
+        if held is not None and held.holds(request.update_step, request.env_step):
+            decision = Decision(held.hyper_action, held.explored, held.epsilon, held.propensity)
+        else:
+            held = None
+            decision = self._decide(job, request, features)
+            job.held = decisions_in_force.held(self.definition.hold, job, request, decision)
+        if held is None or request.not_applied:
+            job.hyper_agent_notes = self.agent.notes(job.id)
+        answer = self._answer(job, request, decision, held, digest)
+        if job.changed_by_proposals != before:
+            changes.append(job.update())
+        changes += self._record(job, request, decision, held is not None, features, answer)
+        self._touch(job, request.env_step)
+        durable = decisions_in_force.write(
+            self._services, self.epoch, job, decision, changes, is_new=held is None
+        )
+        answer = answer._replace(durable=durable)
+        job.remember(request.sequence, answer)
+        return answer
+
+    def _decide(
+        self, job: JobState, request: ProposeMetadata, features: np.ndarray | None
+    ) -> Decision:
+        rng = self._chance.stream((job.chance_number << 32) + request.sequence)
+        moment = Moment(job.id, job.role, request.env_step, job.total_env_steps, job.signature,
+                        features, request.sequence, request.signals, job.task,
+                        self.endings.avoided_by(job.role))  # fmt: skip
+        job.counts.without_signal += lacks_signal(self.definition, request.signals)
+        self._stages.start()
+        decision = self.agent.decide(moment, rng)
+        self._stages.mark("choose")
+        return decision
+
+    def _answer(
+        self, job: JobState, request: ProposeMetadata, decision: Decision, held: Held | None,
+        digest: bytes,
+    ) -> Answer:  # fmt: skip
+        bins = self.grid.bins(decision.hyper_action)
+        until_env_step = None if job.held is None else job.held.until_env_step
+        valid_for_updates = 1
+        if job.held is not None and until_env_step is None:
+            valid_for_updates = max(1, job.held.until_update_step - request.update_step)
+        proposal = Proposal.model_construct(
+            proposal_id=f"{job.public_id}.{request.sequence}",
+            sequence=request.sequence,
+            hyperparameters=decode(self.definition.space, bins),
+            bins=list(bins),
+            explored=decision.explored,
+            epsilon=decision.epsilon,
+            held=held is not None,
+            valid_for_updates=valid_for_updates,
+            valid_until_env_step=until_env_step,
+            unknown_fields=request.unknown_fields,
+        )
+        return Answer(digest, receipts.proposal(proposal))
+
+    def _record(
+        self, job: JobState, request: ProposeMetadata, decision: Decision, held: bool,
+        features: np.ndarray | None, answer: Answer,
+    ) -> list[Change]:  # fmt: skip
+        """The proposal's rows, and its place among the open ones."""
+        number = self._services.proposal_ids()
+        job.counts.proposals += 1
+        job.counts.store_bytes += rows.proposal_bytes(job, request, decision, answer)
+        job.counts.saw(request.sequence)
+        job.counted_through = number
+        job.account.exposure.decide(request.sequence, decision.hyper_action)
+        read, other, memory_hit = self._count_evidence(job, decision)
+        creditable = not held and job.credit.add_proposal(request.sequence)
+        if creditable:
+            job.open[request.sequence] = OpenProposal(
+                number, request.env_step, decision.hyper_action, features, decision.key,
+                decision.encoder_version,
+            )  # fmt: skip
+        status = "open" if creditable else "held" if held else "settled"
+        row = partial(
+            rows.proposal_row, number, job, request, decision, answer,
+            now=self._services.clock.now(), strategy=self.definition.strategy.name, status=status,
+            neighbours=(read, other), memory_hit=memory_hit,
+        )  # fmt: skip
+        changes = [Change("insert_proposal", row)]
+        if features is not None and creditable:
+            changes += self._keep_sample(job, number, features)
+        return changes
+
+    def _count_evidence(self, job: JobState, decision: Decision) -> tuple[int, int, bool | None]:
+        """What the memory had to say.
+
+        Returns:
+            How many neighbours the chosen hyper-action had, how many of them other jobs left, and
+            whether anything was known of any hyper-action; None where the memory was not read.
+        """
+        if decision.evidence is None:
+            return 0, 0, None
+        if decision.evidence.record_jobs is not None:
+            owners = decision.evidence.record_jobs.tolist()
+        else:
+            owners = [self.entry_jobs.get(i) for i in decision.evidence.neighbour_ids.tolist()]
+        other = sum(owner != job.id for owner in owners)
+        job.counts.neighbours_read += len(owners)
+        job.counts.neighbours_other += other
+        hit = bool(decision.evidence.known.any())
+        job.counts.memory_reads += 1
+        job.counts.memory_hits += hit
+        return len(owners), other, hit
+
+    def _keep_sample(self, job: JobState, number: int, features: np.ndarray) -> list[Change]:
+        """Store a hyper-state; thin those that neither memory nor training need any more."""
+        row = partial(rows.hyper_state_row, number, self.number, job.signature, features)
+        changes = [Change("insert_hyper_state", row)]
+        if self.samples.add(job.signature, number):
+            still_open = (p.proposal_id for j in self.jobs.values() for p in j.open.values())
+            where = {
+                "where_study_id": self.number,
+                "where_layout_signature": job.signature,
+                "below": self.samples.thin(job.signature, still_open),
+            }
+            changes.append(Change("thin_hyper_states", where))
+        return changes
+
+    # -- report --------------------------------------------------------------------------------
+
+    def report(self, job: JobState, report: Report, digest: bytes) -> Answer:
+        """Take in a report; the answer's future resolves once it is durable."""
+        repeated = self._repeated(job, report.sequence, digest)
+        if repeated is not None:
+            return repeated._replace(outcome="duplicate")
+        note = None
+        if job.ended_before(report.sequence):
+            changes, settlement = [], Settlement("late")
+        else:
+            self.endings.heard_of(job)
+            decisions_in_force.note_lost(self._services, self.name, job, report)
+            changes = self._drop_not_applied(job, report.not_applied)
+            if report.applied:
+                job.counts.applied_differently += len(report.applied)
+                self.agent.used_otherwise(job.id, [each.sequence for each in report.applied])
+            note = note_of(job, report, self.definition.returns)
+            settlement = job.credit.add_report(report, self.endings.floor_of(job))
+        if settlement.status != "waiting" and report.sequence in settlement.applied_reports:
+            self._touch(job, report.env_step)
+        was_on_its_way = job.status == "finished" and bool(settlement.applied_reports)
+        if was_on_its_way:
+            self.endings.reopen(job)
+        changes += self._settle(job, settlement)
+        if was_on_its_way:  # the end is told as if the report had come before it
+            assert job.finish_reason is not None
+            self.endings.settle(job, job.finish_reason)
+        job.hyper_agent_notes = self.agent.notes(job.id)
+        is_withdrawn = job.held is not None and self.agent.withdraws(job.id)
+        if is_withdrawn:
+            job.held = None
+        body = receipts.receipt(
+            report, settlement, self.definition.returns, ask_again=is_withdrawn, note=note
+        )
+        row = rows.report_row(job, report, digest, body, settlement.status,
+                                 now=self._services.clock.now())  # fmt: skip
+        changes.insert(0, Change("insert_report", row))
+        job.counts.reports += 1
+        job.counts.store_bytes += rows.ROW_BYTES + len(row["body"])
+        job.counts.saw(report.sequence)
+        changes.append(job.update())
+        durable = self._services.writer.submit_durably(changes, self.epoch)
+        answer = Answer(digest, body, durable, settlement.status)
+        job.remember(report.sequence, answer)
+        return answer
+
+    def finish(self, job: JobState, end: FinishJob) -> Any:
+        """End a job: settle what is open; returns the future of its durability."""
+        self.endings.heard_of(job)
+        self._touch(job, end.env_step or 0)
+        changes = self._settle(job, job.credit.give_up_gaps(self.endings.floor_of(job)))
+        job.end(end)
+        job.held = None
+        ending = self.endings.settle(job, end.reason)
+        settlement = job.credit.finish(self.endings.floor_of(job), died=ending.is_dead)
+        changes += self._settle(job, settlement)
+        return self._services.writer.submit_durably([*changes, job.update()], self.epoch)
+
+    def lapse(self, job: JobState) -> None:
+        """Count a job as lost that was not heard of for its lease; its next call takes it back."""
+        self.endings.settle(job, "lapsed")
+        self._services.writer.submit([job.update()], self.epoch)
+
+    def _settle(self, job: JobState, settlement: Settlement) -> list[Change]:
+        """Learn from what was credited; the changes of proposals, reports and memory."""
+        changes: list[Change] = []
+        if settlement.last_return is not None:
+            job.last_return = settlement.last_return
+        for phase in settlement.phases:
+            job.account.exposure.phase(
+                phase.env_step, phase.through, is_lost=phase.is_lost, grid=self.grid
+            )
+        if settlement.curve:
+            self._observe(job, settlement.curve)
+            own = [phase.own for phase in settlement.phases if phase.own is not None]
+            if own and job.curve is not None:
+                job.curve.newest_own = self.sign * own[-1]
+        changes += [
+            rows.settled("report", job, sequence, status="applied")
+            for sequence in settlement.applied_reports
+        ]
+        for sequence in settlement.uncredited:
+            job.open.pop(sequence, None)
+            changes.append(
+                rows.settled("proposal", job, sequence, status="settled", hyper_return=None)
+            )
+        for credit in settlement.credits:
+            changes += self._credit(job, credit)
+        return changes + rows.state_changes(self.number, self.agent.changed_states())
+
+    def _observe(self, job: JobState, curve: Sequence[tuple[int, float | None]]) -> None:
+        """Tell account and hyper-agent of returns; to the latter a lost one is the floor."""
+        points = [(env_step, None if g is None else self.sign * g) for env_step, g in curve]
+        if job.curve is not None:
+            job.curve.extend(points)
+            self.endings.note_worst(job)
+        floor = self.endings.worst_of(job)
+        known = [(env_step, floor if value is None else value) for env_step, value in points]
+        seen = [CurvePoint.of(env_step, value) for env_step, value in known if value is not None]
+        if seen:
+            self.agent.observe(job.id, seen)
+
+    def _credit(self, job: JobState, credit: Credit) -> list[Change]:
+        proposal = job.open.pop(credit.sequence)
+        job.counts.credited += 1
+        changes = [
+            rows.settled("proposal", job, credit.sequence, status="credited",
+                     hyper_return=credit.hyper_return)
+        ]  # fmt: skip
+        every = 1 if self._episode is None else self._episode.write_every
+        if not credit.last_in_phase and credit.position % every:
+            return changes
+        entry_id = self._services.entry_ids()
+        outcome = Outcome(
+            entry_id, job.signature, proposal.hyper_action, self.sign * credit.hyper_return,
+            proposal.features, proposal.key, proposal.encoder_version, job.id, credit.sequence,
+            self.sign * credit.hyper_reward, credit.ends_episode,
+        )  # fmt: skip
+        effect = self.agent.learn(outcome)
+        if effect is not None:
+            changes += self._remember(job, proposal, outcome, effect)
+        return changes
+
+    def _remember(
+        self, job: JobState, proposal: OpenProposal, outcome: Outcome, effect: MemoryEffect
+    ) -> list[Change]:
+        """The changes that make a memory write durable."""
+        if effect.inserted_key is not None:
+            self.entry_jobs[outcome.entry_id] = job.id
+            self.entry_proposals[outcome.entry_id] = proposal.proposal_id
+        evicted = {entry: self.entry_proposals.pop(entry) for entry in effect.evicted}
+        for entry in evicted:
+            self.entry_jobs.pop(entry, None)
+        if evicted:
+            self._services.observer.evicted(len(evicted))
+        return rows.memory_changes(self.number, job, proposal, outcome, effect, evicted,
+                                      now=self._services.clock.now())  # fmt: skip
+
+    # -- both ----------------------------------------------------------------------------------
+
+    def _drop_not_applied(self, job: JobState, sequences: list[int]) -> list[Change]:
+        if not sequences:
+            return []
+        if job.held is not None and job.held.sequence in sequences:
+            job.held = None
+        self.agent.not_applied(job.id, sequences)
+        job.account.exposure.replace(sequences, self.grid.default_joint_index)
+        changes = []
+        for sequence in job.credit.mark_not_applied(sequences):
+            job.open.pop(sequence, None)
+            job.counts.not_applied += 1
+            changes.append(
+                rows.settled("proposal", job, sequence, status="not_applied", hyper_return=None)
+            )
+        return changes
+
+    def _repeated(self, job: JobState, sequence: int, digest: bytes) -> Answer | None:
+        answer = job.answers.get(sequence)
+        if answer is None and sequence <= job.counts.last_sequence:
+            answer = self._services.stored_answer(job.id, sequence)
+        return None if answer is None else check_repeated(answer, digest, sequence)
+
+    def _touch(self, job: JobState, env_step: int) -> None:
+        job.env_step = max(job.env_step, env_step)
+        job.last_seen_at = self._services.clock.now()
+        job.lease_started = self._services.clock.monotonic()
+        job.lease_told = False
+
+    def heartbeat(self, job: JobState, env_step: int | None) -> None:
+        """Keep the job's lease; one that has ended has none."""
+        if job.status == "finished":
+            return
+        self.endings.heard_of(job)
+        self._touch(job, env_step or 0)
+        self._services.writer.submit([job.update()], self.epoch)

@@ -1,0 +1,113 @@
+"""A learning rate that follows the KL divergence of PPO's updates; no memory.
+
+Source: Schulman et al., Proximal Policy Optimization Algorithms, 2017, section 4, adapts a penalty
+this way (target missed by half or double); applied to the learning rate with the factor 1.5 in
+Rudin et al., Learning to Walk in Minutes Using Massively Parallel Deep RL, CoRL 2021, and their
+library rsl_rl, whose target of 0.01 is the default here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hyperoracle_protocol.hyper_state import HyperStateLayout, TensorShape
+from hyperoracle_server.strategies.base import Decision, MemoryEffect, Moment, Outcome
+from hyperoracle_server.strategies.notes import WithNotes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from jaxtyping import Bool
+
+    from hyperoracle_protocol.strategies import KlAdaptiveStrategy
+    from hyperoracle_server.strategies.grid import HyperActionGrid
+
+
+@dataclass
+class Rate:
+    """What is noted of a job: the rate that is wanted, None before its first decision."""
+
+    wanted: float | None = None
+
+
+def adapted_rate(rate: float, kl: float, target: float, factor: float) -> float:
+    """The rate after an update with this KL divergence.
+
+    Args:
+        rate: before, > 0.
+        kl: of the last update, in nats; 0 or less (an estimate may be) tells nothing.
+        target: > 0; above its double the rate falls, below its half it rises.
+        factor: > 1.
+    """
+    if kl > 2.0 * target:
+        return rate / factor
+    if 0.0 < kl < target / 2.0:
+        return rate * factor
+    return rate
+
+
+class KlAdaptiveAgent(WithNotes[Rate]):
+    """Divides the rate where the KL is above twice the target, multiplies it below half of it.
+
+    The wanted rate moves freely between the least and the greatest bin, and the bin nearest to it
+    by ratio is answered (of two equally near the lower), so that bins further apart than the
+    factor are reached as well, after several steps. All other hyperparameters stay at their
+    defaults. A proposal without the signal changes nothing, and bins that jobs of the study died
+    of are passed over. A `control` job gets the default,
+    every other role the rule.
+
+    Args:
+        grid: the joint hyper-actions.
+        position: which hyperparameter is the learning rate.
+        values: of its bins, > 0, in any order.
+        strategy: the settings.
+    """
+
+    def __init__(
+        self,
+        grid: HyperActionGrid,
+        position: int,
+        values: Sequence[float],
+        strategy: KlAdaptiveStrategy,
+    ) -> None:
+        super().__init__(Rate)
+        self._grid = grid
+        self._position = position
+        self._values = tuple(values)
+        self._strategy = strategy
+
+    def layout_for(self, tensors: list[TensorShape], seed: int) -> HyperStateLayout:
+        """No hyper-state is needed: the signal comes with every proposal."""
+        del tensors, seed
+        return HyperStateLayout(kind="none")
+
+    def decide(self, moment: Moment, rng: np.random.Generator) -> Decision:
+        """Adapt the wanted rate to the signal and answer the nearest bin."""
+        del rng
+        if moment.role == "control":
+            return Decision(self._grid.default_joint_index)
+        bins = list(self._grid.default_bins)
+        noted = self._jobs.of(moment.job_id)
+        wanted = self._values[bins[self._position]] if noted.wanted is None else noted.wanted
+        kl = moment.signals.get(self._strategy.signal)
+        if kl is not None:
+            setting = self._strategy
+            wanted = adapted_rate(wanted, kl, setting.target_kl, setting.factor)
+        noted.wanted = min(max(wanted, min(self._values)), max(self._values))
+        avoided = None if moment.avoided is None else moment.avoided.bins[self._position]
+        bins[self._position] = self._nearest_bin(noted.wanted, avoided)
+        return Decision(self._grid.joint_index(bins))
+
+    def _nearest_bin(self, wanted: float, avoided: Bool[np.ndarray, " bins"] | None) -> int:
+        return min(
+            (i for i in range(len(self._values)) if avoided is None or not avoided[i]),
+            key=lambda i: (abs(math.log(self._values[i] / wanted)), self._values[i]),
+        )
+
+    def learn(self, outcome: Outcome) -> MemoryEffect | None:
+        """Returns are not looked at."""
+        del outcome
+        return None

@@ -1,0 +1,1 @@
+"""What is told of the process: logs, metrics, traces, readiness."""

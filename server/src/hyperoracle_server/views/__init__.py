@@ -1,0 +1,1 @@
+"""What people read: descriptions, explanations, gain; nothing here changes anything."""
