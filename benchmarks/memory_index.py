@@ -8,7 +8,8 @@ and by distance (`hyperoracle_server.keyed.memory.recall`). `drifting` keys are 
 training runs that begin close together and move away from each other at growing steps; `uniform`
 ones have no structure, which is the hardest case. At its end: the size at which graphs first answer
 faster (`GRAPHS_PAY_FROM`, keys per hyper-action), and how many keys a scan visits while a graph
-weighs a candidate (`KEYS_PER_CANDIDATE`). Figures are medians; only ratios of one run mean anything.
+weighs a candidate (`KEYS_PER_CANDIDATE`). Figures are medians; only ratios of one run mean
+anything.
 """
 
 from __future__ import annotations

@@ -315,7 +315,8 @@ def test_minimised_returns_are_shown_as_they_came_and_chosen_the_other_way(wire,
             break
     assert {entry["value"] for entry in seen} <= set(cost.values())
     last = wire.propose(job, sequence + 1, seed=0).json["bins"][0]
-    assert last == min(tried, key=cost.__getitem__)
+    # What was never tried is thought as good as what is near, which may be the best of what was.
+    assert last not in tried or last == min(tried, key=cost.__getitem__)
 
 
 def test_health_metrics_and_openapi_answer(wire):

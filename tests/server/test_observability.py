@@ -17,8 +17,9 @@ from hyperoracle_server.api import job_calls
 from hyperoracle_server.api.embedded import EmbeddedTransport
 from hyperoracle_server.errors import StoreUnavailable
 from hyperoracle_server.ledger.store import Ledger
+from hyperoracle_server.oracle import leases, upkeep
 from hyperoracle_server.oracle.clock import Clock
-from hyperoracle_server.oracle.oracle import Oracle, leases, upkeep
+from hyperoracle_server.oracle.oracle import Oracle
 from hyperoracle_server.telemetry import logs, readiness
 
 EPGT = {"name": "epgt", "memory": {"capacity": 3}, "encoder": {"minimum_samples": 4}}

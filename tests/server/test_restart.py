@@ -15,7 +15,8 @@ from hyperoracle_server.api.embedded import EmbeddedTransport
 from hyperoracle_server.errors import StoreUnavailable
 from hyperoracle_server.keyed.rounds import EncoderRounds
 from hyperoracle_server.ledger.store import Ledger
-from hyperoracle_server.oracle.oracle import Oracle, upkeep
+from hyperoracle_server.oracle import upkeep
+from hyperoracle_server.oracle.oracle import Oracle
 
 EPGT = {"name": "epgt", "encoder": {"minimum_samples": 8, "publish_seconds": 0,
                                     "gradient_updates": 5, "batch_size": 8},
