@@ -193,10 +193,14 @@ def run_example(engine: Engine) -> None:
     engine("start", oracle)
     after = ask("/v1/studies/hopper-ppo/jobs")["jobs"]
     keep = ("job_id", "proposals", "reports", "finish_reason")
-    if [[job.get(k) for k in keep] for job in before] != [[job.get(k) for k in keep] for job in after]:
+    if [[job.get(k) for k in keep] for job in before] != [
+        [job.get(k) for k in keep] for job in after
+    ]:
         raise SystemExit("images-test failed: after a kill the oracle does not remember the same")
-    print(f"healthy; {sum(job['proposals'] for job in after)} proposals and "
-          f"{sum(job['reports'] for job in after)} reports of 2 jobs, the same after a kill")
+    print(
+        f"healthy; {sum(job['proposals'] for job in after)} proposals and "
+        f"{sum(job['reports'] for job in after)} reports of 2 jobs, the same after a kill"
+    )
 
 
 def main() -> int:
@@ -204,7 +208,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--keep", action="store_true", help="leave images and containers")
     args = parser.parse_args()
-    place = Path(tempfile.mkdtemp(prefix="images-test-", dir="/var/tmp"))  # noqa: S108 - of root
+    place = Path(tempfile.mkdtemp(prefix="images-test-", dir="/var/tmp"))
     engine = Engine(place)
     try:
         check_tools()
@@ -219,7 +223,9 @@ def main() -> int:
             print(f"{dockerfile}: built in {time.monotonic() - began:.0f} s, {size:.0f} MB",
                   flush=True)  # fmt: skip
         engine("tag", f"{PROJECT}_job-1", f"{PROJECT}_job-2")
-        said = engine("run", "--rm", "--read-only", "--network=none", f"{PROJECT}_client", "--version")
+        said = engine(
+            "run", "--rm", "--read-only", "--network=none", f"{PROJECT}_client", "--version"
+        )
         print(f"client: {said.strip()}")
         run_example(engine)
     except Missing as missing:

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from hyperoracle_client.circuit import Backoff, Circuit
+from hyperoracle_client.job.delivery.circuit import Backoff, Circuit
 
 
 def test_pauses_double_up_to_the_most_with_jitter_below() -> None:

@@ -14,7 +14,7 @@ from hyperoracle_client import Choice, Oracle, cli
 from hyperoracle_client.api import OracleApi
 from hyperoracle_client.commands.study import guards_in_words
 from hyperoracle_client.errors import OracleRefused
-from hyperoracle_client.spool import OutgoingReport, Spool
+from hyperoracle_client.job.delivery.spool import OutgoingReport, Spool
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.gain import GuardReport
 from hyperoracle_protocol.jobs import Role

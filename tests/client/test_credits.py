@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperoracle_client.credits import CreditBook
+from hyperoracle_client.job.delivery.credits import CreditBook
 
 OPERATIONS = st.lists(st.sampled_from(["applied", "failed", "lost", "report"]), max_size=60)
 

@@ -275,7 +275,7 @@ def test_however_a_child_ends_the_parents_job_goes_on(
 def test_what_is_never_let_go_of_is_not_freed_at_the_end_either(tmp_path: Path) -> None:
     """Seen to fail (both are freed) without the reference that nobody gives back."""
     program = (
-        "from hyperoracle_client.forks import never_let_go\n"
+        "from hyperoracle_client.transports.forks import never_let_go\n"
         "import gc\n"
         "class Held:\n"
         "    def __del__(self): print('freed', flush=True)\n"

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperoracle_client import Job, OracleMisconfigured
-from hyperoracle_client.given import Given
-from hyperoracle_client.stats import Counts
+from hyperoracle_client.job.given import Given
+from hyperoracle_client.job.stats import Counts
 from hyperoracle_protocol.jobs import FinishJob, ProposeMetadata, Report
 from hyperoracle_protocol.studies import ReturnSetting
 

@@ -13,10 +13,10 @@ from client.conftest import CHOSEN
 from client.scripted_oracle import ScriptedOracle, hang
 
 from hyperoracle_client import Job
-from hyperoracle_client.asking import Asker
 from hyperoracle_client.hyper_state.tensors import TensorSource
-from hyperoracle_client.report_sender import ReportSender
-from hyperoracle_client.spool import read_spool
+from hyperoracle_client.job.asking import Asker
+from hyperoracle_client.job.delivery.report_sender import ReportSender
+from hyperoracle_client.job.delivery.spool import read_spool
 
 Start = Callable[..., Job]
 PATIENT = {"propose_deadline_seconds": 5.0}

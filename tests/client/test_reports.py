@@ -21,8 +21,9 @@ from client.scripted_oracle import (
     reply_with,
 )
 
-from hyperoracle_client import Job, OracleUnreachable, report_sender
-from hyperoracle_client.spool import Spool, read_spool
+from hyperoracle_client import Job, OracleUnreachable
+from hyperoracle_client.job.delivery import report_sender
+from hyperoracle_client.job.delivery.spool import Spool, read_spool
 
 QUICK = {"circuit_least_seconds": 0.001, "circuit_most_seconds": 0.01}
 KEY = "a-key-of-its-own"

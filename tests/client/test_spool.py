@@ -14,12 +14,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hyperoracle_client import report_sender
-from hyperoracle_client.credits import CreditBook, ReportCredits
-from hyperoracle_client.earlier_process import Heritage
-from hyperoracle_client.report_sender import ReportSender
+from hyperoracle_client.job.delivery import report_sender
+from hyperoracle_client.job.delivery.credits import CreditBook, ReportCredits
+from hyperoracle_client.job.delivery.earlier_process import Heritage
+from hyperoracle_client.job.delivery.report_sender import ReportSender
+from hyperoracle_client.job.delivery.spool import OutgoingReport, Spool, read_spool
 from hyperoracle_client.settings import ClientSettings
-from hyperoracle_client.spool import OutgoingReport, Spool, read_spool
 from hyperoracle_client.transports import Channel
 
 

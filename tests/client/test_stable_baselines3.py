@@ -21,8 +21,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from hyperoracle_client import Categorical, Choice, Float, Int, Oracle, OracleMisconfigured, Scale
-from hyperoracle_client.sb3_hyperparameters import SCHEDULABLE
-from hyperoracle_client.stable_baselines3 import OracleCallback
+from hyperoracle_client.stable_baselines3 import SCHEDULABLE, OracleCallback
 from hyperoracle_protocol.hyper_state import TensorShape, sketch_layout
 
 STEPS = 32

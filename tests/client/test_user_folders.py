@@ -14,8 +14,8 @@ from client.conftest import SPACE, eventually
 from client.scripted_oracle import ScriptedOracle
 
 from hyperoracle_client import Oracle, OracleMisconfigured, cli, user_folders
+from hyperoracle_client.job.delivery.spool import read_spool
 from hyperoracle_client.settings import load_settings
-from hyperoracle_client.spool import read_spool
 
 QUICK = {"circuit_least_seconds": 0.001, "circuit_most_seconds": 0.01}
 HOMES = ["neither a home nor a password entry", "a file", "below a file", "read-only", "closed"]

@@ -32,7 +32,7 @@ from support.waiting import wait_until
 from support.wire_client import Wire
 
 from hyperoracle_client import Job, Oracle, Scale
-from hyperoracle_client.stats import JobStats
+from hyperoracle_client.job.stats import JobStats
 from hyperoracle_trainers.a2c import A2C
 from hyperoracle_trainers.oracle_source import OracleSource
 from hyperoracle_trainers.presets import default_settings

@@ -8,7 +8,6 @@ while ...:
 job.finish()
 """
 
-from hyperoracle_client.decision import Hyperparameters
 from hyperoracle_client.errors import (
     DeadlineMissed,
     OracleError,
@@ -17,10 +16,11 @@ from hyperoracle_client.errors import (
     OracleUnreachable,
     ProtocolMismatch,
 )
-from hyperoracle_client.job import Job
+from hyperoracle_client.job.decision import Hyperparameters
+from hyperoracle_client.job.job import Job
+from hyperoracle_client.job.stats import JobStats
 from hyperoracle_client.oracle import Oracle
 from hyperoracle_client.settings import ClientSettings
-from hyperoracle_client.stats import JobStats
 from hyperoracle_protocol.space import Categorical, Choice, Float, Int, Scale
 from hyperoracle_protocol.strategies import DEFAULT_STRATEGY
 

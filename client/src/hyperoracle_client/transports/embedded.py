@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 
 from hyperoracle_client.errors import OracleError, OracleMisconfigured, OracleUnreachable
-from hyperoracle_client.forks import never_let_go, stays_with_this_process
 from hyperoracle_client.transports import (
     REQUEST_ID_HEADER,
     EmbeddedOracle,
@@ -15,6 +14,7 @@ from hyperoracle_client.transports import (
     Response,
     Transport,
 )
+from hyperoracle_client.transports.forks import never_let_go, stays_with_this_process
 
 ENTRY_POINT_GROUP = "hyperoracle.transports"
 

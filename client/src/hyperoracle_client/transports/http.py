@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from hyperoracle_client.errors import DeadlineMissed, OracleMisconfigured, OracleUnreachable
-from hyperoracle_client.trace_context import trace_headers
 from hyperoracle_client.transports import REQUEST_ID_HEADER, Request, RequestIds, Response
+from hyperoracle_client.transports.trace_context import trace_headers
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_BODY_BYTES = 64 * 1024 * 1024

@@ -6,11 +6,11 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from hyperoracle_client.background import Background
 from hyperoracle_client.endpoint import Endpoint
 from hyperoracle_client.errors import OracleError, OracleUnreachable
-from hyperoracle_client.report_sender import ReportSender
-from hyperoracle_client.tasks import JoinTask
+from hyperoracle_client.job.background import Background
+from hyperoracle_client.job.delivery.report_sender import ReportSender
+from hyperoracle_client.job.tasks import JoinTask
 from hyperoracle_client.transports import Channel
 from hyperoracle_protocol.jobs import FinishJob
 

@@ -9,14 +9,6 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from hyperoracle_client.applied_values import in_words, used_instead
-from hyperoracle_client.asking import Asker
-from hyperoracle_client.background import Background
-from hyperoracle_client.circuit import Circuit
-from hyperoracle_client.conduct import Conduct
-from hyperoracle_client.decision import Hyperparameters
-from hyperoracle_client.earlier_process import EarlierProcess
-from hyperoracle_client.ending import Ending
 from hyperoracle_client.endpoint import Endpoint
 from hyperoracle_client.errors import (
     OracleError,
@@ -24,16 +16,24 @@ from hyperoracle_client.errors import (
     OracleRefused,
     OracleUnreachable,
 )
-from hyperoracle_client.forks import stays_with_this_process
-from hyperoracle_client.given import Given
 from hyperoracle_client.hyper_state import make_compressor
 from hyperoracle_client.hyper_state.tensors import TensorSource
-from hyperoracle_client.notices import Notice, Notices
-from hyperoracle_client.report_sender import ReportSender
-from hyperoracle_client.session import NoAnswer, Session
-from hyperoracle_client.spool import Spool
-from hyperoracle_client.stats import Counts, JobStats
-from hyperoracle_client.tasks import HeartbeatTask, JoinTask, ProbeTask
+from hyperoracle_client.job.applied_values import in_words, used_instead
+from hyperoracle_client.job.asking import Asker
+from hyperoracle_client.job.background import Background
+from hyperoracle_client.job.conduct import Conduct
+from hyperoracle_client.job.decision import Hyperparameters
+from hyperoracle_client.job.delivery.circuit import Circuit
+from hyperoracle_client.job.delivery.earlier_process import EarlierProcess
+from hyperoracle_client.job.delivery.report_sender import ReportSender
+from hyperoracle_client.job.delivery.spool import Spool
+from hyperoracle_client.job.ending import Ending
+from hyperoracle_client.job.given import Given
+from hyperoracle_client.job.notices import Notice, Notices
+from hyperoracle_client.job.session import NoAnswer, Session
+from hyperoracle_client.job.stats import Counts, JobStats
+from hyperoracle_client.job.tasks import HeartbeatTask, JoinTask, ProbeTask
+from hyperoracle_client.transports.forks import stays_with_this_process
 from hyperoracle_protocol.jobs import FinishJob, StartedJob, StartJob
 from hyperoracle_protocol.space import default_values
 from hyperoracle_protocol.studies import StudyDefinition

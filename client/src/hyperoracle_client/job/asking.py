@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from hyperoracle_client.decision import Decision, ValueChecker
 from hyperoracle_client.errors import OracleUnreachable, one_line, refusal
+from hyperoracle_client.job.decision import Decision, ValueChecker
 from hyperoracle_client.transports import Channel, Request
 from hyperoracle_protocol.codec import BINARY_MEDIA_TYPE, encode_frame
 from hyperoracle_protocol.jobs import Proposal, StartedJob

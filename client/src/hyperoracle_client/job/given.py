@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from hyperoracle_client.errors import OracleMisconfigured
-from hyperoracle_client.spool import OutgoingReport
-from hyperoracle_client.stats import Counts
+from hyperoracle_client.job.delivery.spool import OutgoingReport
+from hyperoracle_client.job.stats import Counts
 from hyperoracle_protocol.base import MAX_COUNT, MAX_RETURN
 from hyperoracle_protocol.jobs import MAX_EPISODE_RETURNS
 from hyperoracle_protocol.studies import ReturnSetting

@@ -6,14 +6,14 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from hyperoracle_client.asking import Asker
-from hyperoracle_client.circuit import Circuit
-from hyperoracle_client.credits import CreditBook
-from hyperoracle_client.decision import Decision, Hyperparameters
 from hyperoracle_client.errors import DeadlineMissed, OracleError, OracleRefused
 from hyperoracle_client.hyper_state import Compressor
 from hyperoracle_client.hyper_state.tensors import TensorSource
-from hyperoracle_client.stats import Counts
+from hyperoracle_client.job.asking import Asker
+from hyperoracle_client.job.decision import Decision, Hyperparameters
+from hyperoracle_client.job.delivery.circuit import Circuit
+from hyperoracle_client.job.delivery.credits import CreditBook
+from hyperoracle_client.job.stats import Counts
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.jobs import Proposal, StartedJob
 

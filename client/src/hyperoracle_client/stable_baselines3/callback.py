@@ -25,14 +25,14 @@ from stable_baselines3.common.on_policy_algorithm import (  # pyright: ignore[re
 )
 
 from hyperoracle_client.errors import OracleMisconfigured, one_line
-from hyperoracle_client.job import Job, Reason
+from hyperoracle_client.job.job import Job, Reason
 from hyperoracle_client.oracle import Oracle
-from hyperoracle_client.sb3_hyperparameters import OnPolicyHyperparameters
-from hyperoracle_client.sb3_learning import release, watch, watcher_of
+from hyperoracle_client.stable_baselines3.hyperparameters import OnPolicyHyperparameters
+from hyperoracle_client.stable_baselines3.learning import release, watch, watcher_of
 from hyperoracle_protocol.space import Hyperparameter, search_space_adapter
 
 if TYPE_CHECKING:
-    from hyperoracle_client.decision import Hyperparameters
+    from hyperoracle_client.job.decision import Hyperparameters
 
 _SIGNALS = {
     "train/approx_kl": "approx_kl",

@@ -12,10 +12,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hyperoracle_client.circuit import Backoff, Circuit
 from hyperoracle_client.endpoint import Endpoint, exchange, is_passing
 from hyperoracle_client.errors import OracleError, OracleRefused, OracleUnreachable
-from hyperoracle_client.notices import Notices
+from hyperoracle_client.job.delivery.circuit import Backoff, Circuit
+from hyperoracle_client.job.notices import Notices
 from hyperoracle_client.transports import Channel, Request
 from hyperoracle_protocol.inspection import Health
 from hyperoracle_protocol.jobs import StartedJob, StartJob

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from hyperoracle_client.credits import CreditBook
-from hyperoracle_client.spool import OutgoingReport, Spool
+from hyperoracle_client.job.delivery.credits import CreditBook
+from hyperoracle_client.job.delivery.spool import OutgoingReport, Spool
 from hyperoracle_protocol.jobs import StartedJob
 
 logger = logging.getLogger("hyperoracle_client")

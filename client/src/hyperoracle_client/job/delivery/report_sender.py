@@ -15,13 +15,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hyperoracle_client.circuit import Backoff
-from hyperoracle_client.earlier_process import Heritage
 from hyperoracle_client.endpoint import exchange, is_passing
 from hyperoracle_client.errors import OracleRefused, OracleUnreachable, one_line
-from hyperoracle_client.notices import Notices
+from hyperoracle_client.job.delivery.circuit import Backoff
+from hyperoracle_client.job.delivery.earlier_process import Heritage
+from hyperoracle_client.job.delivery.spool import OutgoingReport, Spool
+from hyperoracle_client.job.notices import Notices
 from hyperoracle_client.settings import ClientSettings
-from hyperoracle_client.spool import OutgoingReport, Spool
 from hyperoracle_client.transports import Channel, Request
 from hyperoracle_protocol.codec import BINARY_MEDIA_TYPE, encode_frame
 from hyperoracle_protocol.jobs import Receipt

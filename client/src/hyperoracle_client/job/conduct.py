@@ -10,8 +10,8 @@ import os
 import sys
 from collections.abc import Mapping
 
-from hyperoracle_client.notices import Notices
-from hyperoracle_client.spool import OutgoingReport
+from hyperoracle_client.job.delivery.spool import OutgoingReport
+from hyperoracle_client.job.notices import Notices
 from hyperoracle_protocol.strategies import KlAdaptiveStrategy
 from hyperoracle_protocol.studies import StudyDefinition
 

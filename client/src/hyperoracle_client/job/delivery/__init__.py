@@ -1,0 +1,1 @@
+"""Reports on their way: kept on disk until the oracle has them."""
