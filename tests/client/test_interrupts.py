@@ -14,9 +14,9 @@ from client.scripted_oracle import ScriptedOracle, hang
 
 from hyperoracle_client import Job
 from hyperoracle_client.hyper_state.tensors import TensorSource
-from hyperoracle_client.job.asking import Asker
 from hyperoracle_client.job.delivery.report_sender import ReportSender
 from hyperoracle_client.job.delivery.spool import read_spool
+from hyperoracle_client.job.session import Asker
 
 Start = Callable[..., Job]
 PATIENT = {"propose_deadline_seconds": 5.0}

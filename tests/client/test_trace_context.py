@@ -12,8 +12,7 @@ from opentelemetry import propagate, trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
 
 from hyperoracle_client.transports import Request
-from hyperoracle_client.transports.http import HttpChannel
-from hyperoracle_client.transports.trace_context import trace_headers
+from hyperoracle_client.transports.http import HttpChannel, trace_headers
 
 SPAN = NonRecordingSpan(
     SpanContext(
@@ -55,7 +54,7 @@ def test_a_propagator_that_fails_costs_the_job_nothing(monkeypatch: pytest.Monke
 def test_the_client_does_not_load_opentelemetry() -> None:
     code = (
         "import sys, hyperoracle_client\n"
-        "from hyperoracle_client.transports.trace_context import trace_headers\n"
+        "from hyperoracle_client.transports.http import trace_headers\n"
         "assert trace_headers() == {}\n"
         "sys.exit('opentelemetry' in sys.modules)"
     )

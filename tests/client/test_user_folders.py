@@ -13,7 +13,8 @@ import pytest
 from client.conftest import SPACE, eventually
 from client.scripted_oracle import ScriptedOracle
 
-from hyperoracle_client import Oracle, OracleMisconfigured, cli, user_folders
+from hyperoracle_client import Oracle, OracleMisconfigured, cli
+from hyperoracle_client import settings as user_folders
 from hyperoracle_client.job.delivery.spool import read_spool
 from hyperoracle_client.settings import load_settings
 

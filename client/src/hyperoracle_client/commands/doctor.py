@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 from hyperoracle_client.api import OracleApi
 from hyperoracle_client.commands.options import add_options
 from hyperoracle_client.commands.printing import print_json
-from hyperoracle_client.endpoint import Endpoint
 from hyperoracle_client.errors import OracleError, OracleRefused, ProtocolMismatch
 from hyperoracle_client.job.delivery.spool import SUFFIX, read_spool
-from hyperoracle_client.settings import ClientSettings, load_settings
-from hyperoracle_client.user_folders import why_temporary
+from hyperoracle_client.job.endpoint import Endpoint
+from hyperoracle_client.settings import ClientSettings, load_settings, why_temporary
 from hyperoracle_protocol.version import PROTOCOL_VERSION
 
 DISTRIBUTIONS = ("protocol", "client", "server", "trainers")

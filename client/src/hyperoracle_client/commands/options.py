@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from hyperoracle_client.endpoint import Endpoint
+from hyperoracle_client.job.endpoint import Endpoint
 from hyperoracle_client.settings import load_settings
 
 if TYPE_CHECKING:

@@ -6,11 +6,10 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from hyperoracle_client.endpoint import Endpoint
 from hyperoracle_client.errors import OracleError, OracleUnreachable
-from hyperoracle_client.job.background import Background
 from hyperoracle_client.job.delivery.report_sender import ReportSender
-from hyperoracle_client.job.tasks import JoinTask
+from hyperoracle_client.job.endpoint import Endpoint
+from hyperoracle_client.job.tasks import Background, JoinTask
 from hyperoracle_client.transports import Channel
 from hyperoracle_protocol.jobs import FinishJob
 

@@ -11,13 +11,30 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from hyperoracle_client.errors import DeadlineMissed, OracleMisconfigured, OracleUnreachable
 from hyperoracle_client.transports import REQUEST_ID_HEADER, Request, RequestIds, Response
-from hyperoracle_client.transports.trace_context import trace_headers
+
+_FIELDS = ("traceparent", "tracestate")
+_NOTHING: Mapping[str, str] = {}
+
+
+def trace_headers() -> Mapping[str, str]:
+    """W3C trace context of the current span of this thread; empty where there is none."""
+    propagation = sys.modules.get("opentelemetry.propagate")
+    if propagation is None:
+        return _NOTHING
+    carrier: dict[str, str] = {}
+    try:
+        propagation.inject(carrier)
+    except Exception:  # a propagator of the job's own is no reason to go without advice
+        return _NOTHING
+    return {name: carrier[name] for name in _FIELDS if name in carrier}
+
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_BODY_BYTES = 64 * 1024 * 1024
