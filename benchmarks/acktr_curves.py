@@ -21,7 +21,7 @@ from typing import Any
 
 from training_curves import Comparison, Episodes, Tick, episodes_of
 
-from hyperoracle_trainers.presets import default_settings
+from hyperoracle_trainers.hyperparameters.presets import default_settings
 
 TOTAL_ENV_STEPS = 300_000
 

@@ -17,8 +17,8 @@ from functools import partial
 import numpy as np
 from training_curves import Comparison, Episodes, Tick, episodes_of
 
-from hyperoracle_trainers.envs import environments_of
-from hyperoracle_trainers.presets import default_settings
+from hyperoracle_trainers.environments.vector import environments_of
+from hyperoracle_trainers.hyperparameters.presets import default_settings
 
 TOTAL_ENV_STEPS = 250_000
 

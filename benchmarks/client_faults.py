@@ -36,10 +36,10 @@ from support.waiting import wait_until
 from support.wire_client import Wire
 
 from hyperoracle_client import Job, Oracle, Scale
-from hyperoracle_trainers.a2c import A2C
-from hyperoracle_trainers.hyperparameter_source import FixedSource
-from hyperoracle_trainers.oracle_source import OracleSource
-from hyperoracle_trainers.presets import default_settings
+from hyperoracle_trainers.algorithms.actor_critic import A2C
+from hyperoracle_trainers.algorithms.oracle_source import OracleSource
+from hyperoracle_trainers.hyperparameters.presets import default_settings
+from hyperoracle_trainers.hyperparameters.sources import FixedSource
 
 DEADLINE = 0.05
 """Seconds: the client's own default."""

@@ -27,7 +27,7 @@ from hyperoracle_client.hyper_state import make_compressor
 from hyperoracle_client.hyper_state.tensors import TensorSource
 from hyperoracle_protocol.hyper_state import HyperStateLayout, sketch_layout
 from hyperoracle_protocol.strategies import HyperStateSetting
-from hyperoracle_trainers.networks import ActorCritic
+from hyperoracle_trainers.policies.networks import ActorCritic
 
 NETWORKS = {
     "64 x 64 actor-critic": ((17,), Box(-1, 1, (6,), np.float32), False, 0.3),

@@ -25,11 +25,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from hyperoracle_trainers.acktr import ACKTR
-from hyperoracle_trainers.kfac import Kfac
-from hyperoracle_trainers.kronecker_factors import InvertibleFactors
-from hyperoracle_trainers.presets import default_settings
-from hyperoracle_trainers.settings import ACKTRSettings
+from hyperoracle_trainers.algorithms.acktr import ACKTR
+from hyperoracle_trainers.algorithms.kfac import Kfac
+from hyperoracle_trainers.algorithms.kronecker_factors import InvertibleFactors
+from hyperoracle_trainers.hyperparameters.presets import default_settings
+from hyperoracle_trainers.hyperparameters.settings import ACKTRSettings
 
 ENV_ID, UPDATES = "HalfCheetah-v5", 200
 PARTS = ("statistics", "inversion", "preconditioning", "rest")

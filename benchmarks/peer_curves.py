@@ -19,8 +19,8 @@ import torch
 from training_curves import Comparison, Episodes, Tick, episodes_of
 
 from hyperoracle_trainers.bench.peer import peer_model
-from hyperoracle_trainers.presets import default_settings
-from hyperoracle_trainers.settings import PPOSettings
+from hyperoracle_trainers.hyperparameters.presets import default_settings
+from hyperoracle_trainers.hyperparameters.settings import PPOSettings
 
 TOTAL_ENV_STEPS = 200_000
 

@@ -26,8 +26,8 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import Progress
 
-from hyperoracle_trainers.run import make_trainer
-from hyperoracle_trainers.settings import AnySettings
+from hyperoracle_trainers.hyperparameters.settings import AnySettings
+from hyperoracle_trainers.runs.run import make_trainer
 
 Episodes = list[tuple[int, float]]
 """(env steps taken, raw return) of every finished episode."""

@@ -33,9 +33,9 @@ from support.wire_client import Wire
 
 from hyperoracle_client import Job, Oracle, Scale
 from hyperoracle_client.job.stats import JobStats
-from hyperoracle_trainers.a2c import A2C
-from hyperoracle_trainers.oracle_source import OracleSource
-from hyperoracle_trainers.presets import default_settings
+from hyperoracle_trainers.algorithms.actor_critic import A2C
+from hyperoracle_trainers.algorithms.oracle_source import OracleSource
+from hyperoracle_trainers.hyperparameters.presets import default_settings
 
 SPACE = {"learning_rate": Scale([0.5, 1, 2])}
 PHASES = 75

@@ -12,9 +12,9 @@ from support.waiting import wait_until
 from support.wire_client import Wire
 
 from hyperoracle_client import Oracle, Scale
-from hyperoracle_trainers.a2c import A2C
-from hyperoracle_trainers.oracle_source import OracleSource
-from hyperoracle_trainers.presets import default_settings
+from hyperoracle_trainers.algorithms.actor_critic import A2C
+from hyperoracle_trainers.algorithms.oracle_source import OracleSource
+from hyperoracle_trainers.hyperparameters.presets import default_settings
 
 SPACE = {"learning_rate": Scale([0.5, 1, 2])}
 PHASES = 240
@@ -75,9 +75,9 @@ def test_training_without_any_server_is_training_on_the_defaults(tmp_path):
 JOB = """
     import sys
     from hyperoracle_client import Oracle, Scale
-    from hyperoracle_trainers.a2c import A2C
-    from hyperoracle_trainers.oracle_source import OracleSource
-    from hyperoracle_trainers.presets import default_settings
+    from hyperoracle_trainers.algorithms.actor_critic import A2C
+    from hyperoracle_trainers.algorithms.oracle_source import OracleSource
+    from hyperoracle_trainers.hyperparameters.presets import default_settings
 
     url, spool, seed, steps = sys.argv[1:]
     agent = A2C(default_settings("a2c", "CartPole-v1", total_env_steps=int(steps), seed=int(seed)))

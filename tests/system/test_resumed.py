@@ -18,7 +18,7 @@ from support.wire_client import Wire
 # before any of that phase is reported.
 KILLED = """
 import os, signal, sys
-from hyperoracle_trainers import training_run
+from hyperoracle_trainers.runs import training_run
 from hyperoracle_client.cli import main
 
 kill_after = int(sys.argv[1])

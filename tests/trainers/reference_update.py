@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hyperoracle_trainers.networks import ActorCritic
-from hyperoracle_trainers.rollouts import Rollout
-from hyperoracle_trainers.settings import ACKTRSettings, AnySettings, PPOSettings
+from hyperoracle_trainers.algorithms.rollouts import Rollout
+from hyperoracle_trainers.hyperparameters.settings import ACKTRSettings, AnySettings, PPOSettings
+from hyperoracle_trainers.policies.networks import ActorCritic
 
 Values = Mapping[str, float]
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from hyperoracle_trainers.hyperparameter_source import HyperparameterSource
-from hyperoracle_trainers.phase import Phase
-from hyperoracle_trainers.presets import default_settings
-from hyperoracle_trainers.run import make_trainer
-from hyperoracle_trainers.trainer import Trainer
+from hyperoracle_trainers.algorithms.phase import Phase
+from hyperoracle_trainers.algorithms.trainer import Trainer
+from hyperoracle_trainers.hyperparameters.presets import default_settings
+from hyperoracle_trainers.hyperparameters.sources import HyperparameterSource
+from hyperoracle_trainers.runs.run import make_trainer
 
 PPO_SMALL = {"number_of_envs": 2, "rollout_length": 16, "epochs": 2, "number_of_minibatches": 4}
 A2C_SMALL = {"number_of_envs": 2, "rollout_length": 8}

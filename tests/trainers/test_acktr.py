@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from trainers.short_runs import Scripted, small_trainer, train, weights_of
 
-from hyperoracle_trainers.acktr import ACKTR
-from hyperoracle_trainers.kronecker_factors import Factors
-from hyperoracle_trainers.presets import default_settings
+from hyperoracle_trainers.algorithms.acktr import ACKTR
+from hyperoracle_trainers.algorithms.kronecker_factors import Factors
+from hyperoracle_trainers.hyperparameters.presets import default_settings
 
 
 def _factors(trainer: ACKTR, layer: str) -> Factors:

@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperoracle_trainers.apply_hyperparameters import (
+from hyperoracle_trainers.algorithms.decisions import (
     BaseSchedule,
     in_effect,
     resolve,
     used_instead,
 )
-from hyperoracle_trainers.hyperparameters import HYPERPARAMETERS
-from hyperoracle_trainers.presets import default_settings
+from hyperoracle_trainers.hyperparameters.presets import default_settings
+from hyperoracle_trainers.hyperparameters.schedulable import HYPERPARAMETERS
 
 BASE = {"learning_rate": 1e-3, "gae_lambda": 0.95, "rollout_length": 5.0}
 

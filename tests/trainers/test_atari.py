@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from hyperoracle_trainers.atari import PREPROCESSING, AtariEnvironments, game_of
-from hyperoracle_trainers.envs import environments_of
-from hyperoracle_trainers.evaluation import evaluate
-from hyperoracle_trainers.networks import ActorCritic, actor_of
-from hyperoracle_trainers.normalisation import NoNormalisation, RewardSigns
-from hyperoracle_trainers.presets import default_settings
-from hyperoracle_trainers.rollouts import Collector
-from hyperoracle_trainers.run import make_trainer
-from hyperoracle_trainers.settings import SettingsError
+from hyperoracle_trainers.algorithms.rollouts import Collector
+from hyperoracle_trainers.environments.atari import PREPROCESSING, AtariEnvironments
+from hyperoracle_trainers.environments.normalisation import NoNormalisation, RewardSigns
+from hyperoracle_trainers.environments.vector import environments_of
+from hyperoracle_trainers.hyperparameters.environment_names import game_of
+from hyperoracle_trainers.hyperparameters.presets import default_settings
+from hyperoracle_trainers.hyperparameters.settings import SettingsError
+from hyperoracle_trainers.policies.networks import ActorCritic, actor_of
+from hyperoracle_trainers.runs.evaluation import evaluate
+from hyperoracle_trainers.runs.run import make_trainer
 
 SHORT_GAMES = dataclasses.replace(PREPROCESSING["classic"], frame_limit=60)
 

@@ -11,8 +11,8 @@ import pytest
 from gymnasium.envs.registration import WrapperSpec
 from gymnasium.spaces import Discrete
 
-from hyperoracle_trainers.classic_control import ClassicControl, physics_of
-from hyperoracle_trainers.envs import VectorEnvironment, make_environments
+from hyperoracle_trainers.environments.classic_control import ClassicControl, physics_of
+from hyperoracle_trainers.environments.vector import VectorEnvironment, make_environments
 from hyperoracle_trainers.saved_state import read_state, write_state
 
 # What to do so that episodes end as random actions never end them, given an observation.

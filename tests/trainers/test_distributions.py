@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import distributions as reference
 
-from hyperoracle_trainers.distributions import Categorical, DiagonalGaussian
+from hyperoracle_trainers.policies.distributions import Categorical, DiagonalGaussian
 
 
 def test_categorical_agrees_with_torch() -> None:

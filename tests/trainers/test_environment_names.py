@@ -7,11 +7,11 @@ from typing import Any
 import gymnasium
 import pytest
 
-from hyperoracle_trainers import environment_names
-from hyperoracle_trainers.environment_names import specification_of
-from hyperoracle_trainers.envs import environments_of
-from hyperoracle_trainers.presets import default_settings, family_of
-from hyperoracle_trainers.settings import PPOSettings, SettingsError
+from hyperoracle_trainers.environments.vector import environments_of
+from hyperoracle_trainers.hyperparameters import environment_names
+from hyperoracle_trainers.hyperparameters.environment_names import specification_of
+from hyperoracle_trainers.hyperparameters.presets import default_settings, family_of
+from hyperoracle_trainers.hyperparameters.settings import PPOSettings, SettingsError
 
 REGISTERING = """
 import gymnasium

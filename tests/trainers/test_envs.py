@@ -8,8 +8,8 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from hyperoracle_trainers.envs import VectorEnvironment, make_environments
-from hyperoracle_trainers.settings import SettingsError
+from hyperoracle_trainers.environments.vector import VectorEnvironment, make_environments
+from hyperoracle_trainers.hyperparameters.settings import SettingsError
 
 from .short_runs import train
 

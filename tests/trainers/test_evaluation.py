@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 
-from hyperoracle_trainers import video
-from hyperoracle_trainers.episode_watch import EPISODE_ENV_STEPS, EpisodeWatch
-from hyperoracle_trainers.evaluation import evaluate, mean_of
-from hyperoracle_trainers.phase import Phase
-from hyperoracle_trainers.run import run
-from hyperoracle_trainers.settings import PPOSettings
+from hyperoracle_trainers.algorithms.phase import EPISODE_ENV_STEPS, EpisodeWatch, Phase
+from hyperoracle_trainers.hyperparameters.settings import PPOSettings
+from hyperoracle_trainers.runs import evaluation as video
+from hyperoracle_trainers.runs.evaluation import evaluate, mean_of
+from hyperoracle_trainers.runs.run import run
 
 from .short_runs import small_trainer
 
@@ -49,7 +48,7 @@ def test_episodes_that_ended_before_the_limit_count_and_have_no_mean() -> None:
 def test_a_runs_summary_has_no_evaluation_return_where_an_episode_did_not_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hyperoracle_trainers.evaluation.EPISODE_ENV_STEPS", 50)
+    monkeypatch.setattr("hyperoracle_trainers.runs.evaluation.EPISODE_ENV_STEPS", 50)
     summary = run(small_trainer("ppo", "Endless-v0"), evaluation_episodes=2)
     assert (summary.evaluation_episodes, summary.evaluation_returns) == (2, [])
     assert summary.evaluation_return is None

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from hyperoracle_trainers.envs import make_environments
-from hyperoracle_trainers.evaluation import evaluate
-from hyperoracle_trainers.failures import EnvironmentFailed, TrainingDivergedError
-from hyperoracle_trainers.run import run
+from hyperoracle_trainers.environments.failures import EnvironmentFailed, TrainingDivergedError
+from hyperoracle_trainers.environments.vector import make_environments
+from hyperoracle_trainers.runs.evaluation import evaluate
+from hyperoracle_trainers.runs.run import run
 
 from .short_runs import ALGORITHMS, Scripted, small_trainer
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
 
-from hyperoracle_trainers.forward_pass import ForwardPass, NumpyPass, TorchPass, pass_of
-from hyperoracle_trainers.networks import ActorCritic
-from hyperoracle_trainers.optimisation import Optimiser, RMSprop
+from hyperoracle_trainers.algorithms.optimisers import Optimiser, RMSprop
+from hyperoracle_trainers.policies.networks import ActorCritic
+from hyperoracle_trainers.policies.numpy_pass import ForwardPass, NumpyPass, TorchPass, pass_of
 
 SPACES = [Discrete(3), Box(-1, 1, (2,), np.float32)]
 

@@ -16,11 +16,16 @@ import torch
 from torch import Tensor
 from trainers.reference_update import Reference
 
-from hyperoracle_trainers.hyperparameter_source import FixedSource
-from hyperoracle_trainers.hyperparameters import HYPERPARAMETERS, TakesEffect
-from hyperoracle_trainers.rollouts import Rollout
-from hyperoracle_trainers.run import make_trainer
-from hyperoracle_trainers.settings import A2CSettings, ACKTRSettings, AnySettings, PPOSettings
+from hyperoracle_trainers.algorithms.rollouts import Rollout
+from hyperoracle_trainers.hyperparameters.schedulable import HYPERPARAMETERS, TakesEffect
+from hyperoracle_trainers.hyperparameters.settings import (
+    A2CSettings,
+    ACKTRSettings,
+    AnySettings,
+    PPOSettings,
+)
+from hyperoracle_trainers.hyperparameters.sources import FixedSource
+from hyperoracle_trainers.runs.run import make_trainer
 
 # Episodes of at most five env steps: rollouts hold terminations and cuts. Optimisers' epsilons
 # are large, because a division by a tiny gradient turns rounding errors into whole steps. ACKTR's

@@ -10,7 +10,7 @@ import pytest
 import torch
 from trainers.short_runs import ALGORITHMS, SMALL, Scripted, small_trainer, train, weights_of
 
-from hyperoracle_trainers.phase import Phase
+from hyperoracle_trainers.algorithms.phase import Phase
 
 
 def _one_update(

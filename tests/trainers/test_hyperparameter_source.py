@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperoracle_trainers.hyperparameter_source import FixedSource, RecordedSource, ScheduleError
+from hyperoracle_trainers.hyperparameters.sources import FixedSource, RecordedSource, ScheduleError
 
 
 def _proposed(source: RecordedSource, update_step: int) -> dict[str, float]:

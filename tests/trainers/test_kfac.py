@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hyperoracle_trainers.kfac import Kfac, KfacHyperparameters
+from hyperoracle_trainers.algorithms.kfac import Kfac, KfacHyperparameters
 
 # Nothing that one test does not ask for: no clipping, no memory of earlier steps.
 PLAIN = KfacHyperparameters(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hyperoracle_trainers.kronecker_factors import (
+from hyperoracle_trainers.algorithms.kronecker_factors import (
     Factors,
     InvertibleFactors,
     Layer,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hyperoracle_trainers.presets import default_settings
-from hyperoracle_trainers.run import make_trainer, run
+from hyperoracle_trainers.hyperparameters.presets import default_settings
+from hyperoracle_trainers.runs.run import make_trainer, run
 
 
 @pytest.mark.long

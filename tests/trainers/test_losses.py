@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, distributions, nn
 
-from hyperoracle_trainers.a2c import A2C
-from hyperoracle_trainers.networks import ActorCritic
-from hyperoracle_trainers.ppo import PPO, _Batch
-from hyperoracle_trainers.presets import default_settings
+from hyperoracle_trainers.algorithms.actor_critic import A2C
+from hyperoracle_trainers.algorithms.ppo import PPO, _Batch
+from hyperoracle_trainers.hyperparameters.presets import default_settings
+from hyperoracle_trainers.policies.networks import ActorCritic
 
 HYPERPARAMETERS = {
     "learning_rate": 3e-3,

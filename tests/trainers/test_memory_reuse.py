@@ -11,8 +11,8 @@ import pytest
 _SCRIPT = """
 import resource, torch
 from gymnasium.spaces import Discrete
-from hyperoracle_trainers.memory_reuse import keep_freed_memory
-from hyperoracle_trainers.networks import ActorCritic
+from hyperoracle_trainers.policies.process import keep_freed_memory
+from hyperoracle_trainers.policies.networks import ActorCritic
 {ask}
 torch.set_num_threads(1)
 policy = ActorCritic((84, 84, 4), Discrete(4), (), 0, shared_trunk=True)

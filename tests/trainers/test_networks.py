@@ -5,14 +5,14 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
 
-from hyperoracle_trainers.networks import (
+from hyperoracle_trainers.algorithms.optimisers import Optimiser, RMSprop
+from hyperoracle_trainers.policies.networks import (
     ActorCritic,
     NumpyActor,
     ScaledImages,
     TorchActor,
     actor_of,
 )
-from hyperoracle_trainers.optimisation import Optimiser, RMSprop
 
 SPACES = [Discrete(3), Box(-1, 1, (2,), np.float32)]
 

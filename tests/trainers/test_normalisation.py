@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from hyperoracle_trainers.normalisation import (
+from hyperoracle_trainers.environments.normalisation import (
     NoNormalisation,
     RewardNormaliser,
     RunningMoments,

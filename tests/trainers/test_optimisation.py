@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from hyperoracle_trainers.optimisation import Adam, DescentRule, Optimiser, RMSprop
+from hyperoracle_trainers.algorithms.optimisers import Adam, DescentRule, Optimiser, RMSprop
 
 
 def _module() -> nn.Sequential:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from hyperoracle_client import Categorical, Choice, Oracle, Scale
-from hyperoracle_trainers.oracle_source import OracleSource
-from hyperoracle_trainers.presets import default_settings
-from hyperoracle_trainers.run import make_trainer, run
-from hyperoracle_trainers.settings import SettingsError
+from hyperoracle_trainers.algorithms.oracle_source import OracleSource
+from hyperoracle_trainers.hyperparameters.presets import default_settings
+from hyperoracle_trainers.hyperparameters.settings import SettingsError
+from hyperoracle_trainers.runs.run import make_trainer, run
 
 SPACE = {"learning_rate": Scale([0.5, 1, 2]), "clip_range": Choice([0.1, 0.2, 0.3], default=0.2)}
 

@@ -4,9 +4,9 @@ import pytest
 
 from hyperoracle_protocol.space import search_space_adapter
 from hyperoracle_protocol.studies import StudyDefinition
-from hyperoracle_trainers.command_arguments import parse_space
-from hyperoracle_trainers.paper_presets import PAPER_PRESETS, PaperPreset
-from hyperoracle_trainers.settings import SettingsError
+from hyperoracle_trainers.hyperparameters.arguments import parse_space
+from hyperoracle_trainers.hyperparameters.paper_presets import PAPER_PRESETS, PaperPreset
+from hyperoracle_trainers.hyperparameters.settings import SettingsError
 
 ALL = list(PAPER_PRESETS.values())
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from hyperoracle_trainers.phase import Phase
-from hyperoracle_trainers.phase_scalars import ScalarSeries, scalars_of, summary_scalars
+from hyperoracle_trainers.algorithms.phase import Phase
+from hyperoracle_trainers.runs.trackers import ScalarSeries, scalars_of, summary_scalars
 
 FIRST = Phase(
     index=0,

@@ -12,8 +12,10 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from trainers.short_runs import ALGORITHMS, outcome, small_trainer, weights_of
 
-from hyperoracle_trainers.atari import PREPROCESSING, AtariEnvironments
-from hyperoracle_trainers.checkpoints import (
+from hyperoracle_trainers.environments.atari import PREPROCESSING, AtariEnvironments
+from hyperoracle_trainers.environments.episode_recording import EpisodeRecording
+from hyperoracle_trainers.environments.vector import Environments, make_environments
+from hyperoracle_trainers.runs.checkpoints import (
     CheckpointError,
     CheckpointKeeper,
     checkpoints_in,
@@ -21,8 +23,6 @@ from hyperoracle_trainers.checkpoints import (
     restore_trainer,
     save_checkpoint,
 )
-from hyperoracle_trainers.envs import Environments, make_environments
-from hyperoracle_trainers.episode_recording import EpisodeRecording
 from hyperoracle_trainers.saved_state import read_state, write_state
 
 MANY = {"phases": 12, "number_of_envs": 3}

@@ -5,19 +5,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperoracle_trainers.envs import make_environments
-from hyperoracle_trainers.networks import ActorCritic, NumpyActor
-from hyperoracle_trainers.normalisation import (
-    NoNormalisation,
-    RewardNormaliser,
-    RunningNormalisation,
-)
-from hyperoracle_trainers.rollouts import (
+from hyperoracle_trainers.algorithms.rollouts import (
     Collector,
     Rollout,
     ValuesOfRollout,
     generalised_advantages,
 )
+from hyperoracle_trainers.environments.normalisation import (
+    NoNormalisation,
+    RewardNormaliser,
+    RunningNormalisation,
+)
+from hyperoracle_trainers.environments.vector import make_environments
+from hyperoracle_trainers.policies.networks import ActorCritic, NumpyActor
 
 
 def _collector(

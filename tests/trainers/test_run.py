@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hyperoracle_trainers.phase import Phase
-from hyperoracle_trainers.presets import default_settings
-from hyperoracle_trainers.run import make_trainer, run
-from hyperoracle_trainers.run_log import RunLog
+from hyperoracle_trainers.algorithms.phase import Phase
+from hyperoracle_trainers.hyperparameters.presets import default_settings
+from hyperoracle_trainers.runs.log import RunLog
+from hyperoracle_trainers.runs.run import make_trainer, run
 
 
 def _settings(algorithm: str):

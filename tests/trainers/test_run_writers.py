@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from trainers.short_runs import small_trainer
 
-from hyperoracle_trainers.phase import Phase
-from hyperoracle_trainers.run import run
+from hyperoracle_trainers.algorithms.phase import Phase
+from hyperoracle_trainers.runs.run import run
 
 
 class Remembering:

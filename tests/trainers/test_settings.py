@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from hyperoracle_trainers.hyperparameters import HYPERPARAMETERS, TakesEffect
-from hyperoracle_trainers.presets import default_settings, family_of
-from hyperoracle_trainers.settings import (
+from hyperoracle_trainers.hyperparameters.presets import default_settings, family_of
+from hyperoracle_trainers.hyperparameters.schedulable import HYPERPARAMETERS, TakesEffect
+from hyperoracle_trainers.hyperparameters.settings import (
     A2CSettings,
     ACKTRSettings,
     PPOSettings,

@@ -10,10 +10,9 @@ import pytest
 from tensorboard.summary.writer.record_writer import RecordWriter
 from trainers.short_runs import small_trainer
 
-from hyperoracle_trainers.phase import Phase
-from hyperoracle_trainers.phase_scalars import scalars_of
-from hyperoracle_trainers.run import run
-from hyperoracle_trainers.tensorboard_writer import TensorBoardWriter
+from hyperoracle_trainers.algorithms.phase import Phase
+from hyperoracle_trainers.runs.run import run
+from hyperoracle_trainers.runs.trackers import TensorBoardWriter, scalars_of
 
 
 def events_of(folder: Path) -> Any:

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 from trainers.short_runs import small_trainer
 
-from hyperoracle_trainers.phase import Phase
-from hyperoracle_trainers.phase_scalars import scalars_of
-from hyperoracle_trainers.run import run
-from hyperoracle_trainers.tracker_writer import TrackerWriter, start_weights_and_biases
+from hyperoracle_trainers.algorithms.phase import Phase
+from hyperoracle_trainers.runs.run import run
+from hyperoracle_trainers.runs.trackers import TrackerWriter, scalars_of, start_weights_and_biases
 
 
 class FakeRun:

@@ -19,13 +19,13 @@ from trainers.short_runs import (
     weights_of,
 )
 
-from hyperoracle_trainers.evaluation import evaluate
-from hyperoracle_trainers.hyperparameter_source import RecordedSource
-from hyperoracle_trainers.presets import default_settings
-from hyperoracle_trainers.run import make_trainer
-from hyperoracle_trainers.run_log import RunLog
-from hyperoracle_trainers.settings import SettingsError
-from hyperoracle_trainers.trainer import Trainer, TrainingDivergedError
+from hyperoracle_trainers.algorithms.trainer import Trainer, TrainingDivergedError
+from hyperoracle_trainers.hyperparameters.presets import default_settings
+from hyperoracle_trainers.hyperparameters.settings import SettingsError
+from hyperoracle_trainers.hyperparameters.sources import RecordedSource
+from hyperoracle_trainers.runs.evaluation import evaluate
+from hyperoracle_trainers.runs.log import RunLog
+from hyperoracle_trainers.runs.run import make_trainer
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

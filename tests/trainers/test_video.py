@@ -10,10 +10,15 @@ from PIL import Image, ImageSequence
 from trainers.short_runs import small_trainer
 
 from hyperoracle_client.cli import main
-from hyperoracle_trainers.command_arguments import ArgumentError
-from hyperoracle_trainers.evaluation import evaluate
-from hyperoracle_trainers.presets import default_settings
-from hyperoracle_trainers.video import VideoError, check_rendering, record_video, video_file
+from hyperoracle_trainers.hyperparameters.arguments import ArgumentError
+from hyperoracle_trainers.hyperparameters.presets import default_settings
+from hyperoracle_trainers.runs.evaluation import (
+    VideoError,
+    check_rendering,
+    evaluate,
+    record_video,
+    video_file,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from trainers.short_runs import SMALL, train
 
-from hyperoracle_trainers.presets import default_settings
-from hyperoracle_trainers.run import make_trainer
-from hyperoracle_trainers.settings import SettingsError
+from hyperoracle_trainers.hyperparameters.presets import default_settings
+from hyperoracle_trainers.hyperparameters.settings import SettingsError
+from hyperoracle_trainers.runs.run import make_trainer
 
 pytest.importorskip("stable_baselines3")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperoracle_trainers.child_processes import (
+from hyperoracle_trainers.runs.processes import (
     ChildFailed,
     Children,
     termination_as_interrupt,
@@ -85,7 +85,7 @@ def test_children_are_asked_to_stop_when_the_block_fails(tmp_path: Path, pipe: P
 def test_a_child_that_does_not_stop_is_killed_with_what_it_started(
     tmp_path: Path, pipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hyperoracle_trainers.child_processes._GRACE_SECONDS", 0.1)
+    monkeypatch.setattr("hyperoracle_trainers.runs.processes._GRACE_SECONDS", 0.1)
     grandchild = f"""
         import time
         pipe = open({str(pipe)!r}, "w")

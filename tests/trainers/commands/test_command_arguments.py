@@ -3,15 +3,15 @@ from __future__ import annotations
 import pytest
 
 from hyperoracle_client import Choice, Scale
-from hyperoracle_trainers.apply_hyperparameters import BaseSchedule
-from hyperoracle_trainers.command_arguments import (
+from hyperoracle_trainers.algorithms.decisions import BaseSchedule
+from hyperoracle_trainers.hyperparameters.arguments import (
     ArgumentError,
     default_space,
     parse_settings,
     parse_space,
     whole_number,
 )
-from hyperoracle_trainers.presets import default_settings
+from hyperoracle_trainers.hyperparameters.presets import default_settings
 
 PPO = BaseSchedule.of(default_settings("ppo", "CartPole-v1")).values
 A2C = BaseSchedule.of(default_settings("a2c", "CartPole-v1")).values

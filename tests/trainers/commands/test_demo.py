@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from hyperoracle_client.cli import main
-from hyperoracle_trainers import demo_folder, demonstration
-from hyperoracle_trainers.demonstration import DemoFailed, find_program, make_plan
+from hyperoracle_trainers.demo import demonstration
+from hyperoracle_trainers.demo import folder as demo_folder
+from hyperoracle_trainers.demo.demonstration import DemoFailed, find_program, make_plan
 
 
 def test_a_new_folder_is_made(tmp_path: Path) -> None:

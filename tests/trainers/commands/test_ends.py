@@ -16,7 +16,7 @@ import gymnasium
 import pytest
 
 from hyperoracle_client.cli import main
-from hyperoracle_trainers import training_run
+from hyperoracle_trainers.runs import training_run
 
 TRAIN = ["--set", "number_of_envs=2", "--set", "rollout_length=32", "--set", "epochs=1", "--set",
          "number_of_minibatches=2", "--set", "hidden_sizes=8", "--oracle", "embedded:oracle.db",

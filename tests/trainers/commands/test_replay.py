@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from hyperoracle_client.cli import main
-from hyperoracle_trainers.hyperparameter_source import ScheduleError
-from hyperoracle_trainers.recorded_schedule import read_schedule
+from hyperoracle_trainers.hyperparameters.sources import ScheduleError, read_schedule
 
 RUN = ["ppo", "CartPole-v1", "--total-env-steps", "512", "--set", "number_of_envs=4", "--set",
        "rollout_length=32", "--decisions", "minibatch", "--evaluate", "0"]  # fmt: skip

@@ -10,9 +10,9 @@ import pytest
 
 from hyperoracle_client.cli import main
 from hyperoracle_client.commands.options import opened_api
-from hyperoracle_trainers import training_run
-from hyperoracle_trainers.checkpoints import checkpoints_in
-from hyperoracle_trainers.run_log import _kept_from_others
+from hyperoracle_trainers.runs import training_run
+from hyperoracle_trainers.runs.checkpoints import checkpoints_in
+from hyperoracle_trainers.runs.log import _kept_from_others
 from hyperoracle_trainers.saved_state import read_state, write_state
 
 from .test_train import STORE, figures_of

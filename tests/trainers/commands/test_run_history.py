@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from hyperoracle_trainers.presets import default_settings
-from hyperoracle_trainers.run import make_trainer
-from hyperoracle_trainers.run_history import GrowingLog, read_history
-from hyperoracle_trainers.run_log import RunLog
-from hyperoracle_trainers.settings import PPOSettings
+from hyperoracle_trainers.hyperparameters.presets import default_settings
+from hyperoracle_trainers.hyperparameters.settings import PPOSettings
+from hyperoracle_trainers.runs.log import GrowingLog, RunLog, read_history
+from hyperoracle_trainers.runs.run import make_trainer
 
 
 @pytest.fixture

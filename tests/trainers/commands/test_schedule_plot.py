@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from hyperoracle_trainers.apply_hyperparameters import BaseSchedule
-from hyperoracle_trainers.run_history import PlacedDecision, RunHistory
-from hyperoracle_trainers.schedule_plot import plot_schedule, running_mean
+from hyperoracle_trainers.algorithms.decisions import BaseSchedule
+from hyperoracle_trainers.runs.log import PlacedDecision, RunHistory
+from hyperoracle_trainers.runs.schedule_plot import plot_schedule, running_mean
 
 NAMES = ["learning_rate", "clip_range"]
 
@@ -111,7 +111,7 @@ def test_the_figure_is_saved_as_a_picture(figure: Figure, tmp_path: Path) -> Non
 
 def test_no_global_state_of_pyplot_is_touched() -> None:
     code = (
-        "import sys, hyperoracle_trainers.schedule_plot; "
+        "import sys, hyperoracle_trainers.runs.schedule_plot; "
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

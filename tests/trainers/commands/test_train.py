@@ -15,7 +15,7 @@ import torch
 
 from hyperoracle_client.cli import main
 from hyperoracle_client.commands.options import opened_api
-from hyperoracle_trainers import training_run
+from hyperoracle_trainers.runs import training_run
 
 STORE = argparse.Namespace(url="embedded:oracle.db", token=None)
 SHORT = ["train", "ppo", "CartPole-v1", "--total-env-steps", "512", "--set", "number_of_envs=4",

@@ -93,7 +93,7 @@ def test_a_writer_that_cannot_be_had_is_told_in_one_line_before_anything_starts(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hyperoracle_trainers.writers_by_name.find_spec", _without("wandb"))
+    monkeypatch.setattr("hyperoracle_trainers.runs.writers.find_spec", _without("wandb"))
     options = [part for name in names for part in ("--log", name)]
     assert main([*SHORT, *options]) == 2
     captured = capsys.readouterr()

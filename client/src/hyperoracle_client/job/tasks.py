@@ -85,8 +85,6 @@ class Background:
                 self._wake.wait(1.0)
 
 
-logger = logging.getLogger("hyperoracle_client")
-
 PROBE_SECONDS = 2.0
 """A probe that needs longer to connect has failed."""
 NOTICE_SECONDS = 10.0

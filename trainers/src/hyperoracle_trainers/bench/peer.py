@@ -23,8 +23,9 @@ from typing import Any
 
 from torch.optim import RMSprop
 
-from hyperoracle_trainers.atari import PREPROCESSING, game_of
-from hyperoracle_trainers.settings import A2CSettings, PPOSettings, SettingsError
+from hyperoracle_trainers.environments.atari import PREPROCESSING
+from hyperoracle_trainers.hyperparameters.environment_names import game_of
+from hyperoracle_trainers.hyperparameters.settings import A2CSettings, PPOSettings, SettingsError
 
 PEER = "stable-baselines3"
 

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from gymnasium.spaces import Discrete
 
-from hyperoracle_trainers.atari import game_of
 from hyperoracle_trainers.bench.contender_process import Advance, contender_process
 from hyperoracle_trainers.bench.interleaving import Speeds, interleaved, median_ratio, one_core
 from hyperoracle_trainers.bench.peer import PEER, peer_is_installed, peer_model
-from hyperoracle_trainers.envs import environments_of
-from hyperoracle_trainers.presets import default_settings
-from hyperoracle_trainers.run import make_trainer
-from hyperoracle_trainers.settings import ACKTRSettings, AnySettings, PPOSettings
+from hyperoracle_trainers.environments.vector import environments_of
+from hyperoracle_trainers.hyperparameters.environment_names import game_of
+from hyperoracle_trainers.hyperparameters.presets import default_settings
+from hyperoracle_trainers.hyperparameters.settings import ACKTRSettings, AnySettings, PPOSettings
+from hyperoracle_trainers.runs.run import make_trainer
 
 OURS = "hyperoracle"
 FLOOR = "bare environment"

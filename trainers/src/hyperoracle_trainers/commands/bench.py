@@ -56,8 +56,8 @@ def _trainers(args: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from hyperoracle_trainers.bench import trainers
     from hyperoracle_trainers.bench.peer import PEER, peer_is_installed
-    from hyperoracle_trainers.command_arguments import ArgumentError
-    from hyperoracle_trainers.settings import SettingsError
+    from hyperoracle_trainers.hyperparameters.arguments import ArgumentError
+    from hyperoracle_trainers.hyperparameters.settings import SettingsError
 
     try:
         runs = [_settings(name, args) for name in args.algorithms.split(",")]
@@ -83,7 +83,7 @@ def _trainers(args: argparse.Namespace) -> int:
 
 def _settings(algorithm: str, args: argparse.Namespace) -> Any:
     from hyperoracle_trainers.bench.trainers import settings_to_measure
-    from hyperoracle_trainers.command_arguments import (
+    from hyperoracle_trainers.hyperparameters.arguments import (
         SETTINGS_CLASSES,
         ArgumentError,
         parse_settings,
@@ -117,7 +117,7 @@ def _measured(settings: Any, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    from hyperoracle_trainers.tables import show, speed_table
+    from hyperoracle_trainers.commands.tables import show, speed_table
 
     for row in rows:
         show(speed_table(row))

@@ -43,9 +43,10 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Give the demo; returns the exit code."""
     from hyperoracle_client import OracleError
-    from hyperoracle_trainers import demo_folder, demonstration
-    from hyperoracle_trainers.child_processes import ChildFailed, termination_as_interrupt
-    from hyperoracle_trainers.settings import SettingsError
+    from hyperoracle_trainers.demo import demonstration
+    from hyperoracle_trainers.demo import folder as demo_folder
+    from hyperoracle_trainers.hyperparameters.settings import SettingsError
+    from hyperoracle_trainers.runs.processes import ChildFailed, termination_as_interrupt
 
     if args.url is not None:
         return _failed("--url: expected none, the demo starts its own oracle; leave it out", 2)
@@ -93,7 +94,12 @@ def _say(text: str) -> None:
 
 
 def _print_figures(figures: dict[str, Any]) -> None:
-    from hyperoracle_trainers.tables import comparison_table, jobs_table, oracle_table, show
+    from hyperoracle_trainers.commands.tables import (
+        comparison_table,
+        jobs_table,
+        oracle_table,
+        show,
+    )
 
     show(oracle_table(figures["oracle"]))
     show(jobs_table(figures))

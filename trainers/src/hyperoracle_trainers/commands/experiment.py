@@ -60,10 +60,10 @@ def _action(actions: Any, name: str, run: Any, what: str) -> argparse.ArgumentPa
 
 
 def _guarded(run: Any, args: argparse.Namespace) -> int:
-    from hyperoracle_trainers.child_processes import termination_as_interrupt
     from hyperoracle_trainers.experiments.definition import DefinitionError
     from hyperoracle_trainers.experiments.results import ResultsError
     from hyperoracle_trainers.experiments.runner import RunnerError
+    from hyperoracle_trainers.runs.processes import termination_as_interrupt
 
     try:
         with termination_as_interrupt():

@@ -12,7 +12,7 @@ def at_least_zero(text: str) -> int:
         ArgumentTypeError: it is none.
     """
     # Imported late: it brings all settings with it, which `--help` does not need.
-    from hyperoracle_trainers.command_arguments import whole_number
+    from hyperoracle_trainers.hyperparameters.arguments import whole_number
 
     try:
         number = whole_number(text)

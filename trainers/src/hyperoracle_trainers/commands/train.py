@@ -161,16 +161,16 @@ def run(args: argparse.Namespace) -> int:
         return 0
 
     from hyperoracle_client import OracleError, OracleMisconfigured
-    from hyperoracle_trainers.checkpoints import CheckpointError
-    from hyperoracle_trainers.command_arguments import ArgumentError
-    from hyperoracle_trainers.hyperparameter_source import ScheduleError
-    from hyperoracle_trainers.resumed_plan import make_resumed_plan
-    from hyperoracle_trainers.run_log import RunLogError
-    from hyperoracle_trainers.saved_policy import evaluate_saved_policy, make_evaluation_plan
-    from hyperoracle_trainers.settings import SettingsError
-    from hyperoracle_trainers.training_plan import make_plan
-    from hyperoracle_trainers.training_run import RunFailed, carry_out
-    from hyperoracle_trainers.video import VideoError
+    from hyperoracle_trainers.hyperparameters.arguments import ArgumentError
+    from hyperoracle_trainers.hyperparameters.settings import SettingsError
+    from hyperoracle_trainers.hyperparameters.sources import ScheduleError
+    from hyperoracle_trainers.runs.checkpoints import CheckpointError
+    from hyperoracle_trainers.runs.evaluation import VideoError
+    from hyperoracle_trainers.runs.log import RunLogError
+    from hyperoracle_trainers.runs.plan import make_plan
+    from hyperoracle_trainers.runs.resumed_plan import make_resumed_plan
+    from hyperoracle_trainers.runs.saved_policy import evaluate_saved_policy, make_evaluation_plan
+    from hyperoracle_trainers.runs.training_run import RunFailed, carry_out
 
     wrong = (ArgumentError, SettingsError, ScheduleError, CheckpointError, OracleMisconfigured)
     try:
@@ -212,8 +212,8 @@ def _lacks_memory(error: Exception) -> bool:
 
 
 def _print_figures(figures: dict[str, Any]) -> None:
-    from hyperoracle_trainers.resumed_plan import resume_command
-    from hyperoracle_trainers.tables import run_table, show
+    from hyperoracle_trainers.commands.tables import run_table, show
+    from hyperoracle_trainers.runs.resumed_plan import resume_command
 
     show(run_table(figures))
     print(f"Run log: {figures['folder']}")
@@ -222,7 +222,7 @@ def _print_figures(figures: dict[str, Any]) -> None:
 
 
 def _print_evaluation(figures: dict[str, Any], as_json: bool) -> None:
-    from hyperoracle_trainers.tables import evaluation_table, show
+    from hyperoracle_trainers.commands.tables import evaluation_table, show
 
     if as_json:
         print(json.dumps(figures))
@@ -236,11 +236,11 @@ def _print_evaluation(figures: dict[str, Any], as_json: bool) -> None:
 def _print_presets(*, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from hyperoracle_trainers.paper_presets import PAPER_PRESETS
+    from hyperoracle_trainers.hyperparameters.paper_presets import PAPER_PRESETS
 
     if as_json:
         print(json.dumps([asdict(preset) for preset in PAPER_PRESETS.values()]))
         return
-    from hyperoracle_trainers.tables import presets_table, show
+    from hyperoracle_trainers.commands.tables import presets_table, show
 
     show(presets_table(PAPER_PRESETS.values()))

@@ -11,15 +11,14 @@ import gymnasium
 import numpy as np
 
 from hyperoracle_client import Job, Oracle
-from hyperoracle_trainers.episode_watch import EPISODE_ENV_STEPS
+from hyperoracle_trainers.algorithms.oracle_source import OracleSource
+from hyperoracle_trainers.algorithms.phase import EPISODE_ENV_STEPS, Phase
+from hyperoracle_trainers.environments.failures import EnvironmentFailed, TrainingDivergedError
 from hyperoracle_trainers.experiments.definition import RANDOM_POLICY, Experiment, Task
 from hyperoracle_trainers.experiments.plan import Cell, Chain
-from hyperoracle_trainers.failures import EnvironmentFailed, TrainingDivergedError
-from hyperoracle_trainers.oracle_source import OracleSource
-from hyperoracle_trainers.phase import Phase
-from hyperoracle_trainers.run import make_trainer
-from hyperoracle_trainers.run import run as train
-from hyperoracle_trainers.settings import AnySettings
+from hyperoracle_trainers.hyperparameters.settings import AnySettings
+from hyperoracle_trainers.runs.run import make_trainer
+from hyperoracle_trainers.runs.run import run as train
 
 Outcome = dict[str, Any]
 """What is kept of a run: ``status``, ``phases`` (columns), ``oracle_job``, wall and CPU seconds."""

@@ -13,9 +13,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hyperoracle_client.errors import one_line
-from hyperoracle_trainers.command_arguments import ArgumentError, Space, parse_space
-from hyperoracle_trainers.presets import default_settings
-from hyperoracle_trainers.settings import AnySettings, SettingsError
+from hyperoracle_trainers.hyperparameters.arguments import ArgumentError, Space, parse_space
+from hyperoracle_trainers.hyperparameters.presets import default_settings
+from hyperoracle_trainers.hyperparameters.settings import AnySettings, SettingsError
 
 DEFAULT = "default"
 """The strategy that asks no oracle: every other one is compared with it."""

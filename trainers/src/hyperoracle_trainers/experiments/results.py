@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperoracle_trainers.experiments.plan import Cell
-from hyperoracle_trainers.run_log import package_versions
+from hyperoracle_trainers.runs.log import package_versions
 
 Record = dict[str, Any]
 """A run's cell, outcome, and what it was made with."""

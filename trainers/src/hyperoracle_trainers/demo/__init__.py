@@ -1,0 +1,1 @@
+"""What `hyperoracle demo` does."""

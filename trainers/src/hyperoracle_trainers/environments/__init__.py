@@ -1,0 +1,1 @@
+"""Environments, several at a time: Gymnasium's, Atari's, our classic control."""

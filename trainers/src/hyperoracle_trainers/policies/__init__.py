@@ -1,0 +1,1 @@
+"""Actor-critics: networks, what their output means, and passes through them."""
