@@ -2,6 +2,7 @@
 # make test         all tests but the long ones
 # make test-long    learning tests and other tests of many minutes
 # make test-surroundings   the tests in surroundings unlike this machine's (ONLY="nohup narrow")
+# make images-test  the images and docker-compose.yml, built and run by podman, where it can be
 # make check        format, lint, types, imports, known vulnerabilities of dependencies
 # make format       let ruff put the code in order
 #
@@ -15,7 +16,7 @@ SOURCES := $(foreach package,$(PACKAGES),$(package)/src)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 MANIFESTS := pyproject.toml constraints.txt $(PACKAGES:%=%/pyproject.toml)
 
-.PHONY: demo test test-long test-surroundings check format install clean
+.PHONY: demo test test-long test-surroundings images-test check format install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hyperoracle demo $(DEMO_ARGUMENTS)
@@ -28,6 +29,10 @@ test-long: $(VENV)/.installed-tools
 
 test-surroundings: $(VENV)/.installed-tools
 	.ci/surroundings.sh $(ONLY) -- $(TESTS)
+
+images-test: $(VENV)/.installed
+	@$(PIP) --group images
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python .ci/images.py $(IMAGES_ARGUMENTS)
 
 check: $(VENV)/.installed-tools
 	$(BIN)/ruff format --check

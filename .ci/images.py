@@ -1,12 +1,12 @@
 """The three images and `docker-compose.yml`, built and run for real by podman.
 
-    python .ci/images.py [--keep]        what `make images-test` calls
+    python .ci/images.py [--place FOLDER]        what `make images-test` calls
 
 Builds the images, starts the compose file's oracle and both example jobs, waits until the jobs have
 ended, and looks from outside: the oracle is healthy, both jobs ended well without a decision on
 the defaults, each report that they sent is in the store, and all of it is there after the oracle's
 container was killed and started again. Engine, storage and network of the machine's own containers
-are left alone: everything lies in a temporary folder.
+are left alone: everything lies in a temporary folder, or in one that is kept for the next time.
 
 Where the base image can be pulled from nowhere, a stand-in is made of Debian's packages (which need
 a mirror, as pip does). pip's settings and certificates of this machine hold in the builds too.
@@ -50,11 +50,12 @@ class Engine:
     """podman with a storage of its own.
 
     Args:
-        place: an empty folder.
+        place: a folder of its own; what an earlier run left there is used.
     """
 
     def __init__(self, place: Path) -> None:
         self.place = place
+        place.mkdir(parents=True, exist_ok=True)
         (place / "storage.conf").write_text(STORAGE.format(place / "storage"))
         (place / "containers.conf").write_text(CONTAINERS)
         self.environment = {
@@ -69,8 +70,10 @@ class Engine:
 
     def run(self, *command: str, fails: bool = True) -> str:
         """Run a command with this storage; what it says is shown if it fails."""
-        done = subprocess.run(command, cwd=ROOT, env=self.environment, text=True, check=False,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+        done = subprocess.run(  # noqa: S603 - our own commands
+            command, cwd=ROOT, env=self.environment, text=True, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
         if fails and done.returncode:
             print(done.stdout[-4000:])
             raise SystemExit(f"images-test failed: {' '.join(command[:4])} ... ended with "
@@ -94,6 +97,8 @@ def check_tools() -> None:
 
 def provide_base(engine: Engine) -> str:
     """The image that all three build on; returns where it came from."""
+    if engine("image", "inspect", BASE, fails=False):
+        return "there already"
     if engine("pull", "--quiet", BASE, fails=False):
         return "pulled"
     if shutil.which("debootstrap") is None:
@@ -123,11 +128,17 @@ def build_options() -> list[str]:
     names = [n for n in os.environ if n.startswith("PIP_") or n.lower().endswith("_proxy")]
     names += [n for n in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE") if n in os.environ]
     options += [f"--env={name}={os.environ[name]}" for name in names]
-    listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], text=True,
-                            stdout=subprocess.PIPE, check=True).stdout  # fmt: skip
-    words = [word.strip("'\"").removeprefix("file://") for word in listed.replace("=", " ").split()]
+    listed = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"],
+        text=True,
+        stdout=subprocess.PIPE,
+        check=True,
+    ).stdout
+    words = [word.strip("'\"") for word in listed.replace("=", " ").split()]
     words += [os.environ[name] for name in names]
     paths = {Path(word) for word in words if word.startswith("/")}
+    # An index of files refers to what lies beside it.
+    paths |= {Path(word[7:]).parent for word in words if word.startswith("file:///")}
     paths |= {Path("/etc/pip.conf"), Path("/etc/xdg/pip"), Path("/etc/ssl/certs")}
     settings = [Path.home() / ".config/pip/pip.conf", Path.home() / ".pip/pip.conf"]
     mounts = {str(path): str(path) for path in paths if path.exists()}
@@ -145,7 +156,7 @@ def ask(path: str) -> Any:
     """What the oracle answers to a GET, as soon as it listens."""
     for left in range(60, -1, -1):
         try:
-            with urllib.request.urlopen(URL + path, timeout=10) as answer:
+            with urllib.request.urlopen(URL + path, timeout=10) as answer:  # noqa: S310 - ours
                 return json.load(answer)
         except OSError:
             if not left:
@@ -218,7 +229,18 @@ def main() -> int:
         for service, dockerfile in IMAGES.items():
             began = time.monotonic()
             tag = f"{PROJECT}_{service}"
-            engine("build", *options, "-f", f"docker/{dockerfile}.Dockerfile", "-t", tag, ".")
+            # Docker's format: in the other one an image has no health check.
+            engine(
+                "build",
+                "--format",
+                "docker",
+                *options,
+                "-f",
+                f"docker/{dockerfile}.Dockerfile",
+                "-t",
+                tag,
+                ".",
+            )
             size = int(engine("image", "inspect", "--format", "{{.Size}}", tag)) / 1e6
             print(f"{dockerfile}: built in {time.monotonic() - began:.0f} s, {size:.0f} MB",
                   flush=True)  # fmt: skip
@@ -232,11 +254,9 @@ def main() -> int:
         print(f"images-test skipped: {missing}")
         return 0
     finally:
-        if args.keep:
-            print(f"kept: {place}")
-        else:
-            if shutil.which("podman-compose"):
-                compose(engine, "down", "-v", "-t", "15", fails=False)
+        if shutil.which("podman-compose"):
+            compose(engine, "down", "-v", "-t", "15", fails=False)
+        if args.place is None:
             if shutil.which("podman"):
                 engine("system", "reset", "--force", fails=False)
             shutil.rmtree(place, ignore_errors=True)
