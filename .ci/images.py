@@ -217,10 +217,11 @@ def run_example(engine: Engine) -> None:
 def main() -> int:
     """Build and run; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--keep", action="store_true", help="leave images and containers")
+    parser.add_argument("--place", type=Path, help="keep images in this folder, for the next time")
     args = parser.parse_args()
-    place = Path(tempfile.mkdtemp(prefix="images-test-", dir="/var/tmp"))
-    engine = Engine(place)
+    # Not below /tmp, which may be a file system in memory.
+    place = args.place or Path(tempfile.mkdtemp(prefix="images-test-", dir="/var/tmp"))
+    engine = Engine(place.absolute())
     try:
         check_tools()
         began = time.monotonic()
