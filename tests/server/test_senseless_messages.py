@@ -98,6 +98,7 @@ def definition(strategy: Any) -> Any:
     return {**full(StudyDefinition(space=SPACE)), "space": space, "strategy": strategy}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "strategy", [*map(full, STRATEGIES), KL], ids=lambda strategy: strategy["name"]
 )
@@ -152,6 +153,7 @@ def messages(job: Any) -> dict[str, tuple[str, str, Any]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["start", "propose", "report", "heartbeat", "finish", "token"])
 def test_no_senseless_message_is_a_bug_and_what_is_refused_changes_nothing(at_work, kind):
     wire, job = at_work

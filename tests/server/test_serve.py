@@ -11,6 +11,8 @@ from support.oracle_process import OracleProcess
 from support.signals import as_in_a_terminal, as_in_the_background_of_a_script, as_under_nohup
 from support.wire_client import Wire
 
+pytestmark = pytest.mark.slow
+
 
 def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "hyperoracle_server", *arguments]
