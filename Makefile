@@ -1,5 +1,6 @@
 # make demo         two real training runs that share one oracle; leaves ./hyperoracle-demo/
-# make test         all tests but the long ones
+# make test         all tests but the long ones: at most 6 minutes on two cores
+# make test-fast    the inner loop, under 2 minutes: no test that starts processes or trains
 # make test-long    learning tests and other tests of many minutes
 # make test-surroundings   the tests in surroundings unlike this machine's (ONLY="nohup narrow")
 # make images-test  the images and docker-compose.yml, built and run by podman, where it can be
@@ -16,16 +17,25 @@ SOURCES := $(foreach package,$(PACKAGES),$(package)/src)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 MANIFESTS := pyproject.toml constraints.txt $(PACKAGES:%=%/pyproject.toml)
 
-.PHONY: demo test test-long test-surroundings images-test check format install clean
+# Two workers that take tests from each other when they have no more of their own.
+PYTEST = TMPDIR="$$(.ci/scratch.sh)" OMP_NUM_THREADS=1 $(BIN)/pytest
+IN_TWO = -n 2 --dist worksteal
+# pytest's rewritten tests are kept between runs: compiling them takes each worker 6 seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test test-fast test-long test-surroundings images-test check format install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hyperoracle demo $(DEMO_ARGUMENTS)
 
 test: $(VENV)/.installed-tools
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(PYTEST) $(IN_TWO) $(TESTS)
+
+test-fast: $(VENV)/.installed-tools
+	$(PYTEST) $(IN_TWO) -m "not long and not slow" $(TESTS)
 
 test-long: $(VENV)/.installed-tools
-	$(BIN)/pytest -m "long or not long" --timeout 3600
+	$(PYTEST) -m "long or not long" --timeout 3600
 
 test-surroundings: $(VENV)/.installed-tools
 	.ci/surroundings.sh $(ONLY) -- $(TESTS)

@@ -51,6 +51,7 @@ def run_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
     return json.loads(out)
 
 
+@pytest.mark.slow
 def test_help_names_every_command_without_importing_torch() -> None:
     code = (
         "import sys; from hyperoracle_client.cli import main\n"

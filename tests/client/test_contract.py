@@ -209,6 +209,7 @@ class TestAnyOracle:
                 api.study(study)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_and_restarted_gets_every_report_once(
     tmp_path: Path, connect: Callable[..., Oracle]
 ) -> None:

@@ -248,6 +248,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield process.url
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["embedded", "http"])
 def test_however_a_child_ends_the_parents_job_goes_on(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
@@ -272,6 +273,7 @@ def test_however_a_child_ends_the_parents_job_goes_on(
     assert "ResourceWarning" not in run.stderr
 
 
+@pytest.mark.slow
 def test_what_is_never_let_go_of_is_not_freed_at_the_end_either(tmp_path: Path) -> None:
     """Seen to fail (both are freed) without the reference that nobody gives back."""
     program = (
@@ -290,6 +292,7 @@ def test_what_is_never_let_go_of_is_not_freed_at_the_end_either(tmp_path: Path) 
     assert run.stdout.split() == ["freed"], "the other one"
 
 
+@pytest.mark.slow
 def test_a_job_that_a_multiprocessing_child_did_not_finish_is_ended_with_the_child(
     server: ScriptedOracle, tmp_path: Path
 ) -> None:

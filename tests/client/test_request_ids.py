@@ -26,6 +26,7 @@ def test_names_differ_between_requests_and_between_clients():
     assert all(re.fullmatch(r"[0-9a-f]{12}-\d+", name) for name in names)
 
 
+@pytest.mark.slow
 def test_a_refusal_names_the_request_as_the_oracles_log_does(tmp_path):
     with OracleProcess(tmp_path) as process:
         channel = HttpChannel(process.url)
@@ -51,6 +52,7 @@ def test_an_embedded_oracle_names_it_too(tmp_path):
     assert re.fullmatch(r"[0-9a-f]{12}-1", caught.value.request_id)
 
 
+@pytest.mark.slow
 def test_what_is_sent_again_on_a_new_connection_keeps_its_name(tmp_path):
     """The server is restarted between two calls, so the second is sent twice."""
     with OracleProcess(tmp_path, log_level="debug") as process:

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 HEAVY = ("torch", "fastapi", "starlette", "sqlalchemy", "hyperoracle_server", "httpx")
 
 

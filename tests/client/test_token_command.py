@@ -46,6 +46,7 @@ def test_tokens_are_made_listed_and_revoked_on_the_store_while_no_server_runs(
     assert "no token 'team' is in force" in err
 
 
+@pytest.mark.slow
 def test_a_store_that_a_server_has_open_says_so_and_the_servers_calls_do_it(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,7 @@ def test_a_propagator_that_fails_costs_the_job_nothing(monkeypatch: pytest.Monke
         assert trace_headers() == {}
 
 
+@pytest.mark.slow
 def test_the_client_does_not_load_opentelemetry() -> None:
     code = (
         "import sys, hyperoracle_client\n"

@@ -180,6 +180,7 @@ def test_the_health_check_asks_where_the_server_listens(environment, url):
     assert probe.ready_url(environment) == url
 
 
+@pytest.mark.slow
 def test_the_health_check_tells_a_ready_oracle_from_one_that_is_not_there(tmp_path):
     from support.oracle_process import OracleProcess
 

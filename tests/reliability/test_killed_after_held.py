@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support.forked_oracle import ForkedOracle
+from support.oracle_process import OracleProcess
 from support.wire_client import Wire
 
 from hyperoracle_server.snapshots.stores import verify
@@ -29,7 +29,7 @@ def killed(folder: Path, kills: int) -> None:
     """Each time jobs of several strategies begin, are told what they hold, and the server dies."""
     chance = random.Random(kills)
     told = []
-    with ForkedOracle(folder) as oracle:
+    with OracleProcess(folder) as oracle:
         with closing(Wire(url=oracle.url)) as wire:
             for study, definition in HOLDING.items():
                 wire.study(study, **definition)

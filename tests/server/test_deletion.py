@@ -153,6 +153,7 @@ print("all is well")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="takes a mount namespace of its own")
 def test_a_disk_that_is_really_full_has_room_again_once_a_study_is_deleted(tmp_path):
     """On a file system of 96 MB, in a mount namespace of its own, where the machine allows one.

@@ -5,6 +5,8 @@ import pytest
 from hyperoracle_server.keyed.rounds import EncoderRounds
 from hyperoracle_server.oracle import upkeep
 
+pytestmark = pytest.mark.slow
+
 KINDS = {
     "vae on a sketch": ("sketch", "vae", 32),
     "random mapping of a sketch": ("sketch", "random", 32),

@@ -307,6 +307,7 @@ def test_lines_are_for_people_on_a_terminal_and_for_machines_elsewhere():
         root.setLevel(level)
 
 
+@pytest.mark.slow
 def test_a_request_id_goes_from_the_caller_into_log_answer_and_error(tmp_path, name):
     with OracleProcess(tmp_path, log_level="debug") as process:
         wire = Wire(url=process.url)

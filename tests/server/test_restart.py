@@ -74,6 +74,7 @@ def work(wire: Wire, name: str, phases: int = 8) -> None:
         wire.propose(job, sequence + 4, seed=6)
 
 
+@pytest.mark.slow
 def test_a_restart_brings_back_studies_jobs_open_episodes_memory_and_encoder(tmp_path):
     path = str(tmp_path / "oracle.db")
     transport = EmbeddedTransport(path)
@@ -244,6 +245,7 @@ def test_evicted_entries_lose_their_keys_and_hyper_states_only(tmp_path):
     store.close()
 
 
+@pytest.mark.slow
 def test_a_new_encoder_version_re_encodes_what_is_remembered(embedded):
     wire = embedded
     work(wire, "s")
@@ -273,6 +275,7 @@ def test_a_new_encoder_version_re_encodes_what_is_remembered(embedded):
                 np.testing.assert_allclose(recollection.encoder.encode(features), key, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_writes_made_while_an_encoder_trains_are_in_the_new_memory(embedded, monkeypatch):
     wire = embedded
     work(wire, "s", phases=3)
@@ -300,6 +303,7 @@ def test_writes_made_while_an_encoder_trains_are_in_the_new_memory(embedded, mon
     assert fresh, "the picture can be written"
 
 
+@pytest.mark.slow
 def test_entries_that_go_while_an_encoder_trains_are_left_out_of_the_new_memory(
     embedded, monkeypatch
 ):
@@ -334,6 +338,7 @@ def test_entries_that_go_while_an_encoder_trains_are_left_out_of_the_new_memory(
         assert entries.ids.tolist() == sorted(study.entry_jobs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["_samples", "_encode"])
 def test_a_study_that_is_deleted_while_its_encoder_trains_leaves_nothing_behind(
     embedded, monkeypatch, caplog, stage
@@ -363,6 +368,7 @@ def test_a_study_that_is_deleted_while_its_encoder_trains_leaves_nothing_behind(
             assert count == 0, table
 
 
+@pytest.mark.slow
 def test_a_bug_that_one_studys_encoder_meets_does_not_keep_others_waiting(
     embedded, monkeypatch, caplog
 ):

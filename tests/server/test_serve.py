@@ -7,9 +7,12 @@ import subprocess
 import sys
 
 import pytest
-from support.oracle_process import OracleProcess
+from support import mother
+from support.oracle_process import NEW_INTERPRETER, OracleProcess
 from support.signals import as_in_a_terminal, as_in_the_background_of_a_script, as_under_nohup
 from support.wire_client import Wire
+
+pytestmark = pytest.mark.slow
 
 
 def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -38,10 +41,15 @@ def test_settings_that_cannot_work_are_one_line_that_says_so(tmp_path, arguments
         arguments = [*arguments, "--store", str(tmp_path / "oracle.db")]
     if "--port" not in arguments:  # the default one may be taken on this machine
         arguments = [*arguments, "--port", "0"]
-    ended = serve(*arguments)
-    assert ended.returncode == 1
-    assert ended.stderr.count("\n") == 1
-    assert says in ended.stderr
+    if mother.IS_THERE:
+        ended = mother.Forked(arguments, tmp_path / "told", dict(os.environ))
+        code, told = ended.wait(60), (tmp_path / "told").read_text()
+    else:
+        ended = serve(*arguments)
+        code, told = ended.returncode, ended.stderr
+    assert code == 1
+    assert told.count("\n") == 1
+    assert says in told
 
 
 def test_a_second_server_on_the_same_store_says_who_has_it(tmp_path):
@@ -98,7 +106,7 @@ def test_an_empty_administrators_token_is_none(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 0), (signal.SIGINT, 130)])
 def test_a_closed_terminal_and_ctrl_c_end_it_in_order(tmp_path, number, code):
     """SIGTERM: `tests/reliability/test_killed_under_load.py`."""
-    with as_in_a_terminal(), OracleProcess(tmp_path) as process:
+    with as_in_a_terminal(), OracleProcess(tmp_path, program=NEW_INTERPRETER) as process:
         os.kill(process.pid, number)
         assert process.wait() == code
         assert "Application shutdown complete" in process.log()
@@ -106,7 +114,7 @@ def test_a_closed_terminal_and_ctrl_c_end_it_in_order(tmp_path, number, code):
 
 
 def test_under_nohup_a_closed_terminal_does_not_end_it_and_sigterm_does(tmp_path):
-    with as_under_nohup(), OracleProcess(tmp_path) as process:
+    with as_under_nohup(), OracleProcess(tmp_path, program=NEW_INTERPRETER) as process:
         os.kill(process.pid, signal.SIGHUP)
         wire = Wire(url=process.url)
         assert wire.call("GET", "/readyz").status == 200
@@ -117,7 +125,10 @@ def test_under_nohup_a_closed_terminal_does_not_end_it_and_sigterm_does(tmp_path
 
 def test_ctrl_c_of_the_script_in_whose_background_it_runs_ends_it_in_order(tmp_path):
     """uvicorn listens to Ctrl-C whatever it was started with; what was ignored has no exit code."""
-    with as_in_the_background_of_a_script(), OracleProcess(tmp_path) as process:
+    with (
+        as_in_the_background_of_a_script(),
+        OracleProcess(tmp_path, program=NEW_INTERPRETER) as process,
+    ):
         os.kill(process.pid, signal.SIGINT)
         assert process.wait() == 0
         assert "Application shutdown complete" in process.log()

@@ -76,6 +76,7 @@ def study_at_work(path, strategy, *, restarts: bool) -> list[list[int]]:
     return told
 
 
+@pytest.mark.slow
 def test_the_same_decisions_follow_with_and_without_restarts(tmp_path, strategy):
     straight = study_at_work(tmp_path / "straight.db", strategy, restarts=False)
     assert study_at_work(tmp_path / "restarts.db", strategy, restarts=True) == straight

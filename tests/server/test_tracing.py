@@ -28,6 +28,8 @@ from hyperoracle_server.settings import ServerSettings
 from hyperoracle_server.telemetry.observer import Observer, Observers
 from hyperoracle_server.telemetry.tracing import Tracing
 
+pytestmark = pytest.mark.slow
+
 EPGT = {"name": "epgt", "encoder": {"minimum_samples": 4, "publish_seconds": 0}}
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TOKEN = "0123456789abcdef0123456789abcdef"

@@ -137,6 +137,7 @@ def test_a_number_of_another_kind_that_was_lost_changes_nothing(wire, name):
     assert gain(wire, name)["ends"]["control"]["with_lost_returns"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", DECIDE_ONCE)
 @pytest.mark.parametrize("death", ["failed", "diverged"])
 def test_a_value_that_kills_is_neither_exploited_nor_explored_for_long(wire, name, strategy, death):
@@ -187,6 +188,7 @@ def test_better_by_the_scores_and_lost_more_often_is_not_called_better(wire, nam
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", DECIDE_ONCE)
 def test_runs_that_are_stopped_because_they_are_good_teach_that_they_are_good(wire, name, strategy):
     study_of(wire, name, strategy)
@@ -205,6 +207,7 @@ def test_runs_that_are_stopped_because_they_are_good_teach_that_they_are_good(wi
     assert set(late) == {2.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", DECIDE_ONCE)
 def test_jobs_that_never_come_to_their_planned_end_teach_what_they_showed(wire, name, strategy):
     """All of them are interrupted at 80 %; exploring falls, and what is better is used."""
@@ -283,6 +286,7 @@ def test_a_job_that_died_with_the_process_of_its_embedded_oracle_is_lost_until_i
         assert gain(wire, "s")["ends"]["control"]["whole"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", [*DECIDE_ONCE, "bandit"])
 def test_a_restart_knows_what_was_lost_and_what_is_avoided(tmp_path, strategy):
     path = str(tmp_path / "oracle.db")

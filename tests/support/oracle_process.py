@@ -1,4 +1,8 @@
-"""A real oracle in a process of its own, on a free loopback port."""
+"""A real oracle in a process of its own, on a free loopback port.
+
+The process is forked from one that has the imports (`support.mother`), unless a test names a
+program, which gets an interpreter of its own.
+"""
 
 from __future__ import annotations
 
@@ -14,36 +18,36 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from support import mother
+
 START_SECONDS = 60.0
-PROGRAM = ("-m", "hyperoracle_server")
+NEW_INTERPRETER = ("-m", "hyperoracle_server")
+"""The program where a test is about how a process starts or what it inherits."""
 
 
 class OracleProcess:
     """Starts, kills and restarts `hyperoracle serve` on one store and one port."""
 
     def __init__(
-        self, folder: Path, port: int = 0, program: Sequence[str] = PROGRAM, **settings: Any
+        self, folder: Path, port: int = 0, program: Sequence[str] | None = None, **settings: Any
     ) -> None:
         self.folder = folder
         self.store = folder / "oracle.db"
         self._port = port
         self._program = program
         self._settings = settings
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | mother.Forked | None = None
         self.url = ""
 
     def start(self) -> OracleProcess:
         """Start it and wait until it listens."""
         ready = self.folder / f"ready-{time.monotonic_ns()}.json"
-        command = [sys.executable, *self._program, "--store", str(self.store)]
-        command += ["--port", str(self._port), "--ready-file", str(ready)]
+        arguments = ["--store", str(self.store), "--port", str(self._port)]
+        arguments += ["--ready-file", str(ready)]
         for name, value in self._settings.items():
-            command += [f"--{name.replace('_', '-')}"]
-            command += [] if value is True else [str(value)]
-        log = (self.folder / "server.log").open("ab")
-        env = {**os.environ, "OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
-        log.close()
+            arguments += [f"--{name.replace('_', '-')}"]
+            arguments += [] if value is True else [str(value)]
+        self._process = self._begun(arguments, {**os.environ, "OMP_NUM_THREADS": "1"})
         deadline = time.monotonic() + START_SECONDS
         while not ready.exists():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -52,6 +56,16 @@ class OracleProcess:
         self.url = json.loads(ready.read_text())["url"]
         self._port = int(self.url.rpartition(":")[2])
         return self
+
+    def _begun(
+        self, arguments: list[str], env: dict[str, str]
+    ) -> subprocess.Popen[bytes] | mother.Forked:
+        path = self.folder / "server.log"
+        if self._program is None and mother.IS_THERE:
+            return mother.Forked(arguments, path, env)
+        with path.open("ab") as log:
+            command = [sys.executable, *(self._program or NEW_INTERPRETER), *arguments]
+            return subprocess.Popen(command, stdout=log, stderr=log, env=env)
 
     @property
     def pid(self) -> int:

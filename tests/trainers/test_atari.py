@@ -119,6 +119,7 @@ def test_returns_are_of_whole_games() -> None:
     assert lives >= 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["ppo", "a2c"])
 def test_training_on_images_repeats_itself(algorithm: str) -> None:
     shape: dict[str, Any] = {"number_of_envs": 2, "rollout_length": 8}
@@ -152,6 +153,7 @@ def test_ppo_keeps_what_acting_gave_and_it_is_what_a_pass_gives() -> None:
     np.testing.assert_allclose(values, now.values, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_acktr_steps_to_the_edge_of_one_trust_region_for_all_layers() -> None:
     settings = default_settings(
         "acktr", "ALE/Pong-v5", number_of_envs=2, rollout_length=4, total_env_steps=8
@@ -163,6 +165,7 @@ def test_acktr_steps_to_the_edge_of_one_trust_region_for_all_layers() -> None:
     assert all(not a.equal(b) for a, b in zip(before, trainer.policy.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_evaluation_plays_whole_games_and_repeats_itself() -> None:
     settings = default_settings("ppo", "ALE/Breakout-v5")
     trainer = make_trainer(settings)

@@ -41,6 +41,7 @@ def _page_faults_of_a_later_minibatch(ask: str) -> int:
     return int(answer.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is asked")
 def test_memory_that_a_minibatch_freed_is_used_by_the_next() -> None:
     by_default = _page_faults_of_a_later_minibatch("pass")

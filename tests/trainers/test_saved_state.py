@@ -103,6 +103,7 @@ saved_state.write_state(path, {"number": 2, "numbers": np.zeros(9)})
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_while_it_writes_leaves_the_former_file(tmp_path: Path) -> None:
     command = [sys.executable, "-c", KILLED, str(tmp_path / "file")]
     run = subprocess.run(command, env=dict(os.environ), check=False)

@@ -185,6 +185,7 @@ def test_evaluation_repeats_itself(algorithm: str) -> None:
     assert len(first) == 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "env_id", "threshold", "changes"),
     [

@@ -54,6 +54,7 @@ def test_the_command_records_after_training_and_of_a_saved_policy(
     assert Path("one.gif").read_bytes() == Path("two.gif").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_video_is_encoded_as_mp4_in_the_pictures_own_size(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]

@@ -40,6 +40,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield Served(process.url, bundle)
 
 
+@pytest.mark.slow
 def test_a_job_runs_over_https_with_the_authoritys_bundle(
     served: Served, connect: Callable[..., Oracle], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,6 +160,7 @@ print("torch" in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_torch_is_imported_by_the_training_of_a_vae_and_by_nothing_else() -> None:
     """Able to fail: the second line shows that the check sees an imported torch."""
     command = [sys.executable, "-c", PROGRAM]

@@ -46,6 +46,7 @@ def kill_and_await(child: int) -> None:
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
 
 
+@pytest.mark.slow
 def test_the_child_computes_what_train_computes_to_the_bit(
     process: TrainingProcess, sketch: Architecture, latent_factor_samples: LatentFactorSamples
 ) -> None:
@@ -69,12 +70,14 @@ def test_the_child_starts_with_the_first_round_and_stays(process: TrainingProces
     assert succeed(process) == succeed(process)
 
 
+@pytest.mark.slow
 def test_the_round_after_a_killed_child_works(process: TrainingProcess) -> None:
     killed = succeed(process)
     kill_and_await(killed)
     assert succeed(process) != killed
 
 
+@pytest.mark.slow
 def test_a_child_killed_within_a_round_fails_that_round_only(
     process: TrainingProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,6 +96,7 @@ def test_a_child_killed_within_a_round_fails_that_round_only(
     assert succeed(process) != killed
 
 
+@pytest.mark.slow
 def test_a_hung_child_is_killed_and_the_next_round_works() -> None:
     with TrainingProcess(timeout_seconds=20.0) as process:
         hung = succeed(process)
@@ -104,6 +108,7 @@ def test_a_hung_child_is_killed_and_the_next_round_works() -> None:
         assert succeed(process) != hung
 
 
+@pytest.mark.slow
 def test_a_crash_is_reported_with_the_childs_last_lines(process: TrainingProcess) -> None:
     nonsense: Any = "many"
     with pytest.raises(EncoderTrainingError, match=r"status 1; .*Traceback.*TypeError"):

@@ -184,6 +184,7 @@ def decisions(path, restart_after: set[int], rounds_after: set[int]) -> list[lis
     return told
 
 
+@pytest.mark.slow
 def test_a_study_that_was_restarted_goes_on_as_if_it_had_never_stopped(tmp_path, no_upkeep):
     straight = decisions(tmp_path / "straight.db", set(), {4, 9})
     # After an odd phase no learning episode is open, after an even one both jobs have one.
@@ -252,6 +253,7 @@ def test_reports_that_share_a_commit_leave_the_newest_network(tmp_path):
     ledger.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "encoder"), [("sketch", "random"), ("sketch", "vae"), ("statistics", "plain")]
 )

@@ -40,6 +40,7 @@ def studies_in(path: Path) -> list[str]:
         return [name for (name,) in database.execute("SELECT name FROM studies")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 def test_the_file_that_is_named_is_opened_backed_up_verified_and_restored(tmp_path, name):
     """Beside it lies what a URL would make of the name, which nobody touches."""

@@ -78,6 +78,7 @@ def store(tmp_path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other_name", [symlink, link_of_folder, hard_link, relative])
 def test_a_store_that_another_process_has_is_refused_by_any_name(store, tmp_path, other_name):
     name = other_name(store)
@@ -166,6 +167,7 @@ def test_a_restore_replaces_the_file_that_a_link_leads_to(store, tmp_path):
     assert moved.parent == store.parent
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="takes a mount namespace of its own")
 def test_a_mount_of_the_folder_or_the_file_is_the_same_store(store, tmp_path):
     """In a mount namespace of its own, where the machine allows one."""

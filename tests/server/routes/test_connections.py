@@ -76,6 +76,7 @@ def test_who_hangs_up_amid_answers_that_wait_behind_each_other_is_no_bug(strict)
     assert "Exception" not in strict.log()
 
 
+@pytest.mark.slow
 def test_who_reads_slowly_gets_all(strict):
     """Reading takes several times what an answer that nobody reads has."""
     with connected(strict) as connection:

@@ -40,6 +40,7 @@ def test_a_request_that_no_guard_has_seen_has_no_caller_and_fails():
         the_caller(Request({"type": "http", "headers": []}))
 
 
+@pytest.mark.slow
 def test_a_page_of_another_site_changes_nothing_at_an_oracle_that_is_open(tmp_path):
     with OracleProcess(tmp_path) as process:
         wire = Wire(url=process.url)
@@ -51,6 +52,7 @@ def test_a_page_of_another_site_changes_nothing_at_an_oracle_that_is_open(tmp_pa
         wire.close()
 
 
+@pytest.mark.slow
 def test_so_it_is_where_a_browser_tells_only_the_origin(tmp_path):
     """As it does of a page or an oracle without https, but on loopback."""
     with OracleProcess(tmp_path) as process:
@@ -65,6 +67,7 @@ def test_so_it_is_where_a_browser_tells_only_the_origin(tmp_path):
         wire.close()
 
 
+@pytest.mark.slow
 def test_an_open_oracle_on_loopback_is_not_called_by_a_public_name(tmp_path):
     """Else a page whose name is made to mean this machine is of one origin with the oracle."""
     with OracleProcess(tmp_path) as process:

@@ -20,6 +20,8 @@ from hyperoracle_server.keyed.rounds import EncoderRounds
 from hyperoracle_server.snapshots.stores import verify
 from hyperoracle_server.snapshots.taking import take_store, take_study
 
+pytestmark = pytest.mark.slow
+
 SNAPSHOT = "application/vnd.hyperoracle.snapshot"
 SEVERAL = {
     "epgt": {"strategy": {**STRATEGIES["epgt"], "encoder": {"minimum_samples": 8}},

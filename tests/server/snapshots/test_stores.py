@@ -77,6 +77,7 @@ def test_a_store_comes_back_from_its_backup_as_it_was(hyperoracle_db, store, tmp
     assert pictured(restored) == pictured(store)
 
 
+@pytest.mark.slow
 def test_a_store_is_backed_up_while_its_server_runs(hyperoracle_db, tmp_path):
     """Seen to fail with a restore that takes no lock of the store."""
     with OracleProcess(tmp_path) as process:
@@ -308,6 +309,7 @@ def test_a_restore_that_is_refused_leaves_nothing(hyperoracle_db, store, tmp_pat
     assert files(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_it_works_where_the_client_is_not_installed(store, tmp_path):
     command = [sys.executable, "-m", "hyperoracle_server", "db", "verify", "--store", str(store)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

@@ -66,6 +66,7 @@ def pairs_of_jobs(wire: Wire, study: str, pairs: range, chance: random.Random) -
     return told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_decisions_after_a_restore_are_the_originals_elsewhere_and_beside_it(opened, strategy):
     """Jobs go on half way, and new ones start. Would fail with a job's chance numbered by its
@@ -89,6 +90,7 @@ def test_decisions_after_a_restore_are_the_originals_elsewhere_and_beside_it(ope
         assert len({tuple(bins) for bins in told}) > 1, "else it shows nothing"
 
 
+@pytest.mark.slow
 def test_everything_in_mind_comes_back_with_a_trained_encoder(opened):
     home, elsewhere = opened("home.db"), opened("elsewhere.db")
     work(home, "s")
@@ -291,6 +293,7 @@ AN_ENDLESS_LAYOUT = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("statement", "says"),
     [

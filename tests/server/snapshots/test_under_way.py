@@ -19,6 +19,7 @@ def under_way(folder):
     return [path for path in folder.iterdir() if "under-way" in path.name]
 
 
+@pytest.mark.slow
 def test_a_call_leaves_nothing_and_a_server_clears_what_its_death_left(tmp_path, monkeypatch):
     """Seen to fail without `clear_leftovers` in `create_app`."""
     with OracleProcess(tmp_path) as process:

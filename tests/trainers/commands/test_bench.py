@@ -31,6 +31,7 @@ def _no_peer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
+@pytest.mark.slow
 def test_figures_come_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*QUICK, "--algorithms", "a2c,acktr", "--json") == 0
     captured = capsys.readouterr()

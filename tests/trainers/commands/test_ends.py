@@ -150,6 +150,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("hangup", "ctrl_c", "code", "status"),
     [
@@ -182,6 +183,7 @@ def test_an_old_name_of_a_game_is_told_and_trained_as_todays(
     assert "ALE-Pong-v5" in plan["folder"]
 
 
+@pytest.mark.slow
 def test_an_environment_of_a_module_beside_is_trained_and_taken_up_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

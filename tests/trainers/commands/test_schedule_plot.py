@@ -109,6 +109,7 @@ def test_the_figure_is_saved_as_a_picture(figure: Figure, tmp_path: Path) -> Non
     assert len(content) > 20_000, "a blank picture of this size has about 5 kB"
 
 
+@pytest.mark.slow
 def test_no_global_state_of_pyplot_is_touched() -> None:
     code = (
         "import sys, hyperoracle_trainers.runs.schedule_plot; "

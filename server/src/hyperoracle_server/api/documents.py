@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from pydantic import BaseModel
@@ -9,8 +10,11 @@ from pydantic import BaseModel
 from hyperoracle_protocol.errors import PROBLEM_MEDIA_TYPE, Problem
 
 
+@functools.cache  # each application of a process has the same, and making one takes milliseconds
 def self_contained(model: type[BaseModel]) -> dict[str, Any]:
     """A message's JSON schema without references, so that it can stand anywhere in a document.
+
+    It is the same object at each call, and not to be changed.
 
     Args:
         model: that does not contain itself.

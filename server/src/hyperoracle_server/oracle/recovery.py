@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import Connection, Select, case, func, select
+from sqlalchemy import Connection, Select, bindparam, case, func, select
 
 from hyperoracle_protocol.hyper_state import HyperStateLayout
 from hyperoracle_protocol.jobs import Report
@@ -38,6 +38,29 @@ _BYTES_OF_A_PROPOSAL = (
     + func.length(t.proposals.c.base_values)
     + func.coalesce(func.length(t.proposals.c.q_values), 0)
     + func.coalesce(func.length(t.proposals.c.known), 0)
+)
+
+# One statement for all jobs: building it anew takes longer than running it.
+_COUNTS_OF_PROPOSALS = select(
+    func.coalesce(func.max(t.proposals.c.id), 0),
+    func.coalesce(func.max(t.proposals.c.env_step), 0),
+    func.count(),
+    func.coalesce(func.sum(case((t.proposals.c.status == "credited", 1), else_=0)), 0),
+    func.coalesce(func.sum(case((t.proposals.c.status == "not_applied", 1), else_=0)), 0),
+    func.coalesce(func.sum(t.proposals.c.neighbours_read), 0),
+    func.coalesce(func.sum(t.proposals.c.neighbours_other), 0),
+    func.count(t.proposals.c.memory_hit),
+    func.coalesce(func.sum(case((t.proposals.c.memory_hit, 1), else_=0)), 0),
+    func.coalesce(func.max(t.proposals.c.sequence), 0),
+    func.coalesce(func.sum(_BYTES_OF_A_PROPOSAL), 0),
+).where(t.proposals.c.job_id == bindparam("job"), t.proposals.c.id > bindparam("counted"))
+_OPEN_PROPOSALS = (
+    select(t.proposals, t.hyper_states.c.features)
+    .join(t.hyper_states, t.hyper_states.c.proposal_id == t.proposals.c.id, isouter=True)
+    .where(t.proposals.c.job_id == bindparam("job"), t.proposals.c.status == "open")
+)
+_WAITING_REPORTS = select(t.reports.c.body).where(
+    t.reports.c.job_id == bindparam("job"), t.reports.c.status == "waiting"
 )
 
 
@@ -152,11 +175,7 @@ def _load_job(
         decisions.append((job.held.sequence, job.held.hyper_action))
     for sequence, action in sorted(decisions):
         job.account.exposure.decide(sequence, action)
-    waiting = connection.execute(
-        select(t.reports.c.body).where(
-            t.reports.c.job_id == job.id, t.reports.c.status == "waiting"
-        )
-    ).scalars()
+    waiting = connection.execute(_WAITING_REPORTS, {"job": job.id}).scalars()
     job.credit.restore(
         json.loads(row.credit_state),
         list(job.open),
@@ -185,21 +204,8 @@ def _load_counts(connection: Connection, job: JobState, row: Any) -> None:
         )
     else:
         known, through = JobCounts.load(row.counts), row.counted_through
-    p = t.proposals.c
     newest, env_step, *counts = connection.execute(
-        select(
-            func.coalesce(func.max(p.id), 0),
-            func.coalesce(func.max(p.env_step), 0),
-            func.count(),
-            func.coalesce(func.sum(case((p.status == "credited", 1), else_=0)), 0),
-            func.coalesce(func.sum(case((p.status == "not_applied", 1), else_=0)), 0),
-            func.coalesce(func.sum(p.neighbours_read), 0),
-            func.coalesce(func.sum(p.neighbours_other), 0),
-            func.count(p.memory_hit),
-            func.coalesce(func.sum(case((p.memory_hit, 1), else_=0)), 0),
-            func.coalesce(func.max(p.sequence), 0),
-            func.coalesce(func.sum(_BYTES_OF_A_PROPOSAL), 0),
-        ).where(p.job_id == job.id, p.id > through)
+        _COUNTS_OF_PROPOSALS, {"job": job.id, "counted": through}
     ).one()
     names = ("proposals", "credited", "not_applied", "neighbours_read", "neighbours_other",
              "memory_reads", "memory_hits", "last_sequence", "store_bytes")  # fmt: skip
@@ -209,12 +215,7 @@ def _load_counts(connection: Connection, job: JobState, row: Any) -> None:
 
 
 def _load_open(connection: Connection, job: JobState) -> None:
-    query = (
-        select(t.proposals, t.hyper_states.c.features)
-        .join(t.hyper_states, t.hyper_states.c.proposal_id == t.proposals.c.id, isouter=True)
-        .where(t.proposals.c.job_id == job.id, t.proposals.c.status == "open")
-    )
-    for row in connection.execute(query):
+    for row in connection.execute(_OPEN_PROPOSALS, {"job": job.id}):
         features = None if row.features is None else np.frombuffer(row.features, job.layout.dtype)
         # The key is made anew from the features when it is needed.
         job.open[row.sequence] = OpenProposal(
