@@ -13,8 +13,9 @@ from trainers.experiments.planted import tiny
 from hyperoracle_trainers.experiments import memory_chain
 from hyperoracle_trainers.experiments.definition import Experiment
 from hyperoracle_trainers.experiments.memory_chain import MEMORIES, make_chain
+from hyperoracle_trainers.experiments.packed import ResultsError
 from hyperoracle_trainers.experiments.plan import Cell, Chain, chains_of
-from hyperoracle_trainers.experiments.results import ResultsError, is_made, read_results
+from hyperoracle_trainers.experiments.results import is_made, read_results
 
 
 class Killed(BaseException):

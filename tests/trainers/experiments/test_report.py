@@ -9,8 +9,9 @@ from trainers.experiments.planted import cells_of, plant, tiny
 
 from hyperoracle_trainers.experiments.comparison import compare, scores_by_task
 from hyperoracle_trainers.experiments.definition import Experiment, read_definition
+from hyperoracle_trainers.experiments.packed import ResultsError
 from hyperoracle_trainers.experiments.report import write_report
-from hyperoracle_trainers.experiments.results import ResultsError, read_results
+from hyperoracle_trainers.experiments.results import read_results
 from hyperoracle_trainers.experiments.scores import curve_of, task_scores
 
 RETURNS = {"random_policy": 20.0, "default": 100.0, "best_config": 140.0}

@@ -40,6 +40,7 @@ def register(subparsers: Any) -> None:
     _action(actions, "report", _report, "write README.md and pictures beside the results")
     merger = _action(actions, "merge", _merge, "copy results of other machines to this one's")
     merger.add_argument("sources", metavar="FOLDER", nargs="+", help="results of another machine")
+    _action(actions, "pack", _pack, "keep all results in one file, to be committed or sent")
     lister = actions.add_parser(
         "list", help="the definitions that come with it", description="List definitions."
     )
@@ -61,7 +62,7 @@ def _action(actions: Any, name: str, run: Any, what: str) -> argparse.ArgumentPa
 
 def _guarded(run: Any, args: argparse.Namespace) -> int:
     from hyperoracle_trainers.experiments.definition import DefinitionError
-    from hyperoracle_trainers.experiments.results import ResultsError
+    from hyperoracle_trainers.experiments.packed import ResultsError
     from hyperoracle_trainers.experiments.runner import RunnerError
     from hyperoracle_trainers.runs.processes import termination_as_interrupt
 
@@ -177,6 +178,28 @@ def _merge(args: argparse.Namespace) -> None:
         print(json.dumps({"copied": copied, "known": known, "results": str(folder)}))
     else:
         print(f"{copied} results copied to {folder}, {known} were there already")
+
+
+def _pack(args: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from hyperoracle_trainers.experiments.packed import PACKED
+    from hyperoracle_trainers.experiments.results import pack_results
+
+    _, folder = _experiment_and_results(args)
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("packing", total=None)
+        results, new = pack_results(
+            folder, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    path = folder / PACKED
+    size = path.stat().st_size
+    if args.json:
+        print(json.dumps({"results": results, "new": new, "file": str(path), "bytes": size}))
+    else:
+        print(f"{path}: {results} results, {new} of them new, {size / 1e6:.2f} MB")
 
 
 def _list(args: argparse.Namespace) -> int:

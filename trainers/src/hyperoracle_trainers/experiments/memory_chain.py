@@ -17,15 +17,9 @@ from pathlib import Path
 from hyperoracle_client import Oracle
 from hyperoracle_trainers.experiments.cell_run import make_run
 from hyperoracle_trainers.experiments.definition import Experiment
+from hyperoracle_trainers.experiments.packed import Record, ResultsError
 from hyperoracle_trainers.experiments.plan import Cell, Chain
-from hyperoracle_trainers.experiments.results import (
-    Record,
-    ResultsError,
-    is_made,
-    provenance,
-    result_file,
-    write_record,
-)
+from hyperoracle_trainers.experiments.results import is_made, provenance, result_file, write_record
 
 MEMORIES = "memories"
 """Folder, beside the results, of the memories of chains that are not complete."""

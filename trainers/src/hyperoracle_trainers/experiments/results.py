@@ -1,4 +1,4 @@
-"""Results in a folder: one small compressed file for each run, written once."""
+"""Results in a folder: a small compressed file for each run, until many are packed into one."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import gzip
 import json
 import os
 import platform
-import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from hyperoracle_trainers.experiments.packed import (
+    PACKED,
+    Record,
+    ResultsError,
+    packed_names,
+    read_packed,
+    write_packed,
+)
 from hyperoracle_trainers.experiments.plan import Cell
 from hyperoracle_trainers.runs.log import package_versions
-
-Record = dict[str, Any]
-"""A run's cell, outcome, and what it was made with."""
 
 ENDING = ".json.gz"
 """Of a result's file name."""
 _ORACLE_PACKAGES = ("hyperoracle-client", "hyperoracle-protocol", "hyperoracle-server")
-
-
-class ResultsError(ValueError):
-    """Results do not belong together; the message is one line with the remedy."""
 
 
 def result_file(folder: Path, cell: Cell) -> Path:
@@ -75,9 +75,11 @@ def read_made(folder: Path, cell: Cell) -> Record | None:
         ResultsError: the file is damaged, or of another definition.
     """
     path = result_file(folder, cell)
-    if not path.exists():
+    record = _read(folder, cell.name)
+    if record is None:
         return None
-    record = read_record(path)
+    if not path.exists():
+        path = folder / PACKED
     got = record["fingerprint"]
     if got != cell.fingerprint:
         raise ResultsError(
@@ -97,6 +99,41 @@ def read_results(folder: Path, cells: Iterable[Cell]) -> list[Record]:
     return [record for record in found if record is not None]
 
 
+def pack_results(
+    folder: Path, packed: Callable[[int, int], None] = lambda *_: None
+) -> tuple[int, int]:
+    """Pack the results of a folder into one file, and remove the files that they were in.
+
+    Args:
+        folder: of results.
+        packed: told how many of how many files have been read or removed.
+
+    Returns:
+        How many results are in the file, and how many of them are there since now.
+
+    Raises:
+        ResultsError: there is no result, a file is damaged, or one run has two results that were
+            not made from the same definition. Then nothing was changed.
+    """
+    paths = sorted(folder.glob(f"*{ENDING}"))
+    names = set(packed_names(folder))
+    if not paths and not names:
+        raise ResultsError(f"{folder}: expected results, got none; correct the folder")
+    records = {name: found for name in names if (found := read_packed(folder, name)) is not None}
+    steps = 2 * len(paths)
+    for step, path in enumerate(paths, 1):
+        record, name = read_record(path), _name_of(path)
+        if name in records:
+            _check_same(path, record, folder / PACKED, records[name])
+        records[name] = record
+        packed(step, steps)
+    write_packed(folder, records)
+    for step, path in enumerate(paths, len(paths) + 1):
+        path.unlink()
+        packed(step, steps)
+    return len(records), len(records.keys() - names)
+
+
 def merge_results(sources: Iterable[Path], target: Path) -> tuple[int, int]:
     """Copy results of other machines into a folder.
 
@@ -105,34 +142,52 @@ def merge_results(sources: Iterable[Path], target: Path) -> tuple[int, int]:
         target: where to; made if missing.
 
     Returns:
-        How many files were copied, and how many were there already.
+        How many results were copied, and how many were there already.
 
     Raises:
         ResultsError: a source is no folder, a file is damaged, or one run has two results that
             were not made from the same definition. Then nothing was copied.
     """
-    wanted: dict[str, Path] = {}
+    wanted: dict[str, tuple[Path, Record]] = {}
     known = 0
     for source in sources:
         if not source.is_dir():
             raise ResultsError(f"{source}: expected a folder of results, got none; correct it")
-        for path in sorted(source.glob(f"*{ENDING}")):
-            before = target / path.name
-            if not before.exists():
-                before = wanted.setdefault(path.name, path)
-            ours, theirs = read_record(before)["fingerprint"], read_record(path)["fingerprint"]
-            if ours != theirs:
-                raise ResultsError(
-                    f"{path}: expected a result of the same definition as {before} ({ours}), got "
-                    f"{theirs}; merge only results of one definition"
-                )
-            known += before != path
+        names = {_name_of(path) for path in source.glob(f"*{ENDING}")} | set(packed_names(source))
+        for name in sorted(names):
+            record = _read(source, name)
+            assert record is not None
+            before = _read(target, name)
+            is_known = before is not None or name in wanted
+            where, ours = wanted.get(name, (target, before))
+            if ours is not None:
+                _check_same(source / f"{name}{ENDING}", record, where / f"{name}{ENDING}", ours)
+            else:
+                wanted[name] = source, record
+            known += is_known
     target.mkdir(parents=True, exist_ok=True)
-    for name, path in wanted.items():
-        unfinished = target / f".{name}.part"
-        shutil.copyfile(path, unfinished)
-        unfinished.replace(target / name)
+    for name, (_, record) in wanted.items():
+        write_record(target / f"{name}{ENDING}", record)
     return len(wanted), known
+
+
+def _name_of(path: Path) -> str:
+    return path.name.removesuffix(ENDING)
+
+
+def _read(folder: Path, name: str) -> Record | None:
+    """A run's result, from its own file or from that of many."""
+    path = folder / f"{name}{ENDING}"
+    return read_record(path) if path.exists() else read_packed(folder, name)
+
+
+def _check_same(path: Path, record: Record, known_path: Path, known: Record) -> None:
+    ours, theirs = known["fingerprint"], record["fingerprint"]
+    if ours != theirs:
+        raise ResultsError(
+            f"{path}: expected a result of the same definition as {known_path} ({ours}), got "
+            f"{theirs}; merge only results of one definition"
+        )
 
 
 @cache

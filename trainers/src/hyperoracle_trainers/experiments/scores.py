@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hyperoracle_trainers.experiments.definition import DEFAULT, RANDOM_POLICY
-from hyperoracle_trainers.experiments.results import Record
+from hyperoracle_trainers.experiments.packed import Record
 
 Array = npt.NDArray[np.float64]
 
