@@ -1,14 +1,12 @@
 """Trainers beside each other on the same environments and seeds: runs, table, picture.
 
 A comparison says what is compared and how one run is made; everything else that such a benchmark
-needs is here: runs that can be resumed, one small file per run, the curve and its area, intervals.
+needs is here: runs that can be resumed, all in one file, the curve and its area, intervals.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
-import json
 import math
 import os
 import platform
@@ -26,6 +24,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import Progress
 
+from hyperoracle_trainers.experiments.packed import packed_names, read_packed, write_packed
 from hyperoracle_trainers.hyperparameters.settings import AnySettings
 from hyperoracle_trainers.runs.run import make_trainer
 
@@ -113,17 +112,17 @@ class Comparison:
             self.report()
 
     def run(self, env_ids: Sequence[str], seeds: Sequence[int], trainers: Sequence[str]) -> None:
-        """Make every run that has no file yet, the trainers in turn."""
+        """Make every run that is not there yet, the trainers in turn."""
         self.results.mkdir(parents=True, exist_ok=True)
         console = Console()
         for seed in seeds:
             for env_id in env_ids:
                 for trainer in trainers:
-                    path = self.results / f"{trainer}-{env_id.replace('/', '-')}-seed{seed}.json.gz"
-                    if not path.exists():
-                        self._run_one(trainer, env_id, seed, path, console)
+                    name = f"{trainer}-{env_id.replace('/', '-')}-seed{seed}"
+                    if read_packed(self.results, name) is None:
+                        self._run_one(trainer, env_id, seed, name, console)
 
-    def _run_one(self, trainer: str, env_id: str, seed: int, path: Path, console: Console) -> None:
+    def _run_one(self, trainer: str, env_id: str, seed: int, name: str, console: Console) -> None:
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task(f"{trainer} {env_id} seed {seed}", total=self.total_env_steps)
             wall, cpu = time.perf_counter(), time.process_time()
@@ -144,9 +143,7 @@ class Comparison:
             "packages": {name: version(name) for name in self.packages},
             "episodes": [(env_step, round(each, 3)) for env_step, each in episodes],
         }
-        unfinished = path.with_suffix(".part")
-        unfinished.write_bytes(gzip.compress(json.dumps(record).encode(), mtime=0))
-        unfinished.replace(path)
+        write_packed(self.results, {**self._runs(), name: record})
         console.print(
             f"{trainer:18} {env_id:15} seed {seed}: {_shown(_final(episodes)):>8} final return, "
             f"{_shown(self._area(episodes)):>8} area, {self.total_env_steps / wall:6.0f} steps/s"
@@ -154,8 +151,8 @@ class Comparison:
 
     def report(self) -> None:
         """Write the table and the picture of all runs that are there."""
-        paths = sorted(self.results.glob("*.json.gz"))
-        runs = [json.loads(gzip.decompress(path.read_bytes())) for path in paths]
+        by_name = self._runs()
+        runs = [by_name[name] for name in sorted(by_name)]
         if not runs:
             sys.exit(
                 f"no runs in {self.results}; make them with: python benchmarks/{self.script} run"
@@ -164,6 +161,11 @@ class Comparison:
         (self.results / "README.md").write_text(table, encoding="utf-8")
         self._picture(runs, self.results / "curves.png")
         Console().print(table, markup=False)
+
+    def _runs(self) -> dict[str, Run]:
+        """The runs that are there, by name."""
+        found = {name: read_packed(self.results, name) for name in packed_names(self.results)}
+        return {name: run for name, run in found.items() if run is not None}
 
     def _of(self, runs: list[Run], env_id: str, trainer: str) -> list[Run]:
         return [run for run in runs if (run["env_id"], run["trainer"]) == (env_id, trainer)]

@@ -45,7 +45,7 @@ def write_packed(folder: Path, records: Mapping[str, Record]) -> Path:
     constant = _shared(list(records.values()))
     header = {"format": FORMAT, "results": len(records), "constant": constant}
     lines = [json.dumps(header)]
-    for name in sorted(records, key=lambda each: (records[each]["fingerprint"], each)):
+    for name in sorted(records, key=lambda each: (records[each].get("fingerprint", ""), each)):
         own = {key: value for key, value in records[name].items() if key not in constant}
         # The order of keys is part of a result: reports print some of them in it.
         lines.append(json.dumps({"name": name, "keys": list(records[name]), "result": own}))
