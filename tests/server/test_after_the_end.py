@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from support.handles import oracle_of
 from support.wire_client import Wire
 
 from hyperoracle_server.api.embedded import EmbeddedTransport
@@ -154,7 +155,7 @@ def test_what_the_end_has_overtaken_counts_in_the_score_as_if_it_had_come_before
         report(wire, job, 3, 1, 30.0, previous_report=2)
         if not overtaken:
             finish(wire, job, reason=reason, env_step=300)
-        with transport._app.state.oracle.job(job["job_id"]) as (_, state):
+        with oracle_of(transport).job(job["job_id"]) as (_, state):
             endings.append((state.ending, state.curve, state.env_step, state.last_return))
     transport.close()
     assert endings[0] == endings[1]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 
 import pytest
+from support.handles import oracle_of
 from support.waiting import wait_until
 from support.wire_client import Wire
 
 from hyperoracle_server.api.embedded import EmbeddedTransport
-from hyperoracle_server.oracle import leases, upkeep
-from hyperoracle_server.oracle.clock import Clock
+from hyperoracle_server.oracle import upkeep
+from hyperoracle_server.oracle.services import Clock
 from hyperoracle_server.oracle.study import StudyRuntime
 
 LEASE_SECONDS = 120.0
@@ -39,7 +40,7 @@ def wire(tmp_path, monkeypatch):
 
 @pytest.fixture
 def oracle(wire):
-    return wire._transport._app.state.oracle
+    return oracle_of(wire)
 
 
 def in_mind(oracle, job) -> list[int]:
@@ -86,14 +87,14 @@ def answered(wire, monkeypatch):
 def test_a_silent_jobs_answers_are_let_go_and_come_from_the_ledger_byte_for_byte(
     wire, oracle, silence, answered
 ):
-    """Seen to fail (all are kept until a restart) without `leases.forget_answers`."""
+    """Seen to fail (all are kept until a restart) without `upkeep.forget_answers`."""
     job, again = answered
-    assert leases.forget_answers(oracle) == 0
+    assert upkeep.forget_answers(oracle) == 0
     assert in_mind(oracle, job) == list(range(1, 9))
     silence(LEASE_SECONDS + 1)
-    assert leases.forget_answers(oracle) == 1
+    assert upkeep.forget_answers(oracle) == 1
     assert in_mind(oracle, job) == []
-    assert leases.forget_answers(oracle) == 0
+    assert upkeep.forget_answers(oracle) == 0
     credited = wire.call("GET", "/v1/studies/s").json["credited_proposals"]
     assert again(), "while it is stale"
     assert ask(wire, job, [9, 10]) == [200, 200], "and it goes on"
@@ -106,12 +107,12 @@ def test_a_silent_jobs_answers_are_let_go_and_come_from_the_ledger_byte_for_byte
 def test_upkeep_lets_them_go(tmp_path, monkeypatch, silence):
     monkeypatch.setattr(upkeep, "LOOK_SECONDS", 0.01)
     transport = EmbeddedTransport(str(tmp_path / "oracle.db"))
-    wire, oracle = Wire(transport=transport), transport._app.state.oracle
+    wire, oracle = Wire(transport=transport), oracle_of(transport)
     wire.study("s")
     job = wire.job("s")
     ask(wire, job, range(1, 5))
     gone = threading.Event()
-    forget = leases.forget_answers
+    forget = upkeep.forget_answers
 
     def told(given) -> int:
         count = forget(given)
@@ -119,7 +120,7 @@ def test_upkeep_lets_them_go(tmp_path, monkeypatch, silence):
             gone.set()
         return count
 
-    monkeypatch.setattr(leases, "forget_answers", told)
+    monkeypatch.setattr(upkeep, "forget_answers", told)
     silence(LEASE_SECONDS + 1)
     assert gone.wait(30)
     assert in_mind(oracle, job) == []
@@ -145,7 +146,7 @@ def test_an_answer_that_the_ledger_does_not_have_yet_stays_in_mind(wire, oracle,
     reporter.start()
     wait_until("the report is taken in", lambda: 10 in in_mind(oracle, job))
     silence(LEASE_SECONDS + 1)
-    forgetter = threading.Thread(target=leases.forget_answers, args=(oracle,))
+    forgetter = threading.Thread(target=upkeep.forget_answers, args=(oracle,))
     forgetter.start()
     wait_until("it waits behind both", lambda: writer.queued == 3)
     assert {9, 10} <= set(in_mind(oracle, job))
@@ -172,7 +173,7 @@ def test_a_write_that_fails_meanwhile_costs_no_answer(wire, oracle, silence, ans
     submit = writer.submit_durably
     with monkeypatch.context() as patch:
         patch.setattr(writer, "submit_durably", failing)
-        assert leases.forget_answers(oracle) == 0
+        assert upkeep.forget_answers(oracle) == 0
     assert again()
 
 
@@ -197,6 +198,6 @@ def test_a_finished_jobs_answers_are_let_go_but_not_one_that_comes_meanwhile(
         patch.setattr(StudyRuntime, "finish", lambda *given: Late(finish(*given)))
         wire.call("POST", f"/v1/jobs/{job['job_id']}/finish", {})
     assert in_mind(oracle, job) == [10]
-    assert leases.forget_answers(oracle) == 1
+    assert upkeep.forget_answers(oracle) == 1
     assert in_mind(oracle, job) == []
     assert again()

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 
 import pytest
 from support.crashes import MortalOracle
+from support.handles import oracle_of
 from support.waiting import wait_until
 from support.wire_client import Wire
 
@@ -42,7 +43,7 @@ def explanation(wire: Wire, job, sequence: int):
 
 def decided(oracle: MortalOracle, job) -> list[object]:
     """What the hyper-agent notes that it decided; how the job stands is another matter."""
-    with oracle._transport._app.state.oracle.job(job["job_id"]) as (study, state):
+    with oracle_of(oracle).job(job["job_id"]) as (study, state):
         notes = json.loads(study.agent.notes(state.id) or "{}")
     return [notes.get(name) for name in ("hyper_action", "explored", "decisions", "chance", "bins")]
 
@@ -97,7 +98,7 @@ def test_an_answer_that_repeats_a_decision_does_not_overtake_its_sync(tmp_path):
     with ExitStack() as stack:
         transport = EmbeddedTransport(str(tmp_path / "oracle.db"))
         stack.callback(transport.close)
-        wire, oracle = Wire(transport=transport), transport._app.state.oracle
+        wire, oracle = Wire(transport=transport), oracle_of(transport)
         wire.study("s", strategy={"name": "cautious_config"})
         public_id = wire.job("s")["job_id"]
         release = []
@@ -128,7 +129,7 @@ def test_a_job_that_asks_again_on_a_slow_disk_is_answered_what_the_ledger_has(mo
     job = mortal.wire.job("s", role="explore")
     first = mortal.wire.propose(job, 1).json
     mortal.writer.submit_durably((), mortal.writer.epoch).result()
-    oracle = mortal._transport._app.state.oracle
+    oracle = oracle_of(mortal)
     with oracle.job(job["job_id"]) as (study, state):
         request = ProposeMetadata(sequence=2, update_step=2, env_step=10, not_applied=[1])
         again = study.propose(state, request, None, b"2")
@@ -173,7 +174,7 @@ def test_a_job_whose_decision_a_restored_store_does_not_know_is_left_out(tmp_pat
                     wire.call("POST", f"/v1/jobs/{job['job_id']}/finish", {"reason": "completed"})
             gain = wire.call("GET", "/v1/studies/s/gain").json
             assert gain["gain_over_default"]["final_return"]["jobs"] == 1, gain
-            agent = transport._app.state.oracle._studies["s"].agent
+            agent = oracle_of(transport)._studies["s"].agent
             scores = [note.score for note in agent._jobs]
             assert sorted(scores, key=lambda score: score is None) == [5.0, None]
             if name == "anchored":
@@ -189,5 +190,5 @@ def test_what_was_not_applied_or_never_asked_for_is_no_lost_decision(embedded):
     embedded.report(job, 3, 1, credits_after=1)
     embedded.propose(job, 4)
     embedded.report(job, 5, 4, credits_after=1)
-    with embedded._transport._app.state.oracle.job(job["job_id"]) as (_, state):
+    with oracle_of(embedded).job(job["job_id"]) as (_, state):
         assert state.credit.lost_decisions == 0

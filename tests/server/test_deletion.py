@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from server.test_restart import work
+from support.handles import oracle_of
 from support.waiting import wait_until
 from support.wire_client import Wire
 
@@ -22,7 +23,7 @@ from hyperoracle_server.snapshots.examination import findings
 
 @pytest.fixture
 def ledger(embedded) -> Ledger:
-    found: Ledger = embedded._transport._app.state.oracle.ledger
+    found: Ledger = oracle_of(embedded).ledger
     return found
 
 
@@ -61,7 +62,7 @@ def test_a_deletion_that_a_death_cut_short_is_ended_by_the_next_life(tmp_path):
     path = tmp_path / "oracle.db"
     transport = EmbeddedTransport(str(path))
     work(Wire(transport=transport), "s", phases=2)
-    ledger = transport._app.state.oracle.ledger
+    ledger = oracle_of(transport).ledger
     with ledger.reading() as connection:
         number = connection.exec_driver_sql("SELECT id FROM studies").scalar_one()
     transport.close()
@@ -69,7 +70,7 @@ def test_a_deletion_that_a_death_cut_short_is_ended_by_the_next_life(tmp_path):
     deletion.mark(ledger, number)
     ledger.close()
     transport = EmbeddedTransport(str(path))
-    wire, ledger = Wire(transport=transport), transport._app.state.oracle.ledger
+    wire, ledger = Wire(transport=transport), oracle_of(transport).ledger
     assert wire.call("GET", "/v1/studies").json["studies"] == []
     assert wire.study("s").status == 201
     wait_until("its rows are gone", lambda: rows(ledger)["jobs"] == 0)

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from support.handles import oracle_of
 
 from hyperoracle_protocol.codec import BINARY_MEDIA_TYPE, encode_frame
 from hyperoracle_server.strategies.evidence.shareability import SharedRecords
@@ -129,7 +130,7 @@ class Offering(FixedAgent):
 
 def test_a_strategy_may_offer_records_of_its_own(embedded):
     embedded.study("s", strategy={"name": "fixed"})
-    with embedded._transport._app.state.oracle.study("s") as study:
+    with oracle_of(embedded).study("s") as study:
         study.agent = Offering(study.grid)
     (found,) = diagnosis(embedded, "s", neighbours=1)["keys"]
     assert (found["what"], found["records"]) == ("held decisions", 4)

@@ -1,6 +1,7 @@
 """Each kind of hyper-state and encoder, from the study's definition to a key that finds itself."""
 
 import pytest
+from support.handles import oracle_of
 
 from hyperoracle_server.keyed.rounds import EncoderRounds
 from hyperoracle_server.oracle import upkeep
@@ -37,7 +38,7 @@ def test_what_was_stored_is_its_own_nearest_neighbour_before_and_after_a_round(e
     for sequence in range(1, 31):
         wire.propose(job, sequence, seed=sequence)
     wire.report(job, 31, 30)
-    oracle = wire._transport._app.state.oracle
+    oracle = oracle_of(wire)
     rounds = EncoderRounds(oracle)
     asked = 31
     for version in (0, 1):

@@ -6,10 +6,12 @@ import sqlite3
 
 import numpy as np
 import pytest
+from support.handles import oracle_of
 from support.wire_client import Wire
 
 from hyperoracle_server.api.embedded import EmbeddedTransport
 from hyperoracle_server.telemetry.metrics import Metrics
+from hyperoracle_server.views.totals import totals_of
 
 RANDOM = {"name": "random"}
 CUSTOM = {"kind": "custom", "direction": "maximise"}
@@ -249,12 +251,12 @@ def test_a_restart_brings_back_exactly_the_same_numbers(tmp_path):
 
 
 def curves_of(transport: EmbeddedTransport):
-    with transport._app.state.oracle.study("s") as study:
+    with oracle_of(transport).study("s") as study:
         return {job.public_id: job.curve for job in study.jobs.values()}
 
 
 def hyperoracle_lines(transport: EmbeddedTransport) -> list[str]:
-    rendered = Metrics().render(transport._app.state.oracle).decode()
+    rendered = Metrics().render(*totals_of(oracle_of(transport))).decode()
     wanted = ("hyperoracle_whole_jobs", "hyperoracle_memory_", "hyperoracle_neighbours_")
     return [line for line in rendered.splitlines() if line.startswith(wanted)]
 

@@ -13,6 +13,8 @@ from support.waiting import wait_until
 
 SCRIPT = """
 import gc, weakref
+from support.handles import oracle_of
+
 from hyperoracle_server.commands import garbage
 
 class Link:
@@ -69,7 +71,7 @@ def test_a_deleted_study_needs_no_collector(embedded, strategy):
     for sequence in (1, 3):
         embedded.propose(job, sequence, seed=sequence)
         embedded.report(job, sequence + 1, sequence)
-    oracle = embedded._transport._app.state.oracle
+    oracle = oracle_of(embedded)
     study = weakref.ref(oracle.study_at_work(job["job_id"]))
     state = weakref.ref(study().jobs[job["job_id"]])
     gc.collect()

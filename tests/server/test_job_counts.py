@@ -2,7 +2,7 @@
 
 import pytest
 
-from hyperoracle_server.oracle.job_counts import JobCounts
+from hyperoracle_server.oracle.job import JobCounts
 
 
 def test_counts_add_up_and_the_higher_sequence_stays():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperoracle_server.keyed.memory.kernel import similarity, weighted_values
+from hyperoracle_server.strategies.evidence.kernel import similarity, weighted_values
 
 INF = np.inf
 

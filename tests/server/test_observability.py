@@ -10,17 +10,18 @@ import re
 from concurrent.futures import Future
 
 import pytest
+from support.handles import deployed, oracle_of
 from support.oracle_process import OracleProcess
 from support.wire_client import Wire
 
-from hyperoracle_server.api import job_calls
 from hyperoracle_server.api.embedded import EmbeddedTransport
 from hyperoracle_server.errors import StoreUnavailable
 from hyperoracle_server.ledger.store import Ledger
-from hyperoracle_server.oracle import leases, upkeep
-from hyperoracle_server.oracle.clock import Clock
+from hyperoracle_server.oracle import calls, upkeep
 from hyperoracle_server.oracle.oracle import Oracle
-from hyperoracle_server.telemetry import logs, readiness
+from hyperoracle_server.oracle.services import Clock
+from hyperoracle_server.telemetry import logs
+from hyperoracle_server.views import readiness
 
 EPGT = {"name": "epgt", "memory": {"capacity": 3}, "encoder": {"minimum_samples": 4}}
 
@@ -34,7 +35,7 @@ def transport(tmp_path):
 
 @pytest.fixture
 def oracle(transport):
-    return transport._app.state.oracle
+    return oracle_of(transport)
 
 
 def samples(wire) -> dict[str, float]:
@@ -126,16 +127,16 @@ def test_a_job_that_falls_silent_is_counted_and_logged_once_for_each_silence(tmp
     definition = StudyDefinition.model_validate({"space": space, "strategy": {"name": "random"}})
     oracle.create_study("s", definition)
     started = oracle.start_job("s", StartJob(total_env_steps=10, tensors=[]))
-    assert leases.note_expired(oracle) == 0
+    assert upkeep.note_expired(oracle) == 0
     clock.ahead += 121
     with caplog.at_level(logging.WARNING):
-        assert [leases.note_expired(oracle) for _ in range(3)] == [1, 0, 0]
+        assert [upkeep.note_expired(oracle) for _ in range(3)] == [1, 0, 0]
     record = next(r for r in caplog.records if r.getMessage() == "a job fell silent")
     assert record.about == {"study": "s", "job": started.job_id}
-    job_calls.heartbeat(oracle, started.job_id, Heartbeat())
-    assert leases.note_expired(oracle) == 0
+    calls.heartbeat(oracle, started.job_id, Heartbeat())
+    assert upkeep.note_expired(oracle) == 0
     clock.ahead += 121
-    assert leases.note_expired(oracle) == 1
+    assert upkeep.note_expired(oracle) == 1
     assert observer.silent == 2
     ledger.close()
 
@@ -170,7 +171,7 @@ def test_no_label_holds_a_name_that_callers_choose(wire, name):
 
 
 def readyz(transport):
-    transport._app.state.readiness._found = None  # look now
+    deployed(transport).readiness._found = None  # look now
     status, _, body = transport.handle("GET", "/readyz", {}, b"")
     return status, json.loads(body)
 
@@ -186,7 +187,7 @@ def test_a_store_that_cannot_be_written_is_not_ready_and_the_process_lives(trans
     def fails():
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(transport._app.state.oracle.ledger, "check_writable", fails)
+    monkeypatch.setattr(oracle_of(transport).ledger, "check_writable", fails)
     status, found = readyz(transport)
     assert status == 503
     assert found["checks"]["store"] == "the store cannot be written: Read-only file system"
@@ -194,7 +195,7 @@ def test_a_store_that_cannot_be_written_is_not_ready_and_the_process_lives(trans
 
 
 def test_too_little_room_is_not_ready(transport, monkeypatch):
-    monkeypatch.setattr(transport._app.state.oracle.ledger, "free_bytes", lambda: 1000)
+    monkeypatch.setattr(oracle_of(transport).ledger, "free_bytes", lambda: 1000)
     status, found = readyz(transport)
     assert status == 503
     assert "got 1000" in found["checks"]["disk"]
@@ -204,7 +205,7 @@ def test_studies_that_cannot_be_loaded_again_are_not_ready(transport, monkeypatc
     def fails():
         raise ValueError("the ledger holds nonsense")
 
-    monkeypatch.setattr(transport._app.state.oracle, "studies", fails)
+    monkeypatch.setattr(oracle_of(transport), "studies", fails)
     status, found = readyz(transport)
     assert status == 503
     assert "ValueError" in found["checks"]["recovery"]
@@ -213,7 +214,7 @@ def test_studies_that_cannot_be_loaded_again_are_not_ready(transport, monkeypatc
 def test_a_writer_that_does_not_answer_or_refuses_is_not_ready(transport, monkeypatch):
     """Seen to fail (500, or for ever) where either is not caught."""
     monkeypatch.setattr(readiness, "ANSWER_SECONDS", 0.05)
-    writer = transport._app.state.oracle.ledger.writer
+    writer = oracle_of(transport).ledger.writer
     monkeypatch.setattr(writer, "submit_durably", lambda *_: Future())
     status, found = readyz(transport)
     assert (status, "did not answer within" in found["checks"]["store"]) == (503, True)
@@ -232,7 +233,7 @@ def test_free_space_that_cannot_be_told_is_not_ready(transport, monkeypatch):
     def fails():
         raise OSError(errno.ESTALE, "Stale file handle")
 
-    monkeypatch.setattr(transport._app.state.oracle.ledger, "free_bytes", fails)
+    monkeypatch.setattr(oracle_of(transport).ledger, "free_bytes", fails)
     status, found = readyz(transport)
     assert (status, found["checks"]["disk"]) == (503, "free space is not known: Stale file handle")
 
@@ -240,11 +241,11 @@ def test_free_space_that_cannot_be_told_is_not_ready(transport, monkeypatch):
 def test_a_finding_holds_for_a_second_and_a_change_is_logged_once(transport, monkeypatch, caplog):
     """Seen to fail with a finding that holds for ever, and with changes that are not logged."""
     now, free = [1000.0], [10**15]
-    oracle = transport._app.state.oracle
+    oracle = oracle_of(transport)
     monkeypatch.setattr(oracle.clock, "monotonic", lambda: now[0])
     monkeypatch.setattr(oracle.ledger, "free_bytes", lambda: free[0])
     statuses = []
-    with caplog.at_level(logging.WARNING, "hyperoracle_server.telemetry.readiness"):
+    with caplog.at_level(logging.WARNING, "hyperoracle_server.views.readiness"):
         assert readyz(transport)[0] == 200
         for seconds, room in ((0.9, 0), (1.1, 0), (2.2, 0), (3.3, 10**15), (4.4, 10**15)):
             now[0], free[0] = 1000.0 + seconds, room
@@ -255,9 +256,9 @@ def test_a_finding_holds_for_a_second_and_a_change_is_logged_once(transport, mon
 
 def test_many_questions_make_one_look(transport, monkeypatch):
     looks = []
-    monkeypatch.setattr(transport._app.state.oracle.ledger, "check_writable",
+    monkeypatch.setattr(oracle_of(transport).ledger, "check_writable",
                         lambda: looks.append(1))  # fmt: skip
-    monkeypatch.setattr(transport._app.state.oracle.clock, "monotonic", lambda: 1e9)
+    monkeypatch.setattr(oracle_of(transport).clock, "monotonic", lambda: 1e9)
     for _ in range(20):
         transport.handle("GET", "/readyz", {}, b"")
     assert len(looks) <= 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hyperoracle_server.telemetry.otlp import traces_endpoint
+from hyperoracle_server.telemetry.tracing import traces_endpoint
 
 HERE = "http://localhost:4318/v1/traces"
 

@@ -6,11 +6,12 @@ import asyncio
 import json
 
 import pytest
+from support.handles import deployed, oracle_of
 from support.wire_client import LEARNING_RATE, Wire
 
 from hyperoracle_client.commands import token as token_command
 from hyperoracle_protocol.tokens import CreateToken, Token
-from hyperoracle_server.app import create_app
+from hyperoracle_server.api.app import create_app
 from hyperoracle_server.settings import ServerSettings
 
 
@@ -19,11 +20,11 @@ class App:
 
     def __init__(self, store, **settings) -> None:
         self._app = create_app(ServerSettings(store=str(store), rate_limit=500, **settings))
-        self.oracle = self._app.state.oracle
+        self.oracle = oracle_of(self)
         self._tokens: dict[str, str] = {}
         for name, scope in (("root", "admin"), ("ann", "train"), ("bob", "train")):
-            if not any(t.name == name for t in self._app.state.tokens.all()):
-                _, secret = self._app.state.tokens.create(CreateToken(name=name, scope=scope))
+            if not any(t.name == name for t in deployed(self).tokens.all()):
+                _, secret = deployed(self).tokens.create(CreateToken(name=name, scope=scope))
                 self._tokens[name] = secret
 
     def wire(self, name: str, secret: str | None = None) -> Wire:
@@ -49,7 +50,7 @@ class App:
         return sent[0]["status"], answered, b"".join(m.get("body", b"") for m in sent[1:])
 
     def close(self) -> None:
-        self._app.state.close()
+        deployed(self).close()
 
 
 @pytest.fixture
@@ -172,4 +173,4 @@ def test_nobody_counts_what_an_open_oracle_takes(embedded):
     definition = {"space": LEARNING_RATE, "strategy": {"name": "random"}}
     assert embedded.call("PUT", "/v1/studies/s", definition).status == 201
     embedded.job("s")
-    assert embedded._transport._app.state.oracle.quotas.usage() == {}
+    assert oracle_of(embedded).quotas.usage() == {}

@@ -10,13 +10,14 @@ import secrets
 
 import httpx
 import pytest
+from support.handles import deployed
 from support.trace_collector import Collector
 
 from hyperoracle_server.api.access.tokens import new_token
-from hyperoracle_server.app import create_app
+from hyperoracle_server.api.app import create_app
 from hyperoracle_server.settings import ServerSettings
 from hyperoracle_server.telemetry import logs
-from hyperoracle_server.telemetry.redaction import redacted, shown_path
+from hyperoracle_server.telemetry.logs import redacted, shown_path
 from hyperoracle_server.telemetry.tracing import Tracing
 
 
@@ -90,7 +91,7 @@ def test_no_sink_holds_a_secret_that_came_in_a_path(tmp_path, collector, kind):
     finally:
         logging.getLogger().handlers, level = before[0], before[1]
         logging.getLogger().setLevel(level)
-        app.state.close()
+        deployed(app).close()
     known = made.json()["token"]
     traces = str(collector.spans())
     assert "DELETE" in traces

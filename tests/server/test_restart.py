@@ -8,6 +8,7 @@ from contextlib import closing
 
 import numpy as np
 import pytest
+from support.handles import oracle_of
 from support.waiting import wait_until
 from support.wire_client import Wire
 
@@ -80,7 +81,7 @@ def test_a_restart_brings_back_studies_jobs_open_episodes_memory_and_encoder(tmp
     transport = EmbeddedTransport(path)
     wire = Wire(transport=transport)
     work(wire, "s")
-    oracle = transport._app.state.oracle
+    oracle = oracle_of(transport)
     rounds = EncoderRounds(oracle)
     assert rounds.run_due() == 1, "an encoder version is part of what must come back"
     rounds.close()
@@ -90,7 +91,7 @@ def test_a_restart_brings_back_studies_jobs_open_episodes_memory_and_encoder(tmp
 
     transport = EmbeddedTransport(path)
     wire = Wire(transport=transport)
-    assert picture(transport._app.state.oracle, "s") == before
+    assert picture(oracle_of(transport), "s") == before
     # And it goes on: the same request after the restart is answered as it was.
     sequence = work_again["last_sequence"]
     assert wire.job("s", job_key="job-key-0")["last_sequence"] == sequence
@@ -113,12 +114,12 @@ def test_a_start_adds_to_a_jobs_counts_what_came_after_its_row_and_no_more(
     path = tmp_path / "oracle.db"
     transport = EmbeddedTransport(str(path))
     work(Wire(transport=transport), "s")
-    before = picture(transport._app.state.oracle, "s")
+    before = picture(oracle_of(transport), "s")
     transport.close()
     with closing(sqlite3.connect(path)) as store, store:
         store.execute(statement)
     transport = EmbeddedTransport(str(path))
-    assert (picture(transport._app.state.oracle, "s") == before) == is_the_same
+    assert (picture(oracle_of(transport), "s") == before) == is_the_same
     transport.close()
 
 
@@ -188,7 +189,7 @@ def test_a_commit_that_fails_leaves_nothing_behind_and_later_ones_work(embedded,
     wire.study("s")
     job = wire.job("s")
     wire.propose(job, 1)
-    oracle = wire._transport._app.state.oracle
+    oracle = oracle_of(wire)
     oracle.ledger.writer.flush()
     before = picture(oracle, "s")
 
@@ -249,7 +250,7 @@ def test_evicted_entries_lose_their_keys_and_hyper_states_only(tmp_path):
 def test_a_new_encoder_version_re_encodes_what_is_remembered(embedded):
     wire = embedded
     work(wire, "s")
-    oracle = wire._transport._app.state.oracle
+    oracle = oracle_of(wire)
     rounds = EncoderRounds(oracle)
     with oracle.study("s") as study:
         signature = next(iter(study.agent.recollections))
@@ -279,7 +280,7 @@ def test_a_new_encoder_version_re_encodes_what_is_remembered(embedded):
 def test_writes_made_while_an_encoder_trains_are_in_the_new_memory(embedded, monkeypatch):
     wire = embedded
     work(wire, "s", phases=3)
-    oracle = wire._transport._app.state.oracle
+    oracle = oracle_of(wire)
     rounds = EncoderRounds(oracle)
     train = rounds._process.train
     job = wire.job("s", job_key="a-late-job")
@@ -310,7 +311,7 @@ def test_entries_that_go_while_an_encoder_trains_are_left_out_of_the_new_memory(
     """Seen to fail (KeyError) where `_encode` expects every hyper-state to be there."""
     wire = embedded
     work(wire, "s", phases=9)
-    oracle = wire._transport._app.state.oracle
+    oracle = oracle_of(wire)
     rounds = EncoderRounds(oracle)
     encode = rounds._encode
     job = wire.job("s", job_key="a-late-job")
@@ -347,7 +348,7 @@ def test_a_study_that_is_deleted_while_its_encoder_trains_leaves_nothing_behind(
     taken for some; and without the pruning of `_rest_until`."""
     wire = embedded
     work(wire, "s")
-    oracle = wire._transport._app.state.oracle
+    oracle = oracle_of(wire)
     rounds = EncoderRounds(oracle)
     go_on = getattr(rounds, stage)
 
@@ -376,7 +377,7 @@ def test_a_bug_that_one_studys_encoder_meets_does_not_keep_others_waiting(
     wire = embedded
     for name in ("a", "b"):
         work(wire, name)
-    oracle = wire._transport._app.state.oracle
+    oracle = oracle_of(wire)
     rounds = EncoderRounds(oracle)
     samples = rounds._samples
 
@@ -397,7 +398,7 @@ def test_a_call_that_waited_while_its_study_was_deleted_writes_nothing(embedded)
     wire = embedded
     wire.study("s")
     job = wire.job("s")
-    oracle = wire._transport._app.state.oracle
+    oracle = oracle_of(wire)
     study = oracle.studies()[0]
     answers = []
     caller = threading.Thread(target=lambda: answers.append(wire.report(job, 1, 0)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hyperoracle_server.oracle.shortcomings import REPORTS_WITHOUT_EPISODE
+from hyperoracle_server.oracle.receipts import REPORTS_WITHOUT_EPISODE
 
 KL = {"strategy": {"name": "kl_adaptive"}}
 

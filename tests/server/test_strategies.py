@@ -4,6 +4,7 @@ import random
 import sqlite3
 
 import pytest
+from support.handles import oracle_of
 from support.wire_client import Wire
 
 from hyperoracle_server.api.embedded import EmbeddedTransport
@@ -90,7 +91,7 @@ def test_a_restart_brings_back_the_notes_exactly(tmp_path, strategy):
 
     def notes() -> dict[str, str | None]:
         transport = EmbeddedTransport(path)
-        with transport._app.state.oracle.study("s") as study:
+        with oracle_of(transport).study("s") as study:
             found = {job.public_id: study.agent.notes(job.id) for job in study.jobs.values()}
         transport.close()
         return found
@@ -118,7 +119,7 @@ def test_a_commit_that_fails_leaves_no_trace_in_the_notes(embedded, strategy, mo
     for number in range(3):
         phase(embedded, job, number, random.Random(number))
     embedded.propose(job, 7)
-    oracle = embedded._transport._app.state.oracle
+    oracle = oracle_of(embedded)
     oracle.ledger.writer.flush()
 
     def notes() -> list[str | None]:

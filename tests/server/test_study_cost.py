@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from support.handles import oracle_of
 from support.wire_client import LEARNING_RATE, Wire
 
 from hyperoracle_protocol.hyper_state import HyperStateLayout, SketchedTensor
@@ -205,13 +206,13 @@ def test_jobs_of_one_layout_share_it_in_mind_also_after_a_restart(tmp_path):
         wire.study("s")
         wire.job("s")
         wire.job("s")
-        with transport._app.state.oracle.study("s") as study:
+        with oracle_of(transport).study("s") as study:
             assert len({id(job.layout) for job in study.jobs.values()}) == 1
         transport.close()
 
 
 def test_too_many_open_proposals_are_refused_and_a_report_makes_room(embedded, monkeypatch):
-    monkeypatch.setattr("hyperoracle_server.oracle.load.most_open_proposals", lambda *_: 3)
+    monkeypatch.setattr("hyperoracle_server.oracle.admission.most_open_proposals", lambda *_: 3)
     embedded.study("s")
     job = embedded.job("s")
     assert [embedded.propose(job, s).status for s in (1, 2, 3)] == [200] * 3

@@ -17,15 +17,16 @@ import sys
 import time
 
 import pytest
+from support.handles import deployed, oracle_of
 from support.oracle_process import OracleProcess
 from support.trace_collector import Collector
 from support.wire_client import Wire, hyper_state
 
 from hyperoracle_protocol.codec import BINARY_MEDIA_TYPE, encode_frame
-from hyperoracle_server.app import create_app
+from hyperoracle_server.api.app import create_app
 from hyperoracle_server.errors import StoreUnavailable
 from hyperoracle_server.settings import ServerSettings
-from hyperoracle_server.telemetry.observer import Observer, Observers
+from hyperoracle_server.telemetry.observer import Observer, all_of
 from hyperoracle_server.telemetry.tracing import Tracing
 
 pytestmark = pytest.mark.slow
@@ -281,7 +282,7 @@ def app(tmp_path, collector, untouched_logger):
     tracing = Tracing(f"{collector.url}/v1/traces")
     opened = create_app(ServerSettings(store=str(tmp_path / "oracle.db")), tracing=tracing)
     yield opened
-    opened.state.close()
+    deployed(opened).close()
 
 
 def get(app, path):
@@ -318,7 +319,7 @@ def test_a_failure_of_ours_is_an_error_whose_text_stays_here(
     def fails():
         raise error
 
-    monkeypatch.setattr(app.state.oracle, "studies", fails)
+    monkeypatch.setattr(oracle_of(app), "studies", fails)
     assert get(app, "/v1/studies") == status
     [span] = collector.wait_for(lambda found: found)
     monkeypatch.undo()
@@ -337,7 +338,7 @@ def test_observers_tell_each_of_everything():
         def __getattribute__(self, name):
             return lambda *arguments: told.append((name, arguments)) if name in methods else None
 
-    both = Observers(Noting(), Noting())
+    both = all_of(Noting(), Noting())
     for method, function in methods.items():
         arguments = tuple(range(len(inspect.signature(function).parameters) - 1))
         getattr(both, method)(*arguments)

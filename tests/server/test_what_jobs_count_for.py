@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from support.handles import oracle_of
 from support.wire_client import Wire
 
 from hyperoracle_server.api.embedded import EmbeddedTransport, open_transport
-from hyperoracle_server.oracle import leases
+from hyperoracle_server.oracle import upkeep
 
 CUSTOM = {"kind": "custom"}
 SPACE = {"learning_rate": {"type": "relative", "values": [0.5, 1.0, 2.0], "default": 1.0}}
@@ -234,7 +235,7 @@ def embedded(
 ) -> Iterator[tuple[Wire, Any]]:
     transport = opened(path)
     try:
-        yield Wire(transport=transport), transport._app.state.oracle
+        yield Wire(transport=transport), oracle_of(transport)
     finally:
         transport.close()
 
@@ -249,8 +250,8 @@ def test_a_job_that_falls_silent_counts_until_it_is_heard_of_again(tmp_path, mon
         run.report(30.0)
         now = oracle.clock.monotonic()
         monkeypatch.setattr(oracle.clock, "monotonic", lambda: now + oracle.lease_seconds + 1)
-        assert leases.note_expired(oracle) == 1
-        assert leases.note_expired(oracle) == 0, "it is told once"
+        assert upkeep.note_expired(oracle) == 1
+        assert upkeep.note_expired(oracle) == 0, "it is told once"
         assert wire.call("GET", f"/v1/jobs/{run.job['job_id']}").json["status"] == "stale"
         before = gain(wire, "s")
         assert before["ends"]["explore"]["lapsed"] == 1

@@ -25,6 +25,7 @@ from hyperoracle_server.oracle import upkeep
 from hyperoracle_server.snapshots.stores import restore_store
 from hyperoracle_server.snapshots.taking import take_store
 from hyperoracle_server.telemetry import failpoints
+from support.handles import oracle_of
 from support.wire_client import Wire
 
 PHASES = 14
@@ -98,7 +99,7 @@ def work(folder: Path, tell: Tell) -> None:
 
     transport = EmbeddedTransport(str(folder / "oracle.db"))
     wire = Wire(transport=transport)
-    oracle = transport._app.state.oracle
+    oracle = oracle_of(transport)
     for study in oracle.studies():
         upkeep.build_indexes(study, threading.Event())
     _report(wire, jobs, range(6, 10), tell)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Literal
 
 from hyperoracle_protocol.errors import ErrorCode
-from hyperoracle_server.telemetry.redaction import redacted
+from hyperoracle_server.telemetry.logs import redacted
 
 LONGEST_TEXT = 1000
 """Characters of what a refusal says: a name in it may be the caller's, and without end."""

@@ -9,7 +9,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from hyperoracle_server.keyed.memory.hnsw import HnswSettings
-from hyperoracle_server.oracle.quotas import Usage
+from hyperoracle_server.oracle.admission import Usage
 from hyperoracle_server.strategies.cost import CostLimits
 from hyperoracle_server.telemetry.logs import LogFormat, LogLevel
 

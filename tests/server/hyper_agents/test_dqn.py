@@ -4,6 +4,7 @@ import sqlite3
 
 import numpy as np
 import pytest
+from support.handles import oracle_of
 from support.wire_client import Wire, hyper_state
 
 from hyperoracle_protocol.hyper_state import TensorShape
@@ -165,14 +166,14 @@ def decisions(path, restart_after: set[int], rounds_after: set[int]) -> list[lis
             value = float(told[-1][0] - number) + 0.1 * phase
             wire.report(job, first + 3, first + 2, [value], not_applied=skipped)
         if phase in rounds_after:
-            rounds = EncoderRounds(transport._app.state.oracle)
+            rounds = EncoderRounds(oracle_of(transport))
             assert rounds.run_due() == 1
             rounds.close()
         if phase in restart_after:
             transport.close()
             transport = EmbeddedTransport(str(path))
             wire = Wire(transport=transport)
-    with transport._app.state.oracle.study("s") as study:
+    with oracle_of(transport).study("s") as study:
         (learner,) = study.agent._learners.values()
         (recollection,) = study.agent.recollections.values()
         assert recollection.state.version == len(rounds_after)
@@ -217,7 +218,7 @@ def test_a_commit_that_fails_takes_the_network_back_to_what_was_durable(quiet, m
         quiet.propose(job, 2 * i + 1, seed=i)
         quiet.report(job, 2 * i + 2, 2 * i + 1, [float(i)])
     quiet.propose(job, 17)
-    oracle = quiet._transport._app.state.oracle
+    oracle = oracle_of(quiet)
     oracle.ledger.writer.flush()
 
     def learned() -> tuple[bytes, int]:
@@ -275,7 +276,7 @@ def test_a_round_encodes_the_replay_anew_with_what_came_meanwhile(
             wire.report(job, s + 1, s, [float(s)])
 
     credit(23, 1)
-    oracle = wire._transport._app.state.oracle
+    oracle = oracle_of(wire)
     rounds = EncoderRounds(oracle)
     train = rounds._process.train
 

@@ -4,12 +4,13 @@ import asyncio
 
 import pytest
 from starlette.requests import Request
+from support.handles import deployed
 from support.oracle_process import OracleProcess
 from support.wire_client import Wire
 
 from hyperoracle_protocol.tokens import CreateToken
-from hyperoracle_server.api.routes.dependencies import the_caller
-from hyperoracle_server.app import create_app
+from hyperoracle_server.api.app import create_app
+from hyperoracle_server.api.deployment import the_caller
 from hyperoracle_server.settings import ServerSettings
 
 
@@ -17,7 +18,7 @@ from hyperoracle_server.settings import ServerSettings
 def app(tmp_path):
     made = create_app(ServerSettings(store=str(tmp_path / "oracle.db"), require_token=True))
     yield made
-    made.state.close()
+    deployed(made).close()
 
 
 def test_a_web_socket_does_not_get_past_the_guard(app):
@@ -96,7 +97,7 @@ def test_nobody_is_sent_to_the_host_that_the_caller_names(wire):
 
 
 def test_a_token_that_is_revoked_while_the_body_comes_does_nothing(app):
-    tokens = app.state.tokens
+    tokens = deployed(app).tokens
     token, secret = tokens.create(CreateToken(name="slow", scope="admin"))
     pieces = iter([True, False])
     sent = []

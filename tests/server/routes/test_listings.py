@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from hyperoracle_protocol.inspection import Schedule, ScheduleRow
-from hyperoracle_server.api.routes.listings import listing
+from hyperoracle_server.api.routes.studies import listing
 
 
 def schedule(rows: int) -> Schedule:

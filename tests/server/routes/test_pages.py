@@ -4,7 +4,7 @@ import base64
 import hashlib
 import re
 
-from hyperoracle_server.api.pages import content_security_policy, security_headers
+from hyperoracle_server.api.openapi import content_security_policy, security_headers
 
 PAGE = """<html><head>
 <link type="text/css" rel="stylesheet" href="https://a.example/x.css">

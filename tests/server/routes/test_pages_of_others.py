@@ -8,9 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
+from support.handles import deployed
 from support.wire_client import LEARNING_RATE
 
-from hyperoracle_server.app import create_app
+from hyperoracle_server.api.app import create_app
 from hyperoracle_server.settings import ServerSettings
 
 HOST = "127.0.0.1:8080"
@@ -21,7 +22,7 @@ DEFINITION = {"space": LEARNING_RATE, "strategy": {"name": "random"}}
 def app(tmp_path) -> Iterator[Any]:
     made = create_app(ServerSettings(store=str(tmp_path / "oracle.db")))
     yield made
-    made.state.close()
+    deployed(made).close()
 
 
 def call(app: Any, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:

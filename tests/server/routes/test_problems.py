@@ -4,8 +4,9 @@ import asyncio
 
 import httpx
 import pytest
+from support.handles import deployed, oracle_of
 
-from hyperoracle_server.app import create_app
+from hyperoracle_server.api.app import create_app
 from hyperoracle_server.settings import ServerSettings
 
 
@@ -13,7 +14,7 @@ from hyperoracle_server.settings import ServerSettings
 def app(tmp_path):
     made = create_app(ServerSettings(store=str(tmp_path / "oracle.db")))
     yield made
-    made.state.close()
+    deployed(made).close()
 
 
 def get(app, path: str, **headers: str) -> httpx.Response:
@@ -31,7 +32,7 @@ def test_the_answer_to_a_bug_says_which_request_it_was_and_nothing_of_the_bug(ap
     def fails():
         raise ValueError("0.1234567")
 
-    monkeypatch.setattr(app.state.oracle, "studies", fails)
+    monkeypatch.setattr(oracle_of(app), "studies", fails)
     answer = get(app, "/v1/studies", **{"x-request-id": "mine"})
     monkeypatch.undo()
     assert (answer.status_code, answer.json()["code"]) == (500, "internal")

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
+from support.handles import oracle_of
 from support.wire_client import Wire
 
 from hyperoracle_server.api.embedded import EmbeddedTransport
-from hyperoracle_server.api.places import PLACES
-from hyperoracle_server.api.turns import LONG_JSON_BYTES, Turns
+from hyperoracle_server.api.turns import LONG_JSON_BYTES, PLACES, Turns
 from hyperoracle_server.keyed.agent import KeyedAgent
 from hyperoracle_server.keyed.dqn.learner import QLearner
 
@@ -215,7 +215,7 @@ def test_calls_that_wait_for_a_study_leave_threads_to_others(loop_wire):
     loop_wire.study("busy")
     loop_wire.study("other")
     job, other = loop_wire.job("busy"), loop_wire.job("other")
-    oracle = loop_wire._transport._transport._app.state.oracle
+    oracle = oracle_of(loop_wire)
     with ThreadPoolExecutor(60) as pool, oracle.study("busy"):
         reads = [pool.submit(loop_wire.call, "GET", f"/v1/jobs/{job['job_id']}")
                  for _ in range(50)]  # fmt: skip

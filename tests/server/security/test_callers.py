@@ -5,7 +5,7 @@ import pytest
 from hyperoracle_protocol.tokens import CreateToken
 from hyperoracle_server.api.access.callers import ANYBODY, Doorkeeper
 from hyperoracle_server.api.access.rules import ADMINISTRATION, Requirement
-from hyperoracle_server.api.access.token_store import TokenStore
+from hyperoracle_server.api.access.tokens import TokenStore
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.ledger.store import Ledger
 

@@ -9,7 +9,7 @@ from support.wire_client import Wire
 
 from hyperoracle_client.cli import main
 from hyperoracle_server.api.access.callers import Doorkeeper
-from hyperoracle_server.api.access.token_store import TokenStore
+from hyperoracle_server.api.access.tokens import TokenStore
 from hyperoracle_server.api.embedded import EmbeddedTransport
 from hyperoracle_server.ledger.store import Ledger
 

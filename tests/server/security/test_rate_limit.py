@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperoracle_server.api.access.rate_limit import BURST_SECONDS, RateLimit
+from hyperoracle_server.api.access.guard import BURST_SECONDS, RateLimit
 
 
 class Now:

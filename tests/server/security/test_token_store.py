@@ -5,11 +5,10 @@ import sqlite3
 import pytest
 
 from hyperoracle_protocol.tokens import CreateToken
-from hyperoracle_server.api.access.token_store import TokenStore
-from hyperoracle_server.api.access.tokens import digest_of
+from hyperoracle_server.api.access.tokens import TokenStore, digest_of
 from hyperoracle_server.errors import OracleError, StoreUnavailable
 from hyperoracle_server.ledger.store import Ledger
-from hyperoracle_server.oracle.clock import Clock
+from hyperoracle_server.oracle.services import Clock
 
 
 class SetClock(Clock):

@@ -23,8 +23,6 @@ from hyperoracle_server.keyed.encoder.training import TrainingReport
 from hyperoracle_server.keyed.encoder.training_process import EncoderTrainingError, TrainingProcess
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.ledger.statements import Change
-from hyperoracle_server.oracle.leases import PATIENCE_SECONDS
-from hyperoracle_server.oracle.load import locked_within
 from hyperoracle_server.telemetry.failpoints import failpoint
 from hyperoracle_server.telemetry.logs import about
 
@@ -107,7 +105,7 @@ class EncoderRounds:
         due = []
         setting = agent.strategy.encoder
         now = self._oracle.clock.monotonic()
-        with locked_within(study, PATIENCE_SECONDS) as is_held:
+        with study.locked_soon() as is_held:
             for signature, recollection in agent.recollections.items() if is_held else ():
                 samples = study.samples.of(signature) or [0]
                 rested = now >= self._rest_until.get((study.number, signature), 0.0)

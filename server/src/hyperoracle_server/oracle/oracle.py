@@ -20,16 +20,13 @@ from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.keyed.agent import FreshEncoder, KeyedAgent
 from hyperoracle_server.ledger import deletion
-from hyperoracle_server.ledger.renumbering import Numbers, Renumbering
+from hyperoracle_server.ledger.numbers import Numbers, Renumbering
 from hyperoracle_server.ledger.statements import Change
 from hyperoracle_server.ledger.store import Ledger
 from hyperoracle_server.oracle import recovery
-from hyperoracle_server.oracle.clock import Clock
-from hyperoracle_server.oracle.definitions import check_same_definition
+from hyperoracle_server.oracle.admission import Layouts, Quotas, Usage, check_same_definition
 from hyperoracle_server.oracle.job import JobState
-from hyperoracle_server.oracle.layouts import Layouts
-from hyperoracle_server.oracle.quotas import Quotas, Usage
-from hyperoracle_server.oracle.services import Identifiers, Services
+from hyperoracle_server.oracle.services import Clock, Identifiers, Services
 from hyperoracle_server.oracle.study import StudyRuntime
 from hyperoracle_server.strategies.cost import CostLimits, check_cost, check_texts
 from hyperoracle_server.strategies.evidence.job_account import JobAccount

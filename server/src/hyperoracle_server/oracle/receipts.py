@@ -1,6 +1,9 @@
 """What is answered to a request of a job, as it is sent and kept: bytes.
 
-Fields that say something only now and then are there only then.
+Fields that say something only now and then are there only then. What a job's calls lack that its
+study needs is counted and answered, so that nothing is lost in silence: a proposal without the
+signal by which the strategy decides, a report without a number of the study's kind of return. The
+client notices much of this as well; this is for every caller.
 """
 
 from __future__ import annotations
@@ -8,11 +11,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hyperoracle_protocol.jobs import Proposal, Receipt
+from hyperoracle_protocol.strategies import KlAdaptiveStrategy
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hyperoracle_protocol.jobs import Report
-    from hyperoracle_protocol.studies import ReturnSetting
+    from hyperoracle_protocol.studies import ReturnSetting, StudyDefinition
     from hyperoracle_server.oracle.credit import Settlement
+    from hyperoracle_server.oracle.job import JobState
 
 
 def receipt(
@@ -54,3 +61,53 @@ def is_without_return(report: Report, returns: ReturnSetting) -> bool:
     if report.dropped_returns.get(field, 0):  # type: ignore[call-overload]  # one of its names
         return False
     return getattr(report, field) in (None, [])
+
+
+REPORTS_WITHOUT_EPISODE = 10
+"""So many reports of a job may bring no episode's return: the first may take long."""
+_FIELD_OF = {"phase_return": "phase_return", "custom": "custom_return"}
+
+
+def lacks_signal(definition: StudyDefinition, signals: Mapping[str, float]) -> bool:
+    """Whether a proposal's request lacks the signal by which the study's strategy decides."""
+    strategy = definition.strategy
+    return isinstance(strategy, KlAdaptiveStrategy) and strategy.signal not in signals
+
+
+def field_of(returns: ReturnSetting) -> str:
+    """The field of a report that the study's return is made of."""
+    return _FIELD_OF.get(returns.kind, "episode_returns")
+
+
+def brought_by(report: Report) -> list[str]:
+    """The fields of a report in which there are returns, or were before the client dropped them."""
+    given = {
+        "episode_returns": bool(report.episode_returns),
+        "phase_return": report.phase_return is not None,
+        "custom_return": report.custom_return is not None,
+    }
+    return [name for name, there in given.items() if there or name in report.dropped_returns]
+
+
+def note_of(job: JobState, report: Report, returns: ReturnSetting) -> str | None:
+    """Count a report that brings no return, and say what its sender may not have meant.
+
+    Args:
+        job: the reporting job.
+        report: about to be applied.
+        returns: the study's.
+
+    Returns:
+        A line for its receipt; None where there is nothing to say.
+    """
+    wanted, brought = field_of(returns), brought_by(report)
+    if wanted in brought:
+        return None
+    job.counts.without_return += 1
+    is_late = job.last_return is None and job.counts.without_return >= REPORTS_WITHOUT_EPISODE
+    if wanted == "episode_returns" and not is_late:
+        return None  # episodes may be longer than environment phases
+    return (
+        f"the study's return is {returns.kind!r}, for which {wanted} is expected; got "
+        f"{', '.join(brought) or 'no return'}: nothing is learned from it"
+    )

@@ -21,8 +21,7 @@ from hyperoracle_server.ledger import deletion
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.ledger.rows import ROW_BYTES
 from hyperoracle_server.oracle.decisions_in_force import Held
-from hyperoracle_server.oracle.job import Answer, JobState, OpenProposal
-from hyperoracle_server.oracle.job_counts import JobCounts
+from hyperoracle_server.oracle.job import Answer, JobCounts, JobState, OpenProposal
 from hyperoracle_server.oracle.study import StudyRuntime
 from hyperoracle_server.strategies.evidence.job_account import JobAccount
 

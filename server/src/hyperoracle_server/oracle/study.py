@@ -12,6 +12,7 @@ transaction fail, the whole study is forgotten and loaded again (`writer.epoch`)
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -32,24 +33,28 @@ from hyperoracle_server.keyed.samples import Samples
 from hyperoracle_server.ledger import rows
 from hyperoracle_server.ledger.statements import Change
 from hyperoracle_server.oracle import decisions_in_force, receipts
+from hyperoracle_server.oracle.admission import check_open
 from hyperoracle_server.oracle.credit import Credit, CreditBook, Settlement
 from hyperoracle_server.oracle.decisions_in_force import Held
 from hyperoracle_server.oracle.endings import Endings
 from hyperoracle_server.oracle.job import Answer, JobState, OpenProposal, check_repeated
-from hyperoracle_server.oracle.load import check_open
-from hyperoracle_server.oracle.shortcomings import lacks_signal, note_of
+from hyperoracle_server.oracle.receipts import lacks_signal, note_of
 from hyperoracle_server.strategies.base import CurvePoint, Decision, MemoryEffect, Moment, Outcome
 from hyperoracle_server.strategies.chance import NumberedStreams
 from hyperoracle_server.strategies.registry import grid_of, make_hyper_agent
 from hyperoracle_server.telemetry.observer import StageClock
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
 
     from hyperoracle_protocol.hyper_state import HyperStateLayout
     from hyperoracle_server.oracle.services import Services
+
+
+PATIENCE_SECONDS = 0.05
+"""How long work beside the calls waits for a study that is at work; it comes again in a second."""
 
 
 class StudyRuntime:
@@ -86,6 +91,16 @@ class StudyRuntime:
         )
         self.sign = 1.0 if definition.returns.direction == "maximise" else -1.0
         self.endings = Endings(self.agent, self.grid, self.jobs, self.sign)
+
+    @contextmanager
+    def locked_soon(self) -> Iterator[bool]:
+        """Hold the lock, if it can be had within `PATIENCE_SECONDS`; yields whether it could."""
+        is_held = self.lock.acquire(timeout=PATIENCE_SECONDS)
+        try:
+            yield is_held
+        finally:
+            if is_held:
+                self.lock.release()
 
     def new_credit_book(self) -> CreditBook:
         """An empty credit book with this study's settings."""

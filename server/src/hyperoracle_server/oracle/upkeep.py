@@ -1,7 +1,7 @@
-"""The one background thread: trains encoders that are due, builds search indexes that pay.
+"""What happens beside the calls, in one background thread.
 
-It also notices what nobody calls about: leases that run out, answers that nobody will ask for
-again, graphs that miss neighbours.
+It trains encoders that are due and builds search graphs that pay. It also notices what nobody calls
+about: leases that run out, answers that nobody will ask for again, graphs that miss neighbours.
 """
 
 from __future__ import annotations
@@ -9,22 +9,87 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from hyperoracle_server.errors import StoreUnavailable
 from hyperoracle_server.keyed.epgt import EpisodicAgent
 from hyperoracle_server.keyed.rounds import EncoderRounds
 from hyperoracle_server.ledger import deletion
-from hyperoracle_server.oracle import leases
-from hyperoracle_server.oracle.load import locked_within
 from hyperoracle_server.telemetry.failpoints import failpoint
 from hyperoracle_server.telemetry.logs import about
 
 if TYPE_CHECKING:
     from hyperoracle_server.keyed.memory.episodic import EpisodicMemory
+    from hyperoracle_server.oracle.job import JobState
     from hyperoracle_server.oracle.oracle import Oracle
     from hyperoracle_server.oracle.study import StudyRuntime
 
 log = logging.getLogger(__name__)
+
+
+def status_of(oracle: Oracle, job: JobState) -> Literal["running", "stale", "finished"]:
+    """`running`, `stale` (its lease ran out) or `finished`."""
+    if job.status == "running":
+        if job.ending is not None:  # it fell silent before the oracle was started
+            return "stale"
+        silent_for = oracle.clock.monotonic() - job.lease_started
+        return "running" if silent_for < oracle.lease_seconds else "stale"
+    return job.status
+
+
+def note_expired(oracle: Oracle) -> int:
+    """Tell of each job whose lease has run out since the last time; how many there were."""
+    count = 0
+    for study in oracle.studies():
+        with study.locked_soon() as is_held:
+            for job in study.jobs.values() if is_held else ():
+                if not job.lease_told and status_of(oracle, job) == "stale":
+                    job.lease_told = True
+                    study.lapse(job)
+                    count += 1
+                    oracle.observer.lease_expired()
+                    fields = about(study=study.name, job=job.public_id)
+                    log.warning("a job fell silent", extra=fields)
+    return count
+
+
+def end_all(oracle: Oracle) -> None:
+    """Count every running job as fallen silent; one that is resumed takes itself back."""
+    for study in oracle.studies():
+        with study.lock:
+            for job in study.jobs.values():
+                if job.status == "running" and job.ending is None:
+                    job.lease_told = True
+                    study.lapse(job)
+
+
+def forget_answers(oracle: Oracle) -> int:
+    """Let go of the answers to jobs that ended or fell silent; how many such jobs had any.
+
+    Only of answers that the ledger has: whoever repeats a request gets the same one from there.
+    """
+    writer = oracle.ledger.writer
+    epoch = writer.epoch
+    found: list[tuple[StudyRuntime, JobState, list[int]]] = []
+    for study in oracle.studies():
+        with study.locked_soon() as is_held:
+            found += [
+                (study, job, list(job.answers))
+                for job in (study.jobs.values() if is_held else ())
+                if job.answers and status_of(oracle, job) != "running"
+            ]
+    if not found:
+        return 0
+    try:
+        writer.submit_durably((), epoch).result()  # it comes after all that was submitted
+    except StoreUnavailable:
+        return 0  # the studies are loaded again, or the store is busy: another time
+    for study, job, answered in found:
+        with study.locked_soon() as is_held:
+            if is_held:
+                job.forget(answered)
+    return len(found)
+
 
 LOOK_SECONDS = 1.0
 """How often it looks for work."""
@@ -62,8 +127,8 @@ class Upkeep:
                 deletion.remove_marked(self._oracle.ledger)
                 self._oracle.ledger.reserve.fill()
                 self._oracle.quotas.look()
-                leases.note_expired(self._oracle)
-                leases.forget_answers(self._oracle)
+                note_expired(self._oracle)
+                forget_answers(self._oracle)
                 self._rounds.run_due()
                 for study in self._oracle.studies():
                     self._build(study)
@@ -99,7 +164,7 @@ def sample_recall(oracle: Oracle, stop: threading.Event | None = None) -> None:
 
 
 def _sampled(study: StudyRuntime, memory: EpisodicMemory, stop: threading.Event) -> float:
-    with locked_within(study, leases.PATIENCE_SECONDS) as is_held:
+    with study.locked_soon() as is_held:
         if not is_held:
             return 1.0
         before = len(memory.graph_efforts)
@@ -134,7 +199,7 @@ def build_indexes(study: StudyRuntime, stop: threading.Event) -> int:
     adopted = 0
     for recollection in list(agent.recollections.values()):
         memory = recollection.memory
-        with locked_within(study, leases.PATIENCE_SECONDS) as is_held:
+        with study.locked_soon() as is_held:
             is_due = is_held and memory.index_build_due
             build = memory.start_index_build() if is_due else None
         while build is not None and not stop.is_set():

@@ -18,7 +18,7 @@ from hyperoracle_protocol.base import MAX_COUNT, Return
 from hyperoracle_protocol.jobs import Role
 from hyperoracle_server.oracle.credit import MAX_NOT_APPLIED
 from hyperoracle_server.oracle.decisions_in_force import Held
-from hyperoracle_server.oracle.job_counts import JobCounts
+from hyperoracle_server.oracle.job import JobCounts
 from hyperoracle_server.strategies.bandit import Plays
 from hyperoracle_server.strategies.evidence.exposure import Exposure
 from hyperoracle_server.strategies.evidence.job_account import Ending, EndKind

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hyperoracle_server.keyed.memory.entry_table import EntryTable
-from hyperoracle_server.keyed.memory.kernel import weighted_values
+from hyperoracle_server.strategies.evidence.kernel import weighted_values
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

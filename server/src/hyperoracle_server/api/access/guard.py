@@ -1,19 +1,19 @@
-"""Who calls, and may they? What every request passes after the gate."""
+"""Who calls, may they, and not too often? What every request passes after the gate."""
 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_server.api.access.audit import AuditLog
 from hyperoracle_server.api.access.callers import ANYBODY, Caller, Doorkeeper
-from hyperoracle_server.api.access.rate_limit import RateLimit
 from hyperoracle_server.api.access.rules import Requirement, requirement
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.oracle.oracle import Oracle
-from hyperoracle_server.telemetry.redaction import shown_path
+from hyperoracle_server.telemetry.logs import shown_path
 
 CALLER = "hyperoracle.caller"
 """Where a request's scope holds its `Caller`."""
@@ -222,3 +222,39 @@ def _check_host(scope: Scope) -> None:
 def _is_administrative(method: str, needed: Requirement) -> bool:
     """Whether a call is recorded: all that takes an administrator, and the creation of studies."""
     return needed.scope == "admin" or method == "PUT"
+
+
+BURST_SECONDS = 2.0
+"""A caller that was silent for so long may make the calls of that time at once."""
+
+
+class RateLimit:
+    """Counts calls. Used by one thread.
+
+    Args:
+        per_second: calls of one caller that are let through in the long run; 0: all are.
+        monotonic: a clock that never jumps, in seconds.
+    """
+
+    def __init__(self, per_second: float, monotonic: Callable[[], float]) -> None:
+        self._per_second = per_second
+        self._most = max(1.0, BURST_SECONDS * per_second)
+        self._monotonic = monotonic
+        self._buckets: dict[str, tuple[float, float]] = {}  # caller: what is left, when
+
+    def take(self, caller: str) -> float:
+        """Take one call from a caller's bucket.
+
+        Returns:
+            0 where there was one, else the seconds until there will be.
+        """
+        if self._per_second == 0:
+            return 0.0
+        now = self._monotonic()
+        left, then = self._buckets.get(caller, (self._most, now))
+        left = min(self._most, left + (now - then) * self._per_second)
+        if left < 1.0:
+            self._buckets[caller] = (left, now)
+            return (1.0 - left) / self._per_second
+        self._buckets[caller] = (left - 1.0, now)
+        return 0.0

@@ -15,18 +15,15 @@ from starlette.middleware import Middleware
 
 from hyperoracle_server.api.access.audit import AuditLog
 from hyperoracle_server.api.access.callers import Doorkeeper
-from hyperoracle_server.api.access.rate_limit import RateLimit
-from hyperoracle_server.api.access.token_store import TokenStore
-from hyperoracle_server.api.documents import PROBLEMS
+from hyperoracle_server.api.access.guard import Guard, RateLimit
+from hyperoracle_server.api.access.tokens import TokenStore
+from hyperoracle_server.api.deployment import Deployment
 from hyperoracle_server.api.gate import Gate
-from hyperoracle_server.api.guard import Guard
 from hyperoracle_server.api.hot import add_hot_routes
-from hyperoracle_server.api.pages import add_docs
-from hyperoracle_server.api.places import Places
+from hyperoracle_server.api.openapi import PROBLEMS, add_docs
 from hyperoracle_server.api.problems import add_error_handlers
-from hyperoracle_server.api.routes import health, jobs, snapshots, studies
-from hyperoracle_server.api.routes import tokens as tokens_routes
-from hyperoracle_server.api.turns import Turns
+from hyperoracle_server.api.routes import operations, studies
+from hyperoracle_server.api.turns import Places, Turns
 from hyperoracle_server.ledger.store import HEAD, Ledger, damaged
 from hyperoracle_server.oracle.oracle import Oracle
 from hyperoracle_server.oracle.upkeep import Upkeep
@@ -34,8 +31,8 @@ from hyperoracle_server.settings import ServerSettings
 from hyperoracle_server.snapshots.under_way import clear_leftovers
 from hyperoracle_server.telemetry.logs import about
 from hyperoracle_server.telemetry.metrics import Metrics
-from hyperoracle_server.telemetry.observer import Observer, Observers
-from hyperoracle_server.telemetry.readiness import Readiness
+from hyperoracle_server.telemetry.observer import Observer, all_of
+from hyperoracle_server.views.readiness import Readiness
 
 if TYPE_CHECKING:
     from hyperoracle_server.telemetry.tracing import Tracing
@@ -49,7 +46,7 @@ def create_app(
     """The application on the store that the settings name.
 
     The store is opened here, so that a store that cannot be used is told before anything
-    listens; it is closed at the end of the application's lifespan, or by `app.state.close()`.
+    listens; it is closed at the end of the application's lifespan, or by `Deployment.close`.
 
     Args:
         settings: the server's.
@@ -64,7 +61,7 @@ def create_app(
     admin_token = settings.read_admin_token()
     audit = None if is_embedded else AuditLog(settings.audit_log)
     metrics = Metrics()
-    observer = metrics if tracing is None else Observers(metrics, tracing)
+    observer = metrics if tracing is None else all_of(metrics, tracing)
     began = time.perf_counter()
     ledger = Ledger(settings.store, observer, check=not settings.trust_store)
     clear_leftovers(ledger.path)
@@ -128,19 +125,14 @@ def create_app(
             Middleware(Places, oracle=oracle),
         ],
     )
-    app.state.oracle = oracle
-    app.state.turns = Turns(oracle)
-    app.state.metrics = metrics
-    app.state.readiness = readiness
-    app.state.tokens = tokens
-    app.state.calls_per_second = settings.rate_limit
-    app.state.doorkeeper = doorkeeper
-    app.state.close = close
+    app.state.deployment = deployment = Deployment(
+        oracle, metrics, readiness, tokens, doorkeeper, settings.rate_limit, close
+    )
     add_error_handlers(app)
-    for module in (studies, jobs, snapshots, tokens_routes, health):
+    for module in (studies, operations):
         app.include_router(module.router)
     add_docs(app)
-    add_hot_routes(app)
+    add_hot_routes(app, deployment, Turns(oracle))
     return app
 
 

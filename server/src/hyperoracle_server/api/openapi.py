@@ -1,16 +1,63 @@
-"""Pages for people: what a browser may do with them, and the page of the calls, `/docs`."""
+"""What browsers and readers of the calls get: the OpenAPI document, and the page `/docs`.
+
+What the document says beside what FastAPI finds out by itself, and what a browser may do with a
+page that this oracle serves.
+"""
 
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import re
+from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
+
+from hyperoracle_protocol.errors import PROBLEM_MEDIA_TYPE, Problem
+
+
+@functools.cache  # each application of a process has the same, and making one takes milliseconds
+def self_contained(model: type[BaseModel]) -> dict[str, Any]:
+    """A message's JSON schema without references, so that it can stand anywhere in a document.
+
+    It is the same object at each call, and not to be changed.
+
+    Args:
+        model: that does not contain itself.
+    """
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def resolved(part: Any) -> Any:
+        if isinstance(part, list):
+            return [resolved(item) for item in part]
+        if not isinstance(part, dict):
+            return part
+        if "$ref" in part:
+            return resolved(definitions[part["$ref"].rpartition("/")[2]])
+        return {name: resolved(value) for name, value in part.items()}
+
+    found: dict[str, Any] = resolved(schema)
+    return found
+
+
+def _problem(description: str) -> dict[str, Any]:
+    content = {PROBLEM_MEDIA_TYPE: {"schema": self_contained(Problem)}}
+    return {"description": description, "content": content}
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "4XX": _problem("Refused: what was expected and what came."),
+    503: _problem("The store cannot be used now; nothing was acknowledged."),
+}
+"""The answers that every call may get (`routes.problems`)."""
+
 
 STRICT_POLICY = (
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
