@@ -24,7 +24,7 @@ from hyperoracle_server.keyed.rounds import EncoderRounds
 from hyperoracle_server.oracle import upkeep
 from hyperoracle_server.snapshots.stores import restore_store
 from hyperoracle_server.snapshots.taking import take_store
-from hyperoracle_server.telemetry import failpoints
+from support import failpoints
 from support.handles import oracle_of
 from support.wire_client import Wire
 

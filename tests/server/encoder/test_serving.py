@@ -140,7 +140,6 @@ PROGRAM = """
 import sys
 import numpy as np
 from hyperoracle_server.keyed.encoder import architecture
-from hyperoracle_server.keyed.encoder import frames
 from hyperoracle_server.keyed.encoder import moments
 from hyperoracle_server.keyed.encoder import serving
 from hyperoracle_server.keyed.encoder import state

@@ -8,11 +8,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from hyperoracle_server.keyed.encoder import training_process
 from hyperoracle_server.keyed.encoder.architecture import Architecture
 from hyperoracle_server.keyed.encoder.state import initial_state
 from hyperoracle_server.keyed.encoder.training import TrainingSettings, train
@@ -21,6 +23,7 @@ from hyperoracle_server.keyed.encoder.training_process import EncoderTrainingErr
 from .conftest import LatentFactorSamples
 
 # Rounds of a random encoder need no torch, so most tests start a child in a fraction of a second.
+STATISTICS = initial_state(Architecture.of_statistics(3), 0)
 RANDOM = initial_state(Architecture.of_sketch(((3, 8),), kind="random"), 0)
 SAMPLES = np.random.default_rng(0).normal(size=(20, 24)).astype(np.float16)
 
@@ -86,9 +89,9 @@ def test_a_child_killed_within_a_round_fails_that_round_only(
     assert child is not None
     exchange = child.exchange
 
-    def exchange_with_a_killed_child(frame: bytes, limit_bytes: int) -> Any:
+    def exchange_with_a_killed_child(*round_: Any) -> Any:
         kill_and_await(killed)
-        return exchange(frame, limit_bytes)
+        return exchange(*round_)
 
     monkeypatch.setattr(child, "exchange", exchange_with_a_killed_child)
     with pytest.raises(EncoderTrainingError, match="ended with status -9"):
@@ -123,11 +126,57 @@ def test_what_train_refuses_is_refused_and_the_child_lives_on(process: TrainingP
     assert succeed(process) == child
 
 
-def test_a_round_above_the_frame_limit_is_refused() -> None:
-    with TrainingProcess(frame_limit_bytes=1_000) as process:
+def test_a_round_above_the_limit_is_refused() -> None:
+    with TrainingProcess(message_limit_bytes=1_000) as process:
         with pytest.raises(ValueError, match="at most 1000 bytes"):
             process.train(RANDOM, SAMPLES, 0)
         assert process.process_id is None
+
+
+def test_a_hung_child_that_takes_no_message_is_killed_as_well() -> None:
+    """A message that does not fit into the connection's buffers: nobody waits for its reader."""
+    large = np.zeros((2**17, 24), np.float16)
+    with TrainingProcess(timeout_seconds=20.0) as process:
+        hung = succeed(process)
+        os.kill(hung, signal.SIGSTOP)
+        process._timeout_seconds = 0.05
+        with pytest.raises(EncoderTrainingError, match=r"within 0\.05 s"):
+            process.train(RANDOM, large, 0)
+        process._timeout_seconds = 20.0
+        assert succeed(process) != hung
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        "parent.send_bytes(b'no safetensors')",
+        "parent.send_bytes(b'')",
+        "parent.send_bytes(bytes(2000))",
+        "import os; os.write(parent.fileno(), bytes([0, 0, 1, 0]) + b'too few'); sys.exit()",
+    ],
+    ids=["of another kind", "empty", "too long", "breaks off"],
+)
+def test_an_answer_that_is_none_fails_that_round_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answers: str
+) -> None:
+    babbling = (
+        "import sys\n"
+        "from multiprocessing.connection import Connection\n"
+        "parent = Connection(int(sys.argv[1]))\n"
+        "parent.recv_bytes()\n"
+        f"{answers}\n"
+        "parent.recv_bytes()\n"
+    )
+    (tmp_path / "babbling_worker.py").write_text(babbling)
+    with TrainingProcess() as process:
+        monkeypatch.setattr(training_process, "_WORKER_MODULE", "babbling_worker")
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+        process._message_limit_bytes = 1_900
+        with pytest.raises(EncoderTrainingError, match="encoder training: the process"):
+            process.train(STATISTICS, SAMPLES[:2, :3], 0)
+        monkeypatch.undo()
+        process._message_limit_bytes = 2**20
+        succeed(process)
 
 
 def test_threads_may_share_a_process(process: TrainingProcess) -> None:

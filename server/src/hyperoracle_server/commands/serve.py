@@ -26,7 +26,7 @@ from hyperoracle_server.api.deployment import deployment_of
 from hyperoracle_server.commands.garbage import NewObjectsOnly
 from hyperoracle_server.errors import StoreRefused
 from hyperoracle_server.settings import ENVIRONMENT_ONLY, ServerSettings
-from hyperoracle_server.telemetry import failpoints, logs
+from hyperoracle_server.telemetry import logs
 
 log = logging.getLogger("hyperoracle_server")
 
@@ -135,7 +135,6 @@ def serve(settings: ServerSettings, ready_file: str | None) -> int:
     """Listen and answer until told to stop."""
     logs.configure(settings.log_level, settings.log_format)
     sys.setswitchinterval(SWITCH_SECONDS)
-    failpoints.arm_from_environment()
     certificate, key = settings.tls_certificate, settings.tls_key
     if certificate is not None and key is not None:
         check_certificate(certificate, key)

@@ -275,3 +275,23 @@ def _exceeded(name: str, used: int, most: int) -> OracleError:
         expected=f"fewer than {most} {what}",
         got=used,
     )
+
+
+def name_taken(name: str) -> OracleError:
+    """The refusal of a study to restore whose name another has."""
+    return OracleError(
+        ErrorCode.STUDY_CONFLICT,
+        f"there is a study {name!r}: restore it under another name, or delete that one",
+        expected="a name that no study has",
+        got=name,
+    )
+
+
+def no_such_job(job_id: str) -> OracleError:
+    """The refusal of a call of a job that does not exist."""
+    return OracleError(
+        ErrorCode.JOB_NOT_FOUND,
+        f"there is no job {job_id!r}; start one with POST /v1/studies/STUDY/jobs",
+        expected="the id of a job of this server",
+        got=job_id,
+    )

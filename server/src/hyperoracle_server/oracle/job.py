@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from hyperoracle_protocol.hyper_state import HyperStateLayout
     from hyperoracle_protocol.jobs import FinishJob, FinishReason, Role
     from hyperoracle_server.oracle.credit import CreditBook
+    from hyperoracle_server.oracle.services import Clock
+    from hyperoracle_server.strategies.base import Evidence
     from hyperoracle_server.strategies.evidence.job_account import Ending, JobAccount
     from hyperoracle_server.strategies.evidence.learning_curve import LearningCurve
 
@@ -75,6 +77,34 @@ class JobCounts:
     def saw(self, sequence: int) -> None:
         """Note the sequence of a proposal or report."""
         self.last_sequence = max(self.last_sequence, sequence)
+
+    def saw_evidence(
+        self, job_id: int, evidence: Evidence | None, entry_jobs: Mapping[int, int]
+    ) -> tuple[int, int, bool | None]:
+        """Note what the memory had to say to a decision.
+
+        Args:
+            job_id: the number of the job whose counts these are.
+            evidence: the decision's.
+            entry_jobs: by memory entry, the number of the job that left it.
+
+        Returns:
+            How many neighbours the chosen hyper-action had, how many of them other jobs left, and
+            whether anything was known of any hyper-action; None where the memory was not read.
+        """
+        if evidence is None:
+            return 0, 0, None
+        if evidence.record_jobs is not None:
+            owners = evidence.record_jobs.tolist()
+        else:
+            owners = [entry_jobs.get(i) for i in evidence.neighbour_ids.tolist()]
+        other = sum(owner != job_id for owner in owners)
+        self.neighbours_read += len(owners)
+        self.neighbours_other += other
+        hit = bool(evidence.known.any())
+        self.memory_reads += 1
+        self.memory_hits += hit
+        return len(owners), other, hit
 
     def noticed(self, notices: Mapping[str, int]) -> None:
         """Take in what the job's client noticed: its counts, which only grow while it runs."""
@@ -218,6 +248,13 @@ class JobState:
             return False
         # An earlier release has not noted where it ended.
         return sequence >= (self.counts.first_late or 1 + self.counts.last_sequence)
+
+    def touch(self, env_step: int, clock: Clock) -> None:
+        """It was heard of, and has come so far."""
+        self.env_step = max(self.env_step, env_step)
+        self.last_seen_at = clock.now()
+        self.lease_started = clock.monotonic()
+        self.lease_told = False
 
     def remember(self, sequence: int, answer: Answer) -> None:
         """Keep an answer for a repeated request."""

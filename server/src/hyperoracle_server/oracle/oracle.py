@@ -24,7 +24,14 @@ from hyperoracle_server.ledger.numbers import Numbers, Renumbering
 from hyperoracle_server.ledger.statements import Change
 from hyperoracle_server.ledger.store import Ledger
 from hyperoracle_server.oracle import recovery
-from hyperoracle_server.oracle.admission import Layouts, Quotas, Usage, check_same_definition
+from hyperoracle_server.oracle.admission import (
+    Layouts,
+    Quotas,
+    Usage,
+    check_same_definition,
+    name_taken,
+    no_such_job,
+)
 from hyperoracle_server.oracle.job import JobState
 from hyperoracle_server.oracle.services import Clock, Identifiers, Services
 from hyperoracle_server.oracle.study import StudyRuntime
@@ -124,7 +131,7 @@ class Oracle:
                 check_same_definition(existing, definition)
                 return existing, False
             if name in self._restoring:
-                raise _name_taken(name)
+                raise name_taken(name)
             self.quotas.check_addition(owner, "studies")
             seed = secrets.randbits(52) if definition.seed is None else definition.seed
             number = self._study_ids()
@@ -242,7 +249,7 @@ class Oracle:
         with self._restoration_lock:  # two of one snapshot: whose jobs keep their ids?
             with self._creation_lock:
                 if name in self._studies:
-                    raise _name_taken(name)
+                    raise name_taken(name)
                 self._restoring.add(name)
             try:
                 yield
@@ -352,11 +359,11 @@ class Oracle:
         """
         name = self._study_of_job.get(job_id)
         if name is None:
-            raise _no_such_job(job_id)
+            raise no_such_job(job_id)
         with self.study(name) as study:
             job = study.jobs.get(job_id)
             if job is None:  # another study of that name by now
-                raise _no_such_job(job_id)
+                raise no_such_job(job_id)
             yield study, job
 
     def study_at_work(self, job_id: str) -> StudyRuntime | None:
@@ -375,24 +382,6 @@ class Oracle:
 
     def _commit(self, study: StudyRuntime, changes: list[Change]) -> None:
         self.ledger.writer.submit_durably(changes, study.epoch).result()
-
-
-def _name_taken(name: str) -> OracleError:
-    return OracleError(
-        ErrorCode.STUDY_CONFLICT,
-        f"there is a study {name!r}: restore it under another name, or delete that one",
-        expected="a name that no study has",
-        got=name,
-    )
-
-
-def _no_such_job(job_id: str) -> OracleError:
-    return OracleError(
-        ErrorCode.JOB_NOT_FOUND,
-        f"there is no job {job_id!r}; start one with POST /v1/studies/STUDY/jobs",
-        expected="the id of a job of this server",
-        got=job_id,
-    )
 
 
 def new_job_id() -> str:

@@ -14,12 +14,14 @@ from hyperoracle_protocol.jobs import Proposal, Receipt
 from hyperoracle_protocol.strategies import KlAdaptiveStrategy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
-    from hyperoracle_protocol.jobs import Report
+    from hyperoracle_protocol.jobs import ProposeMetadata, Report
     from hyperoracle_protocol.studies import ReturnSetting, StudyDefinition
     from hyperoracle_server.oracle.credit import Settlement
     from hyperoracle_server.oracle.job import JobState
+    from hyperoracle_server.strategies.base import Decision
 
 
 def receipt(
@@ -44,8 +46,40 @@ def receipt(
     return answer.model_dump_json(exclude=silent).encode()
 
 
-def proposal(answer: Proposal) -> bytes:
-    """A proposal."""
+def proposal(
+    job: JobState,
+    request: ProposeMetadata,
+    decision: Decision,
+    bins: Sequence[int],
+    hyperparameters: dict[str, Any],
+    is_held: bool,
+) -> bytes:
+    """The answer to a proposal's request.
+
+    Args:
+        job: that asked; `job.held` is what is in force now.
+        request: what it asked.
+        decision: what is answered.
+        bins: the decision's, of each hyperparameter.
+        hyperparameters: what they mean.
+        is_held: whether the decision was made for an earlier request.
+    """
+    until_env_step = None if job.held is None else job.held.until_env_step
+    valid_for_updates = 1
+    if job.held is not None and until_env_step is None:
+        valid_for_updates = max(1, job.held.until_update_step - request.update_step)
+    answer = Proposal.model_construct(
+        proposal_id=f"{job.public_id}.{request.sequence}",
+        sequence=request.sequence,
+        hyperparameters=hyperparameters,
+        bins=list(bins),
+        explored=decision.explored,
+        epsilon=decision.epsilon,
+        held=is_held,
+        valid_for_updates=valid_for_updates,
+        valid_until_env_step=until_env_step,
+        unknown_fields=request.unknown_fields,
+    )
     silent = None if answer.unknown_fields else {"unknown_fields"}
     return answer.model_dump_json(exclude=silent).encode()
 

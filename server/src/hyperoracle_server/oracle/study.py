@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.jobs import (
     FinishJob,
-    Proposal,
     ProposeMetadata,
     Report,
     Role,
@@ -35,17 +34,16 @@ from hyperoracle_server.ledger.statements import Change
 from hyperoracle_server.oracle import decisions_in_force, receipts
 from hyperoracle_server.oracle.admission import check_open
 from hyperoracle_server.oracle.credit import Credit, CreditBook, Settlement
-from hyperoracle_server.oracle.decisions_in_force import Held
 from hyperoracle_server.oracle.endings import Endings
 from hyperoracle_server.oracle.job import Answer, JobState, OpenProposal, check_repeated
 from hyperoracle_server.oracle.receipts import lacks_signal, note_of
-from hyperoracle_server.strategies.base import CurvePoint, Decision, MemoryEffect, Moment, Outcome
+from hyperoracle_server.strategies.base import Decision, MemoryEffect, Moment, Outcome
 from hyperoracle_server.strategies.chance import NumberedStreams
 from hyperoracle_server.strategies.registry import grid_of, make_hyper_agent
 from hyperoracle_server.telemetry.observer import StageClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     import numpy as np
 
@@ -159,11 +157,14 @@ class StudyRuntime:
             job.held = decisions_in_force.held(self.definition.hold, job, request, decision)
         if held is None or request.not_applied:
             job.hyper_agent_notes = self.agent.notes(job.id)
-        answer = self._answer(job, request, decision, held, digest)
+        bins = self.grid.bins(decision.hyper_action)
+        hyperparameters = decode(self.definition.space, bins)
+        body = receipts.proposal(job, request, decision, bins, hyperparameters, held is not None)
+        answer = Answer(digest, body)
         if job.changed_by_proposals != before:
             changes.append(job.update())
         changes += self._record(job, request, decision, held is not None, features, answer)
-        self._touch(job, request.env_step)
+        job.touch(request.env_step, self._services.clock)
         durable = decisions_in_force.write(
             self._services, self.epoch, job, decision, changes, is_new=held is None
         )
@@ -184,29 +185,6 @@ class StudyRuntime:
         self._stages.mark("choose")
         return decision
 
-    def _answer(
-        self, job: JobState, request: ProposeMetadata, decision: Decision, held: Held | None,
-        digest: bytes,
-    ) -> Answer:  # fmt: skip
-        bins = self.grid.bins(decision.hyper_action)
-        until_env_step = None if job.held is None else job.held.until_env_step
-        valid_for_updates = 1
-        if job.held is not None and until_env_step is None:
-            valid_for_updates = max(1, job.held.until_update_step - request.update_step)
-        proposal = Proposal.model_construct(
-            proposal_id=f"{job.public_id}.{request.sequence}",
-            sequence=request.sequence,
-            hyperparameters=decode(self.definition.space, bins),
-            bins=list(bins),
-            explored=decision.explored,
-            epsilon=decision.epsilon,
-            held=held is not None,
-            valid_for_updates=valid_for_updates,
-            valid_until_env_step=until_env_step,
-            unknown_fields=request.unknown_fields,
-        )
-        return Answer(digest, receipts.proposal(proposal))
-
     def _record(
         self, job: JobState, request: ProposeMetadata, decision: Decision, held: bool,
         features: np.ndarray | None, answer: Answer,
@@ -218,7 +196,9 @@ class StudyRuntime:
         job.counts.saw(request.sequence)
         job.counted_through = number
         job.account.exposure.decide(request.sequence, decision.hyper_action)
-        read, other, memory_hit = self._count_evidence(job, decision)
+        read, other, memory_hit = job.counts.saw_evidence(
+            job.id, decision.evidence, self.entry_jobs
+        )
         creditable = not held and job.credit.add_proposal(request.sequence)
         if creditable:
             job.open[request.sequence] = OpenProposal(
@@ -235,27 +215,6 @@ class StudyRuntime:
         if features is not None and creditable:
             changes += self._keep_sample(job, number, features)
         return changes
-
-    def _count_evidence(self, job: JobState, decision: Decision) -> tuple[int, int, bool | None]:
-        """What the memory had to say.
-
-        Returns:
-            How many neighbours the chosen hyper-action had, how many of them other jobs left, and
-            whether anything was known of any hyper-action; None where the memory was not read.
-        """
-        if decision.evidence is None:
-            return 0, 0, None
-        if decision.evidence.record_jobs is not None:
-            owners = decision.evidence.record_jobs.tolist()
-        else:
-            owners = [self.entry_jobs.get(i) for i in decision.evidence.neighbour_ids.tolist()]
-        other = sum(owner != job.id for owner in owners)
-        job.counts.neighbours_read += len(owners)
-        job.counts.neighbours_other += other
-        hit = bool(decision.evidence.known.any())
-        job.counts.memory_reads += 1
-        job.counts.memory_hits += hit
-        return len(owners), other, hit
 
     def _keep_sample(self, job: JobState, number: int, features: np.ndarray) -> list[Change]:
         """Store a hyper-state; thin those that neither memory nor training need any more."""
@@ -291,7 +250,7 @@ class StudyRuntime:
             note = note_of(job, report, self.definition.returns)
             settlement = job.credit.add_report(report, self.endings.floor_of(job))
         if settlement.status != "waiting" and report.sequence in settlement.applied_reports:
-            self._touch(job, report.env_step)
+            job.touch(report.env_step, self._services.clock)
         was_on_its_way = job.status == "finished" and bool(settlement.applied_reports)
         if was_on_its_way:
             self.endings.reopen(job)
@@ -321,7 +280,7 @@ class StudyRuntime:
     def finish(self, job: JobState, end: FinishJob) -> Any:
         """End a job: settle what is open; returns the future of its durability."""
         self.endings.heard_of(job)
-        self._touch(job, end.env_step or 0)
+        job.touch(end.env_step or 0, self._services.clock)
         changes = self._settle(job, job.credit.give_up_gaps(self.endings.floor_of(job)))
         job.end(end)
         job.held = None
@@ -345,7 +304,7 @@ class StudyRuntime:
                 phase.env_step, phase.through, is_lost=phase.is_lost, grid=self.grid
             )
         if settlement.curve:
-            self._observe(job, settlement.curve)
+            self.endings.observe(job, settlement.curve)
             own = [phase.own for phase in settlement.phases if phase.own is not None]
             if own and job.curve is not None:
                 job.curve.newest_own = self.sign * own[-1]
@@ -361,18 +320,6 @@ class StudyRuntime:
         for credit in settlement.credits:
             changes += self._credit(job, credit)
         return changes + rows.state_changes(self.number, self.agent.changed_states())
-
-    def _observe(self, job: JobState, curve: Sequence[tuple[int, float | None]]) -> None:
-        """Tell account and hyper-agent of returns; to the latter a lost one is the floor."""
-        points = [(env_step, None if g is None else self.sign * g) for env_step, g in curve]
-        if job.curve is not None:
-            job.curve.extend(points)
-            self.endings.note_worst(job)
-        floor = self.endings.worst_of(job)
-        known = [(env_step, floor if value is None else value) for env_step, value in points]
-        seen = [CurvePoint.of(env_step, value) for env_step, value in known if value is not None]
-        if seen:
-            self.agent.observe(job.id, seen)
 
     def _credit(self, job: JobState, credit: Credit) -> list[Change]:
         proposal = job.open.pop(credit.sequence)
@@ -434,16 +381,10 @@ class StudyRuntime:
             answer = self._services.stored_answer(job.id, sequence)
         return None if answer is None else check_repeated(answer, digest, sequence)
 
-    def _touch(self, job: JobState, env_step: int) -> None:
-        job.env_step = max(job.env_step, env_step)
-        job.last_seen_at = self._services.clock.now()
-        job.lease_started = self._services.clock.monotonic()
-        job.lease_told = False
-
     def heartbeat(self, job: JobState, env_step: int | None) -> None:
         """Keep the job's lease; one that has ended has none."""
         if job.status == "finished":
             return
         self.endings.heard_of(job)
-        self._touch(job, env_step or 0)
+        job.touch(env_step or 0, self._services.clock)
         self._services.writer.submit([job.update()], self.epoch)
