@@ -1,4 +1,4 @@
-"""What can go wrong, in the domain's words; `routes.problems` turns it into HTTP in one place.
+"""What can go wrong, in the domain's words; `api.problems` turns it into HTTP in one place.
 
 OracleError            any refusal, with a wire code
 ├── StoreUnavailable   the ledger cannot be written now; nothing was changed

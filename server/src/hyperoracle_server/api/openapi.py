@@ -56,7 +56,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     "4XX": _problem("Refused: what was expected and what came."),
     503: _problem("The store cannot be used now; nothing was acknowledged."),
 }
-"""The answers that every call may get (`routes.problems`)."""
+"""The answers that every call may get (`problems`)."""
 
 
 STRICT_POLICY = (

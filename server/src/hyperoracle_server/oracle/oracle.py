@@ -1,6 +1,6 @@
 """The oracle: which studies and jobs there are, each found under its lock, made and deleted.
 
-What a job asks of it at work is in `api.job_calls`; what people read, in `views`. Knows no HTTP.
+What a job asks of it at work is in `oracle.calls`; what people read, in `views`. Knows no HTTP.
 Thread-safe.
 """
 

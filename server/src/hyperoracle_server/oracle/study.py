@@ -2,7 +2,7 @@
 
 `propose`: validate → held? → hyper-agent decides → answer, and the proposal's row unsynced; but a
 decision that is to be held is durable before it is answered.
-`report`: validate → `learning_episode` says who is credited → hyper-agent learns → all of it in
+`report`: validate → `credit` says who is credited → hyper-agent learns → all of it in
 one durable transaction.
 
 What is in mind is a cache of the ledger. It is changed at once and written behind; should a
