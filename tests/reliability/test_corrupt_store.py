@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from server.test_restart import picture, work
+from server.oracle.test_restart import picture, work
 from support.handles import oracle_of
 from support.wire_client import Wire
 

@@ -14,7 +14,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from server.test_restart import to_first_schema
+from server.oracle.test_restart import to_first_schema
 from support import failpoints
 from support.mortal import Mortals, told
 from support.oracle_process import OracleProcess

@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 
 import pytest
-from server.test_strategies import STRATEGIES, TWO, phase
+from server.strategies.test_strategies import STRATEGIES, TWO, phase
 from support.fuzzed_snapshots import mutated, mutations
 from support.handles import oracle_of
 from support.wire_client import Wire

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from server.test_restart import picture, work
+from server.oracle.test_restart import picture, work
 from support.crafted_snapshots import TO_SCHEMA_0005, crafted
 from support.handles import oracle_of
 from support.oracle_process import OracleProcess

@@ -7,8 +7,8 @@ import sqlite3
 import threading
 
 import pytest
-from server.test_restart import picture, work
-from server.test_strategies import PHASES, STRATEGIES, TWO, phase
+from server.oracle.test_restart import picture, work
+from server.strategies.test_strategies import PHASES, STRATEGIES, TWO, phase
 from support.crafted_snapshots import TO_SCHEMA_0005, crafted, with_another_manifest
 from support.handles import oracle_of
 from support.wire_client import Wire

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from server.memory.reference import ReferenceMemory
+from server.keyed.memory.reference import ReferenceMemory
 
 from hyperoracle_server.keyed.memory import EpisodicMemory, HnswSettings, MemorySettings, episodic
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from server.test_restart import work
+from server.oracle.test_restart import work
 from support.handles import oracle_of
 from support.waiting import wait_until
 from support.wire_client import Wire
@@ -167,7 +167,7 @@ def test_a_disk_that_is_really_full_has_room_again_once_a_study_is_deleted(tmp_p
     command = ["unshare", "--mount", "sh", "-c"]
     if subprocess.run([*command, mount], capture_output=True, check=False).returncode:
         pytest.skip("no mount may be made here")
-    tests = Path(__file__).parents[1]
+    tests = Path(__file__).parents[2]
     run = f"{mount} && exec '{sys.executable}' '{script}' '{disk}' '{tests}'"
     ended = subprocess.run([*command, run], capture_output=True, text=True, timeout=170,
                            check=False)  # fmt: skip

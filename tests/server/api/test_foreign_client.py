@@ -19,7 +19,7 @@ from support.foreign_client import ForeignClient, Refused, Sketch, Statistics
 from hyperoracle_client.hyper_state import make_compressor
 from hyperoracle_protocol.hyper_state import HyperStateLayout, TensorShape
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 VECTORS = json.loads((TESTS / "protocol/vectors/hyper_states.json").read_text("utf-8"))
 TENSORS = VECTORS["tensors"]
 NAMES = [tensor["name"] for tensor in TENSORS]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-PATH = Path(__file__).parents[2] / "benchmarks" / "what_fails.py"
+PATH = Path(__file__).parents[3] / "benchmarks" / "what_fails.py"
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 
 from hyperoracle_server.views import confidence_sequences
 
-PATH = Path(__file__).parents[2] / "benchmarks" / "gain_claims.py"
+PATH = Path(__file__).parents[3] / "benchmarks" / "gain_claims.py"
 STUDIES = 400
 
 
