@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from hyperoracle_server.api.embedded import EmbeddedTransport
+from hyperoracle_server.keyed import indexes
 from hyperoracle_server.keyed.encoder.training import TrainingReport
 from hyperoracle_server.keyed.rounds import EncoderRounds
 from hyperoracle_server.oracle import upkeep
@@ -101,7 +102,7 @@ def work(folder: Path, tell: Tell) -> None:
     wire = Wire(transport=transport)
     oracle = oracle_of(transport)
     for study in oracle.studies():
-        upkeep.build_indexes(study, threading.Event())
+        indexes.build_indexes(study, threading.Event())
     _report(wire, jobs, range(6, 10), tell)
     _publish(oracle)
     _report(wire, jobs, range(10, PHASES), tell)

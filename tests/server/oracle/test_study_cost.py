@@ -11,15 +11,13 @@ from hyperoracle_protocol.strategies import QLearningSetting
 from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server.api.embedded import EmbeddedTransport
 from hyperoracle_server.errors import OracleError
+from hyperoracle_server.keyed.cost import encode_seconds, gradient_step_seconds, scan_seconds
 from hyperoracle_server.strategies.cost import (
     LEAST_OPEN,
     MOST_OPEN,
     CostLimits,
     check_cost,
-    encode_seconds,
-    gradient_step_seconds,
     most_open_proposals,
-    scan_seconds,
     study_cost,
 )
 

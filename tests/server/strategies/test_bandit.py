@@ -8,7 +8,7 @@ import pytest
 
 from hyperoracle_protocol.strategies import BanditStrategy
 from hyperoracle_server.strategies.bandit import MAX_OPEN, BanditAgent, upper_confidence_bounds
-from hyperoracle_server.strategies.base import Moment, Outcome
+from hyperoracle_server.strategies.decisions import Moment, Outcome
 from hyperoracle_server.strategies.grid import HyperActionGrid
 
 JOB = 7

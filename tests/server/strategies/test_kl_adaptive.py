@@ -5,7 +5,7 @@ import pytest
 
 from hyperoracle_protocol.strategies import KlAdaptiveStrategy
 from hyperoracle_protocol.studies import StudyDefinition
-from hyperoracle_server.strategies.base import Moment
+from hyperoracle_server.strategies.decisions import Moment
 from hyperoracle_server.strategies.grid import HyperActionGrid
 from hyperoracle_server.strategies.kl_adaptive import KlAdaptiveAgent, adapted_rate
 

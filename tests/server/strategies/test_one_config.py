@@ -13,8 +13,8 @@ from support.whole_jobs import ending, run
 from hyperoracle_protocol.jobs import Role
 from hyperoracle_protocol.strategies import RoleSetting
 from hyperoracle_server.strategies import one_config
-from hyperoracle_server.strategies.base import Decision, Moment
 from hyperoracle_server.strategies.chance import NumberedStreams
+from hyperoracle_server.strategies.decisions import Decision, Moment
 from hyperoracle_server.strategies.evidence.exposure import Avoided
 from hyperoracle_server.strategies.grid import HyperActionGrid
 from hyperoracle_server.strategies.one_config import OneConfigAgent
@@ -84,7 +84,7 @@ def test_the_score_is_what_the_job_counts_for_since_it_ended():
      ("interrupted", 95, True), ("interrupted", 1, False)],
 )  # fmt: skip
 def test_what_was_tried_makes_exploration_rarer_however_it_ended(reason, ran, is_rarer):
-    """By `roles.drawn_role`, exploration is certain while 10 jobs have shown next to nothing."""
+    """By `chance.drawn_role`, exploration is certain while 10 jobs have shown next to nothing."""
     chance = NumberedStreams(0)
 
     def roles(agent: OneConfigAgent) -> Counter[Role]:

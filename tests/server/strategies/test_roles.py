@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from hyperoracle_protocol.strategies import RoleSetting
-from hyperoracle_server.strategies.chance import NumberedStreams
-from hyperoracle_server.strategies.roles import drawn_role
+from hyperoracle_server.strategies.chance import NumberedStreams, drawn_role
 
 
 def roles_of(setting: RoleSetting, count: int, ended: int = 10**6, seed: int = 0) -> list[str]:

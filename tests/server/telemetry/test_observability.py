@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import re
+import threading
 from concurrent.futures import Future
 
 import pytest
@@ -16,6 +17,7 @@ from support.wire_client import Wire
 
 from hyperoracle_server.api.embedded import EmbeddedTransport
 from hyperoracle_server.errors import StoreUnavailable
+from hyperoracle_server.keyed import indexes
 from hyperoracle_server.ledger.store import Ledger
 from hyperoracle_server.oracle import calls, upkeep
 from hyperoracle_server.oracle.oracle import Oracle
@@ -154,7 +156,7 @@ def test_search_graphs_are_compared_with_exact_search(transport, oracle, name, m
     train(wire, name, phases=10)
     told = []
     monkeypatch.setattr(oracle.observer, "index_sampled", told.append)
-    upkeep.sample_recall(oracle)
+    indexes.RecallSamples(oracle).run(oracle.studies(), threading.Event())
     assert told == [1.0]
 
 

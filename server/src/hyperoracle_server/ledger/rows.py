@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from hyperoracle_protocol.jobs import ProposeMetadata, Report
     from hyperoracle_server.oracle.job import Answer, JobState, OpenProposal
-    from hyperoracle_server.strategies.base import Decision, Evidence, MemoryEffect, Outcome
+    from hyperoracle_server.strategies.decisions import Decision, Evidence, MemoryEffect, Outcome
 
 
 def proposal_row(

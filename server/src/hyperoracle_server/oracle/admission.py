@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_server.errors import OracleError
-from hyperoracle_server.keyed.agent import FreshEncoder, KeyedAgent
 from hyperoracle_server.strategies.cost import CostLimits, check_cost, most_open_proposals
 
 if TYPE_CHECKING:
@@ -94,17 +93,17 @@ class Layouts:
             check_cost(study.definition, [*known.values(), layout], self._limits)
         return known.get(layout.signature, layout)
 
-    def fresh_encoder(self, study: StudyRuntime, layout: HyperStateLayout) -> FreshEncoder | None:
+    def fresh_encoder(self, study: StudyRuntime, layout: HyperStateLayout) -> Any:
         """An encoder for a layout that the study does not know yet; None where it needs none.
 
         It may take seconds.
         """
         agent = study.agent
-        if not isinstance(agent, KeyedAgent) or layout.signature in agent.recollections:
+        if agent.is_open(layout):
             return None
         with self._encoder_lock:
-            is_known = layout.signature in agent.recollections  # by a job that was before this one
-            return None if is_known else agent.fresh_encoder(layout)
+            is_open = agent.is_open(layout)  # by a job that was before this one
+            return None if is_open else agent.fresh_encoder(layout)
 
 
 Call = Literal["propose", "report"]
@@ -159,19 +158,18 @@ def kept_bytes(study: StudyRuntime) -> int:
     The hyper-states in memory, in samples and of open proposals, and encoders; the lock need not
     be held.
     """
-    if not isinstance(study.agent, KeyedAgent):
-        return 0
     still_open: Counter[str] = Counter()
     for job in list(study.jobs.values()):
         still_open[job.signature] += len(job.open)
     total = 0
-    for signature, recollection in list(study.agent.recollections.items()):
-        kept = recollection.memory.size + len(study.samples.of(signature))
-        width = 2 if recollection.layout.dtype == "float16" else 4
-        features = recollection.layout.feature_count * width
-        total += (kept + still_open[signature]) * features
-        if recollection.state.version:  # what is untrained is not stored
-            total += sum(array.nbytes for array in recollection.state.arrays.values())
+    kept_by_layout = study.agent.kept()
+    for signature, layout in list(study.layouts.items()):
+        kept = kept_by_layout.get(signature)
+        if kept is None:
+            continue
+        count = kept.entries + len(study.samples.of(signature)) + still_open[signature]
+        width = 2 if layout.dtype == "float16" else 4
+        total += count * layout.feature_count * width + kept.encoder_bytes
     return total
 
 

@@ -5,9 +5,9 @@ Here the pure accounts (`job_account`, `exposure`) meet the jobs in mind and the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from hyperoracle_server.strategies.base import CurvePoint
+from hyperoracle_server.strategies.decisions import CurvePoint
 from hyperoracle_server.strategies.evidence.exposure import Avoided, Hazards, Life, hazards_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,11 @@ class Endings:
     """
 
     def __init__(
-        self, agent: HyperAgent, grid: HyperActionGrid, jobs: Mapping[str, JobState], sign: float
+        self,
+        agent: HyperAgent[Any],
+        grid: HyperActionGrid,
+        jobs: Mapping[str, JobState],
+        sign: float,
     ) -> None:
         self._agent = agent
         self._grid = grid

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hyperoracle_protocol.jobs import FinishJob, FinishReason, Role
     from hyperoracle_server.oracle.credit import CreditBook
     from hyperoracle_server.oracle.services import Clock
-    from hyperoracle_server.strategies.base import Evidence
+    from hyperoracle_server.strategies.decisions import Evidence
     from hyperoracle_server.strategies.evidence.job_account import Ending, JobAccount
     from hyperoracle_server.strategies.evidence.learning_curve import LearningCurve
 

@@ -11,6 +11,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -18,7 +19,6 @@ from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.jobs import StartedJob, StartJob
 from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server.errors import OracleError
-from hyperoracle_server.keyed.agent import FreshEncoder, KeyedAgent
 from hyperoracle_server.ledger import deletion
 from hyperoracle_server.ledger.numbers import Numbers, Renumbering
 from hyperoracle_server.ledger.statements import Change
@@ -316,7 +316,7 @@ class Oracle:
             )
 
     def _new_job(
-        self, study: StudyRuntime, start: StartJob, fresh: FreshEncoder | None, owner: str | None
+        self, study: StudyRuntime, start: StartJob, fresh: Any, owner: str | None
     ) -> JobState:
         layout = self._layouts.of(study, start)
         now = self.clock.now()
@@ -340,8 +340,7 @@ class Oracle:
             owner=owner,
         )
         self._commit(study, [Change("insert_job", {**job.row(), "study_id": study.number})])
-        if isinstance(study.agent, KeyedAgent):
-            study.agent.open_layout(layout, fresh)
+        study.agent.open_layout(layout, fresh)
         study.layouts[layout.signature] = layout
         study.jobs[job.public_id] = job
         with self._lock:

@@ -11,17 +11,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hyperoracle_protocol.jobs import Proposal, Receipt
-from hyperoracle_protocol.strategies import KlAdaptiveStrategy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
     from hyperoracle_protocol.jobs import ProposeMetadata, Report
-    from hyperoracle_protocol.studies import ReturnSetting, StudyDefinition
+    from hyperoracle_protocol.studies import ReturnSetting
     from hyperoracle_server.oracle.credit import Settlement
     from hyperoracle_server.oracle.job import JobState
-    from hyperoracle_server.strategies.base import Decision
+    from hyperoracle_server.strategies.decisions import Decision
 
 
 def receipt(
@@ -100,12 +99,6 @@ def is_without_return(report: Report, returns: ReturnSetting) -> bool:
 REPORTS_WITHOUT_EPISODE = 10
 """So many reports of a job may bring no episode's return: the first may take long."""
 _FIELD_OF = {"phase_return": "phase_return", "custom": "custom_return"}
-
-
-def lacks_signal(definition: StudyDefinition, signals: Mapping[str, float]) -> bool:
-    """Whether a proposal's request lacks the signal by which the study's strategy decides."""
-    strategy = definition.strategy
-    return isinstance(strategy, KlAdaptiveStrategy) and strategy.signal not in signals
 
 
 def field_of(returns: ReturnSetting) -> str:

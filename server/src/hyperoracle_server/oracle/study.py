@@ -24,11 +24,8 @@ from hyperoracle_protocol.jobs import (
     Role,
 )
 from hyperoracle_protocol.space import decode
-from hyperoracle_protocol.strategies import KeyedStrategy
 from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server.errors import OracleError
-from hyperoracle_server.keyed.agent import KeyedAgent
-from hyperoracle_server.keyed.samples import Samples
 from hyperoracle_server.ledger import rows
 from hyperoracle_server.ledger.statements import Change
 from hyperoracle_server.oracle import decisions_in_force, receipts
@@ -36,9 +33,15 @@ from hyperoracle_server.oracle.admission import check_open
 from hyperoracle_server.oracle.credit import Credit, CreditBook, Settlement
 from hyperoracle_server.oracle.endings import Endings
 from hyperoracle_server.oracle.job import Answer, JobState, OpenProposal, check_repeated
-from hyperoracle_server.oracle.receipts import lacks_signal, note_of
-from hyperoracle_server.strategies.base import Decision, MemoryEffect, Moment, Outcome
+from hyperoracle_server.oracle.receipts import note_of
+from hyperoracle_server.oracle.samples import Samples
 from hyperoracle_server.strategies.chance import NumberedStreams
+from hyperoracle_server.strategies.decisions import (
+    Decision,
+    MemoryEffect,
+    Moment,
+    Outcome,
+)
 from hyperoracle_server.strategies.registry import grid_of, make_hyper_agent
 from hyperoracle_server.telemetry.observer import StageClock
 
@@ -78,15 +81,10 @@ class StudyRuntime:
         self.entry_proposals: dict[int, int] = {}  # memory entry -> proposal, for its hyper-state
         self._services = services
         self._stages = StageClock(services.observer)
-        if isinstance(self.agent, KeyedAgent):
-            self.agent.mark = self._stages.mark
+        self.agent.mark = self._stages.mark
         self._chance = NumberedStreams(seed)
-        strategy = definition.strategy
-        self._episode = strategy.learning_episode if isinstance(strategy, KeyedStrategy) else None
-        # Without an encoder no hyper-state comes, and none is kept.
-        self.samples = Samples(
-            strategy.encoder.replay if isinstance(strategy, KeyedStrategy) else 1
-        )
+        self._episode = self.agent.learning_episode
+        self.samples = Samples(self.agent.samples_needed)
         self.sign = 1.0 if definition.returns.direction == "maximise" else -1.0
         self.endings = Endings(self.agent, self.grid, self.jobs, self.sign)
 
@@ -102,8 +100,7 @@ class StudyRuntime:
 
     def new_credit_book(self) -> CreditBook:
         """An empty credit book with this study's settings."""
-        phases = 1 if self._episode is None else self._episode.phases
-        return CreditBook(phases, self.definition.returns)
+        return CreditBook(self._episode.phases, self.definition.returns)
 
     def next_chance_number(self) -> int:
         """What the chance of a job that is about to start is numbered by.
@@ -179,7 +176,7 @@ class StudyRuntime:
         moment = Moment(job.id, job.role, request.env_step, job.total_env_steps, job.signature,
                         features, request.sequence, request.signals, job.task,
                         self.endings.avoided_by(job.role))  # fmt: skip
-        job.counts.without_signal += lacks_signal(self.definition, request.signals)
+        job.counts.without_signal += self.agent.lacks_signal(request.signals)
         self._stages.start()
         decision = self.agent.decide(moment, rng)
         self._stages.mark("choose")
@@ -328,8 +325,7 @@ class StudyRuntime:
             rows.settled("proposal", job, credit.sequence, status="credited",
                      hyper_return=credit.hyper_return)
         ]  # fmt: skip
-        every = 1 if self._episode is None else self._episode.write_every
-        if not credit.last_in_phase and credit.position % every:
+        if not credit.last_in_phase and credit.position % self._episode.write_every:
             return changes
         entry_id = self._services.entry_ids()
         outcome = Outcome(

@@ -19,7 +19,6 @@ from hyperoracle_server.errors import OracleError
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.oracle.job import JobState
 from hyperoracle_server.oracle.oracle import Oracle
-from hyperoracle_server.oracle.receipts import lacks_signal
 from hyperoracle_server.oracle.services import as_datetime
 from hyperoracle_server.oracle.study import StudyRuntime
 from hyperoracle_server.views.studies import used_instead
@@ -146,47 +145,13 @@ def _action_value(
     )
 
 
-_WHY = {
-    ("fixed", False): "the strategy `fixed` always gives the defaults",
-    ("random", True): "the strategy `random` gives every hyper-action the same chance",
-    ("anchored", True): "explored: a sample of what the bins may be worth, one for the whole job",
-    ("anchored", False): "the greatest cautious value over the default that enough jobs stand "
-    "behind; else the default",
-    ("best_config", True): "explored: the least tried near the default or near the best, for the "
-    "whole job",
-    ("best_config", False): "the best mean over whole jobs, or the default until there are enough",
-    (
-        "cautious_config",
-        True,
-    ): "explored: the least tried of what may be better than the default, for the whole job",
-    (
-        "cautious_config",
-        False,
-    ): "the greatest cautious score over the default that enough whole jobs "
-    "stand behind; else the default",
-    ("bandit", True): "several arms were level, untried or with the same bound: chance chose",
-    ("bandit", False): "the arm of the greatest upper confidence bound, in the hyperparameter of "
-    "the greatest",
-    ("kl_adaptive", False): "the bin nearest to the rate that the KL divergence asked for",
-}
-"""Why a strategy without hyper-states chose, by its name and whether it explored."""
-
-
 def _why(study: StudyRuntime, row: Any, values: list[HyperActionValue]) -> str:
     if row.held:
         return "an earlier decision is still held"
     if row.role == "control":
         return "a control job stays on the defaults"
-    if lacks_signal(study.definition, json.loads(row.signals)):
+    agent = study.agent
+    if agent.lacks_signal(json.loads(row.signals)):
         return "the signal that the strategy decides by did not come: the value stays as it was"
-    if (row.strategy, bool(row.explored)) in _WHY:
-        return _WHY[row.strategy, bool(row.explored)]
-    known = sum(value.known for value in values)
-    if row.explored:
-        return f"explored: chance chose, at epsilon {row.epsilon:.2f}"
-    if row.strategy == "dqn":
-        trained = "" if known else ", which has not been trained yet"
-        return f"the greatest of {len(values)} values of the Q-network{trained}"
-    if known == 0:
-        return "the memory knew nothing here: ties are broken at random"
-    return f"the greatest value among {len(values)} hyper-actions, {known} of them known"
+    known = [value.known for value in values]
+    return agent.why(explored=bool(row.explored), epsilon=row.epsilon, known=known)

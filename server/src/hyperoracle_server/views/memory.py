@@ -12,7 +12,6 @@ from hyperoracle_protocol.inspection import (
     MemoryPage,
 )
 from hyperoracle_protocol.space import decode
-from hyperoracle_server.keyed.agent import KeyedAgent
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.oracle.oracle import Oracle
 from hyperoracle_server.oracle.services import as_datetime
@@ -63,12 +62,11 @@ def memory_page(oracle: Oracle, study_name: str, after: int, limit: int) -> Memo
 def memory_map(oracle: Oracle, study_name: str, limit: int) -> MemoryMap:
     """The newest keys of the largest layout, in the plane of their two main axes (PCA)."""
     with oracle.study(study_name) as study:
-        agent = study.agent
-        recollections = agent.recollections.values() if isinstance(agent, KeyedAgent) else ()
-        largest = max(recollections, key=lambda r: r.memory.size, default=None)
-        if largest is None or largest.memory.size == 0:
+        kept = study.agent.kept()
+        largest = max(kept, key=lambda layout: kept[layout].entries, default=None)
+        if largest is None or kept[largest].entries == 0:
             return MemoryMap(layout=None, points=[], explained_variance=[])
-        entries = largest.memory.entries()
+        entries = study.agent.entries(largest)
         ids, keys = entries.ids[-limit:].copy(), entries.keys[-limit:].astype(np.float64)
         actions, values = entries.actions[-limit:].copy(), entries.values[-limit:].copy()
         names = {job.id: job.public_id for job in study.jobs.values()}
@@ -85,7 +83,7 @@ def memory_map(oracle: Oracle, study_name: str, limit: int) -> MemoryMap:
         )
         for i in range(len(ids))
     ]
-    return MemoryMap(layout=largest.layout.signature, points=points, explained_variance=shares)
+    return MemoryMap(layout=largest, points=points, explained_variance=shares)
 
 
 def main_plane(keys: np.ndarray) -> tuple[np.ndarray, list[float]]:

@@ -17,15 +17,12 @@ from hyperoracle_protocol.inspection import (
 from hyperoracle_protocol.jobs import Job, JobList
 from hyperoracle_protocol.space import decode
 from hyperoracle_protocol.studies import MemorySearch, Study, StudyList
-from hyperoracle_server.keyed.agent import KeyedAgent
-from hyperoracle_server.keyed.epgt import EpisodicAgent
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.oracle.job import JobState
 from hyperoracle_server.oracle.oracle import Oracle
 from hyperoracle_server.oracle.services import as_datetime
 from hyperoracle_server.oracle.study import StudyRuntime
 from hyperoracle_server.oracle.upkeep import status_of
-from hyperoracle_server.strategies.base import HyperAgent
 
 
 def describe_study(oracle: Oracle, study: StudyRuntime) -> Study:
@@ -35,8 +32,7 @@ def describe_study(oracle: Oracle, study: StudyRuntime) -> Study:
     """
     jobs = list(study.jobs.values())
     agent = study.agent
-    recollections = dict(agent.recollections) if isinstance(agent, KeyedAgent) else {}
-    capacity = agent.capacity if isinstance(agent, KeyedAgent) else None
+    kept = agent.kept()
     read = sum(job.counts.neighbours_read for job in jobs)
     other = sum(job.counts.neighbours_other for job in jobs)
     return Study(
@@ -49,21 +45,16 @@ def describe_study(oracle: Oracle, study: StudyRuntime) -> Study:
         proposals=sum(job.counts.proposals for job in jobs),
         reports=sum(job.counts.reports for job in jobs),
         credited_proposals=sum(job.counts.credited for job in jobs),
-        memory_size=sum(r.memory.size for r in recollections.values()),
-        memory_capacity=capacity,
-        encoder_versions={s: r.state.version for s, r in recollections.items()},
-        memory_search=_memory_search(agent),
+        memory_size=sum(each.entries for each in kept.values()),
+        memory_capacity=agent.capacity,
+        encoder_versions={layout: each.encoder_version for layout, each in kept.items()},
+        memory_search={
+            layout: MemorySearch(graphs=each.graphs, recall=each.recall)
+            for layout, each in kept.items()
+            if each.graphs is not None
+        },
         neighbours_from_other_jobs=other / read if read else None,
     )
-
-
-def _memory_search(agent: HyperAgent) -> dict[str, MemorySearch]:
-    if not isinstance(agent, EpisodicAgent):
-        return {}
-    return {
-        signature: MemorySearch(graphs=len(memory.graph_efforts), recall=memory.graph_recall)
-        for signature, memory in [(s, r.memory) for s, r in list(agent.recollections.items())]
-    }
 
 
 def list_studies(oracle: Oracle, is_shown: Callable[[str], bool]) -> StudyList:

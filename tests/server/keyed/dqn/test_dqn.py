@@ -13,7 +13,7 @@ from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server.api.embedded import EmbeddedTransport
 from hyperoracle_server.keyed.dqn.agent import DqnAgent
 from hyperoracle_server.keyed.rounds import EncoderRounds
-from hyperoracle_server.strategies.base import Moment, Outcome
+from hyperoracle_server.strategies.decisions import Moment, Outcome
 from hyperoracle_server.strategies.grid import HyperActionGrid
 
 TENSORS = [TensorShape(name="w", shape=(4, 3)), TensorShape(name="b", shape=(4,))]

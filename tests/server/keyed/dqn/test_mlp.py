@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperoracle_server.keyed.dqn.adam import adam_step
 from hyperoracle_server.keyed.dqn.mlp import (
+    adam_step,
     initial_parameters,
     loss_and_gradients,
     outputs,

@@ -12,8 +12,7 @@ from hyperoracle_server.keyed.memory import (
     hnsw,
     switching,
 )
-from hyperoracle_server.keyed.memory.hnsw import Graphs
-from hyperoracle_server.keyed.memory.recall import REGIONS, evenly_spaced, least_recall
+from hyperoracle_server.keyed.memory.hnsw import REGIONS, Graphs, evenly_spaced, least_recall
 
 RUNS, KEY_SIZE = 20, 32
 

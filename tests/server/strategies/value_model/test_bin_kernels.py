@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperoracle_server.strategies.value_model.bin_kernels import bin_kernel
+from hyperoracle_server.strategies.value_model.gaussian_process import bin_kernel
 
 
 def test_by_hand() -> None:

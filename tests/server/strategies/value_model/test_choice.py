@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from hyperoracle_server.strategies.value_model.bin_kernels import bin_kernel
 from hyperoracle_server.strategies.value_model.choice import (
     cautious_bin,
     explored_bins,
@@ -11,7 +10,7 @@ from hyperoracle_server.strategies.value_model.choice import (
     jobs_in_direction,
     sampled,
 )
-from hyperoracle_server.strategies.value_model.gaussian_process import Effects
+from hyperoracle_server.strategies.value_model.gaussian_process import Effects, bin_kernel
 
 
 def effects_of(means, deviations=None) -> Effects:

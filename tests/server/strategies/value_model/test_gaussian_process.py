@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperoracle_server.strategies.value_model.bin_kernels import bin_kernel
 from hyperoracle_server.strategies.value_model.gaussian_process import (
     SCALES,
     EffectModel,
     Records,
     Scales,
+    bin_kernel,
     fitted,
 )
 
