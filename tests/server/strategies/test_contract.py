@@ -1,7 +1,7 @@
 """What every strategy must keep to: each row of the registry, in this process and over HTTP.
 
-A new row is tested by being one. `tests/server/test_strategies.py` looks deeper, at settings chosen
-for each strategy.
+A new row is tested by being one. `test_strategies.py` looks deeper, at settings chosen for each
+strategy.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import math
 import random
 import sqlite3
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ TWO = {
 }
 DEFAULTS = [2, 1]
 PHASES = 4
+ROOT = Path(__file__).parents[3]
 SNAPSHOT = "application/vnd.hyperoracle.snapshot"
 
 
@@ -101,6 +103,11 @@ def lived(wire: Wire, study: str, row: str, jobs: int = 5, seed: int = 11) -> Li
 
 def test_the_registry_is_the_protocols_union():
     assert set(REGISTRY) == set(STRATEGIES)
+
+
+def test_documents_say_when_to_use_each():
+    table = [f"| `{name}` | {row.when} |" for name, row in REGISTRY.items()]
+    assert "\n".join(table) in (ROOT / "docs" / "protocol.md").read_text()
 
 
 def test_what_a_row_says_is_so(row, agent):

@@ -34,7 +34,6 @@ from hyperoracle_server.oracle.credit import Credit, CreditBook, Settlement
 from hyperoracle_server.oracle.endings import Endings
 from hyperoracle_server.oracle.job import Answer, JobState, OpenProposal, check_repeated
 from hyperoracle_server.oracle.receipts import note_of
-from hyperoracle_server.oracle.samples import Samples
 from hyperoracle_server.strategies.chance import NumberedStreams
 from hyperoracle_server.strategies.decisions import (
     Decision,
@@ -84,7 +83,7 @@ class StudyRuntime:
         self.agent.mark = self._stages.mark
         self._chance = NumberedStreams(seed)
         self._episode = self.agent.learning_episode
-        self.samples = Samples(self.agent.samples_needed)
+        self.samples = rows.Samples(self.agent.samples_needed)
         self.sign = 1.0 if definition.returns.direction == "maximise" else -1.0
         self.endings = Endings(self.agent, self.grid, self.jobs, self.sign)
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperoracle_server.oracle.samples import Samples
+from hyperoracle_server.ledger.rows import Samples
 
 
 def test_they_are_thinned_when_there_are_twice_as_many_as_needed():
