@@ -44,9 +44,8 @@ from hyperoracle_protocol.jobs import (
 from hyperoracle_protocol.strategies import Strategy
 from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server.keyed.agent import KeyedAgent
-from hyperoracle_server.oracle.clock import Clock
 from hyperoracle_server.oracle.job import JobState
-from hyperoracle_server.oracle.services import Identifiers, Services
+from hyperoracle_server.oracle.services import Clock, Identifiers, Services
 from hyperoracle_server.oracle.study import StudyRuntime
 from hyperoracle_server.strategies.evidence.job_account import JobAccount
 from hyperoracle_server.strategies.evidence.learning_curve import LearningCurve

@@ -6,7 +6,7 @@ import pytest
 from support.wire_client import Wire
 
 from hyperoracle_server.api.embedded import EmbeddedTransport
-from hyperoracle_server.oracle.clock import Clock
+from hyperoracle_server.oracle.services import Clock
 
 DAY = 86_400.0
 

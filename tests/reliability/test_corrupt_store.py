@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from server.test_restart import picture, work
+from server.oracle.test_restart import picture, work
+from support.handles import oracle_of
 from support.wire_client import Wire
 
 from hyperoracle_server.api.embedded import EmbeddedTransport
@@ -206,5 +207,5 @@ def test_the_server_says_it_in_one_line_and_the_remedy_works(tmp_path, whole, ca
     (kept,) = path.parent.glob("oracle.db.replaced-*Z")
     assert kept.read_bytes() == whole[: len(whole) // 2]
     transport = EmbeddedTransport(str(path))
-    assert picture(transport._app.state.oracle, "s")
+    assert picture(oracle_of(transport), "s")
     transport.close()

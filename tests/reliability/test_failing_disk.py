@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 
 import pytest
+from support.handles import oracle_of
 from support.wire_client import Wire
 
 from hyperoracle_server.api.embedded import EmbeddedTransport
@@ -87,7 +88,7 @@ def test_a_full_disk_acknowledges_nothing(tmp_path):
     wire = Wire(transport=transport)
     wire.study("s")
     job = wire.job("s")
-    writer = transport._app.state.oracle.ledger.writer
+    writer = oracle_of(transport).ledger.writer
 
     def allow(pages: int) -> None:
         writer.run(lambda c: c.exec_driver_sql(f"PRAGMA max_page_count={pages}").scalar_one())

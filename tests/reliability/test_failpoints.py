@@ -14,7 +14,8 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from server.test_restart import to_first_schema
+from server.oracle.test_restart import to_first_schema
+from support import failpoints
 from support.mortal import Mortals, told
 from support.oracle_process import OracleProcess
 from support.wire_client import Wire
@@ -22,7 +23,7 @@ from support.wire_client import Wire
 from hyperoracle_server.errors import StoreRefused
 from hyperoracle_server.ledger.store import Ledger
 from hyperoracle_server.snapshots.stores import verify
-from hyperoracle_server.telemetry import failpoints
+from hyperoracle_server.telemetry.failpoints import FAILPOINTS, failpoint
 
 AT_WORK = {"before_write": 24, "amid_write": 200, "before_commit": 24, "before_acknowledgement": 24}
 AT_WORK |= dict.fromkeys(
@@ -217,7 +218,7 @@ def test_a_death_while_a_store_is_restored_never_lets_an_oracle_begin_anew(
 
 
 def test_every_failpoint_is_tried():
-    assert {*AT_WORK, *AT_STORES} == set(failpoints.FAILPOINTS)
+    assert {*AT_WORK, *AT_STORES} == set(FAILPOINTS)
 
 
 def ask(wire: Wire, job, phases: int) -> None:
@@ -227,7 +228,7 @@ def ask(wire: Wire, job, phases: int) -> None:
 
 
 def test_a_server_says_loudly_that_it_will_end_itself_and_ends_before_it_answers(
-    tmp_path, monkeypatch
+    tmp_path,
 ):
     """The whole way, over a socket: the report is on disk, its job has heard nothing and asks
     again."""
@@ -237,15 +238,13 @@ def test_a_server_says_loudly_that_it_will_end_itself_and_ends_before_it_answers
         job = wire.job("s")
         wire.close()
         process.kill()
-        monkeypatch.setenv(failpoints.VARIABLE, "before_acknowledgement:2")
-        process.start()
+        process.start(failpoint="before_acknowledgement:2")
         assert "THIS PROCESS WILL END ITSELF" in process.log()
         wire = Wire(url=process.url)
         with pytest.raises(ConnectionError):
             ask(wire, job, 20)  # when proposals are written is not known
         wire.close()
         assert process.wait() == failpoints.EXIT_CODE
-        monkeypatch.delenv(failpoints.VARIABLE)
         process.start()
         assert process.log().count("THIS PROCESS WILL END ITSELF") == 1
         wire = Wire(url=process.url)
@@ -257,13 +256,20 @@ def test_a_server_says_loudly_that_it_will_end_itself_and_ends_before_it_answers
         wire.close()
 
 
-def test_a_failpoint_that_does_not_exist_is_refused_in_one_line(monkeypatch):
+def test_a_failpoint_that_does_not_exist_is_refused_in_one_line():
     for setting in ("before_lunch", "before_write:0", "before_write:x"):
-        monkeypatch.setenv(failpoints.VARIABLE, setting)
         with pytest.raises(ValueError, match="expected one of before_write, ") as refused:
-            failpoints.arm_from_environment()
+            failpoints.arm(setting)
         assert "\n" not in str(refused.value)
-    monkeypatch.delenv(failpoints.VARIABLE)
-    failpoints.arm_from_environment()
-    for name in failpoints.FAILPOINTS:
-        failpoints.failpoint(name)
+    failpoints.arm(None)
+    for name in FAILPOINTS:
+        failpoint(name)
+
+
+def test_no_variable_of_the_environment_ends_a_server(tmp_path, monkeypatch):
+    """What earlier releases read. Only a test's own hook ends a process."""
+    monkeypatch.setenv("HYPERORACLE_FAILPOINT", "before_commit")
+    with OracleProcess(tmp_path) as process:
+        wire = Wire(url=process.url)
+        assert wire.study("s").status == 201
+        wire.close()

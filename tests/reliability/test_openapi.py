@@ -23,7 +23,7 @@ from support.oracle_process import OracleProcess
 from support.wire_client import Wire
 
 from hyperoracle_protocol.codec import BINARY_MEDIA_TYPE
-from hyperoracle_server.api.routes.snapshots import MEDIA_TYPE
+from hyperoracle_server.api.routes.operations import MEDIA_TYPE
 
 for media_type in (BINARY_MEDIA_TYPE, MEDIA_TYPE):
     schemathesis.serializer.alias(media_type, "application/octet-stream")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from support import leaking_oracle
+from support.handles import oracle_of
 from support.oracle_process import OracleProcess
 from support.soak import PHASES, Rounds, Sample, anonymous_bytes, descriptors, slope
 from support.wire_client import Wire
@@ -41,7 +42,7 @@ def growth(path: Path, monkeypatch, rounds: int = 3) -> tuple[float, float]:
     monkeypatch.setattr(job_state, "REMEMBERED_ANSWERS", 2 * PHASES)  # reached in one round
     monkeypatch.setattr(upkeep, "LOOK_SECONDS", 3600.0)  # nothing is under way while it is counted
     transport = EmbeddedTransport(str(path))
-    training = EncoderRounds(transport._app.state.oracle)
+    training = EncoderRounds(oracle_of(transport))
     soak = Rounds(lambda: Wire(transport=transport), callers=1)
     points = []
     for number in range(2 + rounds):

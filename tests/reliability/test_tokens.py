@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from support.handles import deployed
 from support.oracle_process import OracleProcess
 from support.waiting import wait_until
 from support.wire_client import LEARNING_RATE, Answer, Wire
@@ -24,9 +25,8 @@ from support.wire_client import LEARNING_RATE, Answer, Wire
 from hyperoracle_client import Oracle
 from hyperoracle_protocol.tokens import CreateToken
 from hyperoracle_server.api.access.callers import Doorkeeper
-from hyperoracle_server.api.access.token_store import TokenStore
-from hyperoracle_server.api.access.tokens import RANK, StoredToken
-from hyperoracle_server.app import create_app
+from hyperoracle_server.api.access.tokens import RANK, StoredToken, TokenStore
+from hyperoracle_server.api.app import create_app
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.ledger.store import Ledger
 from hyperoracle_server.settings import ServerSettings
@@ -187,7 +187,7 @@ def test_the_calls_below_are_all_there_are(tmp_path):
     known = {re.sub(r"{.*?}", "{}", call.path) for call in CALLS} | OPEN
     served = {re.sub(r"{.*?}", "{}", path) for path in app.openapi()["paths"]}
     served |= {re.sub(r"{.*?}", "{}", getattr(route, "path", "")) for route in app.routes}
-    app.state.close()
+    deployed(app).close()
     assert served - {""} == known
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from hyperoracle_server.api.embedded import EmbeddedTransport
 from hyperoracle_server.snapshots.examination import findings
+from support.handles import oracle_of
 from support.wire_client import Wire
 
 
@@ -35,7 +36,7 @@ class MortalOracle:
         self._store = store
         self._transport = EmbeddedTransport(str(store))
         self.wire = Wire(transport=self._transport)
-        self.writer = self._transport._app.state.oracle.ledger.writer
+        self.writer = oracle_of(self).ledger.writer
         self._kept: list[tuple[Any, ...]] = []
         self._submit = self.writer.submit
         self._submit_durably = self.writer.submit_durably
@@ -55,7 +56,7 @@ class MortalOracle:
     def wrong(self) -> list[str]:
         """What the store breaks of the laws of a store; and remembered hyper-states that are gone,
         without which no new encoder could take its memory over."""
-        with self._transport._app.state.oracle.ledger.reading() as connection:
+        with oracle_of(self).ledger.reading() as connection:
             gone = connection.exec_driver_sql(
                 "SELECT count(*) FROM memory_entries e WHERE NOT evicted AND NOT EXISTS "
                 "(SELECT 1 FROM hyper_states h WHERE h.proposal_id = e.proposal_id)"

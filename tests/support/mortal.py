@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from hyperoracle_server.api.embedded import EmbeddedTransport
+from hyperoracle_server.keyed import indexes
 from hyperoracle_server.keyed.encoder.training import TrainingReport
 from hyperoracle_server.keyed.rounds import EncoderRounds
 from hyperoracle_server.oracle import upkeep
 from hyperoracle_server.snapshots.stores import restore_store
 from hyperoracle_server.snapshots.taking import take_store
-from hyperoracle_server.telemetry import failpoints
+from support import failpoints
+from support.handles import oracle_of
 from support.wire_client import Wire
 
 PHASES = 14
@@ -98,9 +100,9 @@ def work(folder: Path, tell: Tell) -> None:
 
     transport = EmbeddedTransport(str(folder / "oracle.db"))
     wire = Wire(transport=transport)
-    oracle = transport._app.state.oracle
+    oracle = oracle_of(transport)
     for study in oracle.studies():
-        upkeep.build_indexes(study, threading.Event())
+        indexes.build_indexes(study, threading.Event())
     _report(wire, jobs, range(6, 10), tell)
     _publish(oracle)
     _report(wire, jobs, range(10, PHASES), tell)

@@ -20,6 +20,7 @@ from typing import Any
 
 from support import mother
 
+TESTS = Path(__file__).parents[1]
 START_SECONDS = 60.0
 NEW_INTERPRETER = ("-m", "hyperoracle_server")
 """The program where a test is about how a process starts or what it inherits."""
@@ -39,15 +40,19 @@ class OracleProcess:
         self._process: subprocess.Popen[bytes] | mother.Forked | None = None
         self.url = ""
 
-    def start(self) -> OracleProcess:
-        """Start it and wait until it listens."""
+    def start(self, failpoint: str | None = None) -> OracleProcess:
+        """Start it and wait until it listens.
+
+        Args:
+            failpoint: where it is to end itself, see `support.failpoints`.
+        """
         ready = self.folder / f"ready-{time.monotonic_ns()}.json"
         arguments = ["--store", str(self.store), "--port", str(self._port)]
         arguments += ["--ready-file", str(ready)]
         for name, value in self._settings.items():
             arguments += [f"--{name.replace('_', '-')}"]
             arguments += [] if value is True else [str(value)]
-        self._process = self._begun(arguments, {**os.environ, "OMP_NUM_THREADS": "1"})
+        self._process = self._begun(arguments, {**os.environ, "OMP_NUM_THREADS": "1"}, failpoint)
         deadline = time.monotonic() + START_SECONDS
         while not ready.exists():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -58,13 +63,18 @@ class OracleProcess:
         return self
 
     def _begun(
-        self, arguments: list[str], env: dict[str, str]
+        self, arguments: list[str], env: dict[str, str], failpoint: str | None
     ) -> subprocess.Popen[bytes] | mother.Forked:
         path = self.folder / "server.log"
-        if self._program is None and mother.IS_THERE:
+        program = self._program
+        if failpoint is not None:
+            program = ("-m", "support.failpoints", failpoint)
+            found = [env.get("PYTHONPATH", ""), str(TESTS)]
+            env = {**env, "PYTHONPATH": os.pathsep.join(found).strip(os.pathsep)}
+        if program is None and mother.IS_THERE:
             return mother.Forked(arguments, path, env)
         with path.open("ab") as log:
-            command = [sys.executable, *(self._program or NEW_INTERPRETER), *arguments]
+            command = [sys.executable, *(program or NEW_INTERPRETER), *arguments]
             return subprocess.Popen(command, stdout=log, stderr=log, env=env)
 
     @property

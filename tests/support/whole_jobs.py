@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hyperoracle_protocol.jobs import Role
-from hyperoracle_server.strategies.base import CurvePoint, Decision, Moment
+from hyperoracle_server.strategies.decisions import CurvePoint, Decision, Moment
 from hyperoracle_server.strategies.evidence.job_account import Ending, Reason, ending_of
 from hyperoracle_server.strategies.evidence.learning_curve import LearningCurve
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -137,7 +137,31 @@ class QLearningSetting(Definition):
     values: Literal["standardised", "raw"] = "standardised"
 
 
-class KeyedStrategy(Definition):
+class StrategyDefinition(Definition):
+    """What the settings of every strategy say of it, so that nobody need know it by its name.
+
+    Attributes:
+        shares: whether a job profits from what other jobs of its study found.
+        holds: whether it holds its decisions itself, and takes no `hold`.
+    """
+
+    shares: ClassVar[bool] = True
+    holds: ClassVar[bool] = False
+
+    @property
+    def wanted_signal(self) -> str | None:
+        """The signal of proposals that it decides by, None where it needs none."""
+        return None
+
+    def check_space(self, space: SearchSpace) -> None:
+        """Refuse a space in which it cannot choose.
+
+        Raises:
+            ValueError: what is missing, and what to do.
+        """
+
+
+class KeyedStrategy(StrategyDefinition):
     """What the strategies on keys of hyper-states share."""
 
     hyper_state: HyperStateSetting = HyperStateSetting()
@@ -179,15 +203,17 @@ class DqnStrategy(KeyedStrategy):
         return self
 
 
-class RandomStrategy(Definition):
+class RandomStrategy(StrategyDefinition):
     """A uniformly random hyper-action at every decision."""
 
+    shares: ClassVar[bool] = False
     name: Literal["random"] = "random"
 
 
-class FixedStrategy(Definition):
+class FixedStrategy(StrategyDefinition):
     """Always the defaults."""
 
+    shares: ClassVar[bool] = False
     name: Literal["fixed"] = "fixed"
 
 
@@ -210,7 +236,7 @@ class RoleSetting(Definition):
     least_exploration: Fraction = 0.1
 
 
-class AnchoredStrategy(Definition):
+class AnchoredStrategy(StrategyDefinition):
     """Few held decisions per job, valued relative to the default; guarded.
 
     Attributes:
@@ -222,6 +248,7 @@ class AnchoredStrategy(Definition):
         roles: of jobs that ask for none.
     """
 
+    holds: ClassVar[bool] = True
     name: Literal["anchored"] = "anchored"
     decisions_per_job: int = Field(default=4, ge=1, le=8)
     caution: float = Field(default=0.5, ge=0, le=100)
@@ -229,7 +256,7 @@ class AnchoredStrategy(Definition):
     roles: RoleSetting = RoleSetting()
 
 
-class BestConfigStrategy(Definition):
+class BestConfigStrategy(StrategyDefinition):
     """One hyper-action per job; later jobs get what whole jobs did best with.
 
     Attributes:
@@ -238,12 +265,13 @@ class BestConfigStrategy(Definition):
         roles: of jobs that ask for none.
     """
 
+    holds: ClassVar[bool] = True
     name: Literal["best_config"] = "best_config"
     jobs_needed: int = Field(default=2, ge=1, le=1000)
     roles: RoleSetting = RoleSetting()
 
 
-class CautiousConfigStrategy(Definition):
+class CautiousConfigStrategy(StrategyDefinition):
     """One hyper-action per job; another than the default where whole jobs show it to be better.
 
     Attributes:
@@ -254,6 +282,7 @@ class CautiousConfigStrategy(Definition):
         roles: of jobs that ask for none.
     """
 
+    holds: ClassVar[bool] = True
     name: Literal["cautious_config"] = "cautious_config"
     caution: float = Field(default=0.5, ge=0, le=100)
     jobs_needed: int = Field(default=3, ge=1, le=1000)
@@ -263,7 +292,7 @@ class CautiousConfigStrategy(Definition):
 UntriedSetting = Literal["first", "zero"]
 
 
-class BanditStrategy(Definition):
+class BanditStrategy(StrategyDefinition):
     """ULTHO: a bandit per job, which plays one hyperparameter at a time.
 
     Attributes:
@@ -273,13 +302,14 @@ class BanditStrategy(Definition):
             authors' code; that suits returns of a few units around 0.
     """
 
+    shares: ClassVar[bool] = False
     name: Literal["bandit"] = "bandit"
     window: int = Field(default=10, ge=1, le=1000)
     coefficient: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     untried: UntriedSetting = "first"
 
 
-class KlAdaptiveStrategy(Definition):
+class KlAdaptiveStrategy(StrategyDefinition):
     """PPO's learning rate follows the KL divergence of its updates; no memory.
 
     Attributes:
@@ -289,11 +319,17 @@ class KlAdaptiveStrategy(Definition):
         factor: of one step.
     """
 
+    shares: ClassVar[bool] = False
     name: Literal["kl_adaptive"] = "kl_adaptive"
     hyperparameter: Name = "learning_rate"
     signal: str = Field(default="approx_kl", min_length=1, max_length=128)
     target_kl: float = Field(default=0.01, gt=0, le=10)
     factor: float = Field(default=1.5, gt=1, le=10)
+
+    @property
+    def wanted_signal(self) -> str | None:
+        """The KL divergence's."""
+        return self.signal
 
     def check_space(self, space: SearchSpace) -> None:
         """Refuse a space without the hyperparameter.
@@ -327,6 +363,11 @@ Strategy = Annotated[
     Field(discriminator="name"),
 ]
 """Who chooses; on the wire told apart by `name`."""
+
+STRATEGIES: dict[str, type[StrategyDefinition]] = {
+    kind.model_fields["name"].default: kind for kind in get_args(get_args(Strategy)[0])
+}
+"""The settings of each strategy by its name: all that there are, in the union's order."""
 
 
 DEFAULT_STRATEGY = CautiousConfigStrategy()

@@ -11,10 +11,6 @@ from hyperoracle_protocol.base import Count, Definition, Finite, Message, Name, 
 from hyperoracle_protocol.space import SearchSpace, check_size
 from hyperoracle_protocol.strategies import (
     DEFAULT_STRATEGY,
-    AnchoredStrategy,
-    BestConfigStrategy,
-    CautiousConfigStrategy,
-    KlAdaptiveStrategy,
     Strategy,
 )
 
@@ -73,12 +69,8 @@ class StudyDefinition(Definition):
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_size(self.space)
-        if isinstance(self.strategy, KlAdaptiveStrategy):
-            self.strategy.check_space(self.space)
-        holds_itself = isinstance(
-            self.strategy, AnchoredStrategy | BestConfigStrategy | CautiousConfigStrategy
-        )
-        if holds_itself and self.hold != HoldSetting():
+        self.strategy.check_space(self.space)
+        if self.strategy.holds and self.hold != HoldSetting():
             raise ValueError(
                 f"expected no hold setting with the strategy {self.strategy.name}, which holds its "
                 "decisions itself: leave it out"

@@ -1,5 +1,5 @@
 """The HyperOracle service: episodic memory, encoder and hyper-agents behind HTTP.
 
-Start reading at `oracle` (the use cases) and `study` (propose and report); `docs/architecture.md`
-draws the way of a call through the modules.
+Start reading at `oracle.calls` (what a job asks) and `oracle.study` (propose and report);
+`docs/architecture.md` draws the rooms and the way of a call through them.
 """

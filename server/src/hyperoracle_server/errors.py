@@ -1,4 +1,4 @@
-"""What can go wrong, in the domain's words; `routes.problems` turns it into HTTP in one place.
+"""What can go wrong, in the domain's words; `api.problems` turns it into HTTP in one place.
 
 OracleError            any refusal, with a wire code
 ├── StoreUnavailable   the ledger cannot be written now; nothing was changed
@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Literal
 
 from hyperoracle_protocol.errors import ErrorCode
-from hyperoracle_server.telemetry.redaction import redacted
+from hyperoracle_server.telemetry.logs import redacted
 
 LONGEST_TEXT = 1000
 """Characters of what a refusal says: a name in it may be the caller's, and without end."""

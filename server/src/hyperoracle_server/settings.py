@@ -8,8 +8,8 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from hyperoracle_server.keyed.memory.hnsw import HnswSettings
-from hyperoracle_server.oracle.quotas import Usage
+from hyperoracle_server.oracle.admission import Usage
+from hyperoracle_server.strategies.base import INDEX_RECALL
 from hyperoracle_server.strategies.cost import CostLimits
 from hyperoracle_server.telemetry.logs import LogFormat, LogLevel
 
@@ -74,7 +74,7 @@ class ServerSettings(BaseModel):
         description="Disk that the hyper-states and networks of a study may take, as computed.",
     )
     index_recall: float = Field(
-        default=HnswSettings().recall,
+        default=INDEX_RECALL,
         ge=0.5,
         le=1,
         description="Share of true neighbours that search graphs of a large memory must find in "

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from server.test_strategies import STRATEGIES, TWO, phase
+from server.strategies.test_strategies import STRATEGIES, TWO, phase
 from support.crafted_snapshots import crafted
 from support.wire_client import Wire
 

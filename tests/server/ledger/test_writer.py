@@ -11,6 +11,7 @@ import threading
 from concurrent.futures import Future
 
 import pytest
+from support.handles import oracle_of
 from support.waiting import wait_until
 from support.wire_client import Wire
 
@@ -28,7 +29,7 @@ class HeldOracle:
     def __init__(self, path: str) -> None:
         self.transport = EmbeddedTransport(path)
         self.wire = Wire(transport=self.transport)
-        self.writer = self.transport._app.state.oracle.ledger.writer
+        self.writer = oracle_of(self.transport).ledger.writer
         self._go_on = threading.Event()
         self._held: Future[None] = Future()
 

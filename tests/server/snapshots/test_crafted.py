@@ -11,8 +11,9 @@ import traceback
 from pathlib import Path
 
 import pytest
-from server.test_strategies import STRATEGIES, TWO, phase
+from server.strategies.test_strategies import STRATEGIES, TWO, phase
 from support.fuzzed_snapshots import mutated, mutations
+from support.handles import oracle_of
 from support.wire_client import Wire
 
 from hyperoracle_server.api.embedded import EmbeddedTransport
@@ -58,10 +59,10 @@ def snapshots(tmp_path_factory) -> dict[str, Path]:
         wire.propose(jobs[3], 9, seed=9, env_step=400)
         wire.report(jobs[3], 12, 9, previous_report=10)
         if name == "epgt":
-            rounds = EncoderRounds(transport._app.state.oracle)
+            rounds = EncoderRounds(oracle_of(transport))
             assert rounds.run_due() == 1
             rounds.close()
-        transport._app.state.oracle.ledger.writer.flush()
+        oracle_of(transport).ledger.writer.flush()
         found[name] = folder / name
         take_study(folder / "oracle.db", "s", found[name])
         assert wire.call("DELETE", "/v1/studies/s").status == 204

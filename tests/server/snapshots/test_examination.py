@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from server.test_restart import work
+from server.oracle.test_restart import work
 from sqlalchemy import create_engine
 from support.wire_client import Wire
 

@@ -14,8 +14,9 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from server.test_restart import picture, work
+from server.oracle.test_restart import picture, work
 from support.crafted_snapshots import TO_SCHEMA_0005, crafted
+from support.handles import oracle_of
 from support.oracle_process import OracleProcess
 from support.wire_client import Wire
 
@@ -57,7 +58,7 @@ def store(tmp_path) -> Path:
 def pictured(path: Path):
     transport = EmbeddedTransport(str(path))
     tokens = Wire(transport=transport).call("GET", "/v1/tokens").json
-    found = picture(transport._app.state.oracle, "s")
+    found = picture(oracle_of(transport), "s")
     transport.close()
     return found, tokens
 

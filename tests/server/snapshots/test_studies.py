@@ -7,16 +7,16 @@ import sqlite3
 import threading
 
 import pytest
-from server.test_restart import picture, work
-from server.test_strategies import PHASES, STRATEGIES, TWO, phase
+from server.oracle.test_restart import picture, work
+from server.strategies.test_strategies import PHASES, STRATEGIES, TWO, phase
 from support.crafted_snapshots import TO_SCHEMA_0005, crafted, with_another_manifest
+from support.handles import oracle_of
 from support.wire_client import Wire
 
 from hyperoracle_server.api.embedded import EmbeddedTransport
 from hyperoracle_server.errors import OracleError, SnapshotRefused, StoreRefused
 from hyperoracle_server.keyed.rounds import EncoderRounds
-from hyperoracle_server.ledger.numbers import REFERENCES
-from hyperoracle_server.ledger.renumbering import Renumbering
+from hyperoracle_server.ledger.numbers import REFERENCES, Renumbering
 from hyperoracle_server.ledger.schema import metadata
 from hyperoracle_server.snapshots.stores import verify
 from hyperoracle_server.snapshots.taking import ROWS_OF_A_STUDY, take_study
@@ -94,7 +94,7 @@ def test_decisions_after_a_restore_are_the_originals_elsewhere_and_beside_it(ope
 def test_everything_in_mind_comes_back_with_a_trained_encoder(opened):
     home, elsewhere = opened("home.db"), opened("elsewhere.db")
     work(home, "s")
-    oracle = home._transport._app.state.oracle
+    oracle = oracle_of(home)
     rounds = EncoderRounds(oracle)
     assert rounds.run_due() == 1
     rounds.close()
@@ -103,7 +103,7 @@ def test_everything_in_mind_comes_back_with_a_trained_encoder(opened):
     assert answer.status == 201, answer
     assert (answer.status, answer.json["memory_size"]) == (201, before_size(before))
     # Both stores were new: the numbers are the same as well.
-    assert picture(elsewhere._transport._app.state.oracle, "s") == before
+    assert picture(oracle_of(elsewhere), "s") == before
     for path in ("memory", "schedule", "jobs"):
         found = [w.call("GET", f"/v1/studies/s/{path}").json for w in (home, elsewhere)]
         if path == "jobs":

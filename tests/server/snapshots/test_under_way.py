@@ -5,12 +5,12 @@ from __future__ import annotations
 import http.client
 
 import pytest
+from support import failpoints
 from support.oracle_process import OracleProcess
 from support.wire_client import Wire
 
 from hyperoracle_server.errors import StoreUnavailable
 from hyperoracle_server.snapshots.under_way import clear_leftovers, folder_beside
-from hyperoracle_server.telemetry import failpoints
 
 SNAPSHOT = "application/vnd.hyperoracle.snapshot"
 
@@ -20,7 +20,7 @@ def under_way(folder):
 
 
 @pytest.mark.slow
-def test_a_call_leaves_nothing_and_a_server_clears_what_its_death_left(tmp_path, monkeypatch):
+def test_a_call_leaves_nothing_and_a_server_clears_what_its_death_left(tmp_path):
     """Seen to fail without `clear_leftovers` in `create_app`."""
     with OracleProcess(tmp_path) as process:
         wire = Wire(url=process.url)
@@ -33,8 +33,7 @@ def test_a_call_leaves_nothing_and_a_server_clears_what_its_death_left(tmp_path,
         assert under_way(tmp_path) == []
         for number, dying in enumerate(("before_snapshot_seal", "before_restore_commit"), 1):
             process.terminate()
-            monkeypatch.setenv(failpoints.VARIABLE, dying)
-            process.start()
+            process.start(failpoint=dying)
             wire = Wire(url=process.url)
             study, what = ("s", "snapshots") if number == 1 else ("v", "restore")
             with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
@@ -42,7 +41,6 @@ def test_a_call_leaves_nothing_and_a_server_clears_what_its_death_left(tmp_path,
             wire.close()
             assert process.wait() == failpoints.EXIT_CODE
             assert len(under_way(tmp_path)) == number  # a call's own, and what it examines
-            monkeypatch.delenv(failpoints.VARIABLE)
             process.start()
             assert under_way(tmp_path) == []
 

@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from typing import Literal
 
 from hyperoracle_client.job.delivery.spool import OutgoingReport
-from hyperoracle_protocol.strategies import KlAdaptiveStrategy
 from hyperoracle_protocol.studies import StudyDefinition
 
 logger = logging.getLogger("hyperoracle_client")
@@ -108,8 +107,8 @@ class Conduct:
     def __init__(self, notices: Notices, definition: StudyDefinition, total_env_steps: int) -> None:
         self._notices = notices
         self._kind = definition.returns.kind
-        strategy = definition.strategy
-        self._signal = strategy.signal if isinstance(strategy, KlAdaptiveStrategy) else None
+        self._strategy = definition.strategy.name
+        self._signal = definition.strategy.wanted_signal
         self._patience = SHARE_WITHOUT_RETURN * total_env_steps
         self._proposals = 0
         self._without_signal = 0
@@ -142,7 +141,7 @@ class Conduct:
             if self._without_signal >= PROPOSALS_WITHOUT_SIGNAL:
                 self._notices.tell(
                     "signal_missing",
-                    f"the strategy kl_adaptive decides by the signal {self._signal!r}, which "
+                    f"the strategy {self._strategy} decides by the signal {self._signal!r}, which "
                     f"{self._without_signal} proposals lacked: without it the value stays as it "
                     f"is; call job.propose(signals={{{self._signal!r}: ...}}), or choose another "
                     "strategy",

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from hyperoracle_protocol.errors import ErrorCode
-from hyperoracle_server.api import refusals
+from hyperoracle_server.api import problems
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.telemetry.logs import about
 from hyperoracle_server.telemetry.metrics import Metrics
@@ -243,7 +243,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_over = True
         self._stop_checking()
         self._limits.metrics.count_rejection(error.code)
-        status, headers, body = refusals.answer(error, secrets.token_hex(8))
+        status, headers, body = problems.answer(error, secrets.token_hex(8))
         fields = about(status=status, code=error.code.value, client=self.client)
         log.info("refused", extra=fields)
         cycle = self.cycle
@@ -338,7 +338,7 @@ class _Overloaded:
             "all connections are taken; nothing was recorded, try again",
             retry_after_seconds=RETRY_SECONDS,
         )
-        refusals.note(scope, error, self._metrics)
-        status, headers, body = refusals.answer(error, secrets.token_hex(8))
+        problems.note(scope, error, self._metrics)
+        status, headers, body = problems.answer(error, secrets.token_hex(8))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

@@ -8,18 +8,53 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from typing import Any, TypeVar, cast
 from urllib.parse import unquote
 
+from hyperoracle_protocol.errors import PROBLEM_MEDIA_TYPE
 from hyperoracle_protocol.version import PROTOCOL_HEADER, PROTOCOL_VERSION
-from hyperoracle_server.api import wire
-from hyperoracle_server.app import create_app
+from hyperoracle_server.api.app import create_app
+from hyperoracle_server.api.deployment import deployment_of
+from hyperoracle_server.api.hot import JSON_MEDIA_TYPE, answer_hot
+from hyperoracle_server.api.problems import problem
 from hyperoracle_server.errors import OracleError
-from hyperoracle_server.oracle import leases
+from hyperoracle_server.oracle.admission import Call
+from hyperoracle_server.oracle.oracle import Oracle
+from hyperoracle_server.oracle.upkeep import end_all
 from hyperoracle_server.settings import ServerSettings
 
+_T = TypeVar("_T")
+
 _HOT = re.compile(r"/v1/jobs/([^/]+)/(propose|report)")
+
+
+class _CallersThread:
+    """A way in whose calls are worked on where they come from; it never suspends."""
+
+    async def take(self, call: Call, job: str, json_bytes: int, answer: Callable[[], _T]) -> _T:
+        """Make the answer now."""
+        del call, job, json_bytes
+        return answer()
+
+    async def wait(self, durable: Future[Any]) -> None:
+        """Wait in this thread."""
+        durable.result()
+
+
+_CALLERS_THREAD = _CallersThread()
+
+
+def _at_once(call: Coroutine[Any, Any, _T]) -> _T:
+    """The result of a coroutine that never suspends, without an event loop."""
+    try:
+        call.send(None)
+    except StopIteration as done:
+        result: _T = done.value
+        return result
+    raise AssertionError("it waits for an event loop")
 
 
 class EmbeddedTransport:
@@ -31,6 +66,7 @@ class EmbeddedTransport:
 
     def __init__(self, path: str) -> None:
         self._app = create_app(ServerSettings.embedded(path), is_embedded=True)
+        self._deployment = deployment_of(self._app)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="embedded-oracle", daemon=True
@@ -39,9 +75,14 @@ class EmbeddedTransport:
         self._lifespan = self._app.router.lifespan_context(self._app)
         self._run(self._lifespan.__aenter__())
 
+    @property
+    def oracle(self) -> Oracle:
+        """The oracle that answers."""
+        return self._deployment.oracle
+
     def end_all_jobs(self) -> None:
         """Count every running job as fallen silent; its next call takes it back."""
-        leases.end_all(self._app.state.oracle)
+        end_all(self.oracle)
 
     def handle(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes
@@ -59,28 +100,24 @@ class EmbeddedTransport:
         """
         hot = _HOT.fullmatch(path) if method == "POST" else None
         if hot is not None:
-            return self._handle_hot(hot[1], hot[2], headers, body)
+            return self._answer_hot(cast("Call", hot[2]), hot[1], headers, body)
         answer: tuple[int, dict[str, str], bytes] = self._run(
             self._through_asgi(method, path, headers, body)
         )
         return answer
 
-    def _handle_hot(
-        self, job: str, name: str, headers: Mapping[str, str], body: bytes
+    def _answer_hot(
+        self, name: Call, job: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, dict[str, str], bytes]:
-        call = wire.propose if name == "propose" else wire.report
+        began, status = time.perf_counter(), 200
+        media_type = headers.get("content-type", "")
         try:
-            answer = call(self._app.state.oracle, job, headers.get("content-type", ""), body)
-            if answer.durable is not None:
-                answer.durable.result()
-            if answer.outcome is not None:
-                self._app.state.metrics.count_report(answer.outcome)
+            call = answer_hot(self._deployment, _CALLERS_THREAD, name, job, media_type, body, began)
+            content, kind = _at_once(call), JSON_MEDIA_TYPE
         except OracleError as error:
-            if name == "report":
-                self._app.state.metrics.count_report("rejected")
-            answer = wire.problem(error, headers.get("x-request-id"))
-        identity = {"content-type": answer.media_type, PROTOCOL_HEADER: PROTOCOL_VERSION}
-        return answer.status, identity, answer.body
+            status, content = problem(error, headers.get("x-request-id"))
+            kind = PROBLEM_MEDIA_TYPE
+        return status, {"content-type": kind, PROTOCOL_HEADER: PROTOCOL_VERSION}, content
 
     async def _through_asgi(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes
@@ -124,7 +161,7 @@ class EmbeddedTransport:
 
     def leave_to_owner(self) -> None:
         """In a forked child: the store is the parent's; nothing here is used any more."""
-        self._app.state.oracle.ledger.leave_to_owner()
+        self.oracle.ledger.leave_to_owner()
 
     def close(self) -> None:
         """Write what is queued, let go of the store, stop the loop."""

@@ -13,8 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.version import PROTOCOL_HEADER, PROTOCOL_VERSION, is_compatible
-from hyperoracle_server.api import refusals
-from hyperoracle_server.api.pages import security_headers
+from hyperoracle_server.api import problems
+from hyperoracle_server.api.openapi import security_headers
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.telemetry import logs
 from hyperoracle_server.telemetry.metrics import Metrics
@@ -75,7 +75,7 @@ class Gate:
             if message["type"] == "http.response.start":
                 answering = True
                 headers = message["headers"]
-                identity = refusals.identity(scope["request_id"])
+                identity = problems.identity(scope["request_id"])
                 message["headers"] = [*headers, *security_headers(headers), *identity]
             await send(message)
 
@@ -90,8 +90,8 @@ class Gate:
                 scope.update({key: inner[key] for key in ("route", "path_params") if key in inner})
 
     async def _refuse(self, error: OracleError, scope: Scope, send: Send) -> None:
-        refusals.note(scope, error, self._metrics)
-        status, headers, body = refusals.answer(error, scope["request_id"])
+        problems.note(scope, error, self._metrics)
+        status, headers, body = problems.answer(error, scope["request_id"])
         if scope["method"] == "HEAD":
             body = b""
         await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -1,47 +1,216 @@
-"""The two hot calls as plain Starlette routes: no parsing but the wire's own."""
+"""The two hot calls, from the bytes that came to the bytes that go.
+
+Both ways in, HTTP (plain Starlette routes) and in-process (`embedded`), answer by `answer_hot`: no
+parsing but the one here.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
+import numpy as np
 from fastapi import FastAPI
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
-from hyperoracle_protocol.codec import BINARY_MEDIA_TYPE
-from hyperoracle_protocol.errors import HTTP_STATUS
-from hyperoracle_protocol.jobs import Proposal, Propose, Receipt, Report
-from hyperoracle_server.api import wire
-from hyperoracle_server.api.documents import self_contained
-from hyperoracle_server.api.turns import Turns
+from hyperoracle_protocol.base import MAX_RETURN, Message
+from hyperoracle_protocol.codec import BINARY_MEDIA_TYPE, FrameError, decode_frame
+from hyperoracle_protocol.errors import HTTP_STATUS, ErrorCode
+from hyperoracle_protocol.jobs import (
+    MAX_EPISODE_RETURNS,
+    Proposal,
+    Propose,
+    ProposeMetadata,
+    Receipt,
+    Report,
+    ReportMetadata,
+)
+from hyperoracle_server.api.deployment import Deployment
+from hyperoracle_server.api.openapi import self_contained
+from hyperoracle_server.api.problems import invalid_request
 from hyperoracle_server.errors import OracleError
-from hyperoracle_server.oracle.load import Call
+from hyperoracle_server.oracle import calls
+from hyperoracle_server.oracle.admission import Call
+from hyperoracle_server.oracle.job import Answer
 from hyperoracle_server.oracle.oracle import Oracle
 from hyperoracle_server.telemetry.logs import about
-from hyperoracle_server.telemetry.metrics import Metrics
-from hyperoracle_server.telemetry.observer import Observer
 
 log = logging.getLogger(__name__)
 
-HotCall = Callable[[Oracle, str, str, bytes], wire.WireAnswer]
+JSON_MEDIA_TYPE = "application/json"
+
+_M = TypeVar("_M", bound=Message)
+_T = TypeVar("_T")
 
 
-def add_hot_routes(app: FastAPI) -> None:
+class Way(Protocol):
+    """How a way in works on hot calls: where, and how it waits."""
+
+    async def take(self, call: Call, job: str, json_bytes: int, answer: Callable[[], _T]) -> _T:
+        """Make a job's answer, once it is its turn (`Turns.take`)."""
+
+    async def wait(self, durable: Future[Any]) -> None:
+        """Wait until an answer may be given.
+
+        Raises:
+            OracleError: it may not: `store_unavailable`.
+        """
+
+
+async def answer_hot(
+    deployment: Deployment, way: Way, name: Call, job: str, media_type: str, body: bytes,
+    began: float,
+) -> bytes:  # fmt: skip
+    """Answer a hot call of a job with JSON, once what it says is durable; count and time it.
+
+    Args:
+        deployment: with the oracle.
+        way: where this is worked on.
+        name: which call.
+        job: the caller's id.
+        media_type: of the body.
+        body: as it came.
+        began: when the call came, on `time.perf_counter`.
+
+    Raises:
+        OracleError: the call is refused.
+    """
+    oracle, metrics = deployment.oracle, deployment.metrics
+    make = _propose if name == "propose" else _report
+    json_bytes = 0 if media_type == BINARY_MEDIA_TYPE else len(body)
+    try:
+        answer = await way.take(name, job, json_bytes, partial(make, oracle, job, media_type, body))
+        if answer.durable is not None:
+            waiting_since = time.perf_counter()
+            await way.wait(answer.durable)
+            oracle.observer.stage("commit", time.perf_counter() - waiting_since)
+    except OracleError as error:
+        if name == "report":
+            metrics.count_report("rejected")
+        metrics.observe_request(name, HTTP_STATUS[error.code], time.perf_counter() - began)
+        raise
+    if answer.outcome is not None:
+        metrics.count_report(answer.outcome)
+    seconds = time.perf_counter() - began
+    metrics.observe_request(name, 200, seconds)
+    if log.isEnabledFor(logging.DEBUG):
+        study = oracle.study_of_job(job)
+        log.debug("%s answered", name, extra=about(study=study, job=job, seconds=seconds))
+    return answer.body
+
+
+# -- bytes to messages -------------------------------------------------------------------------
+
+
+def _propose(oracle: Oracle, job_id: str, media_type: str, body: bytes) -> Answer:
+    """Answer `POST /v1/jobs/{job}/propose`."""
+    started = time.perf_counter()
+    if _is_binary(media_type):
+        frame = _decode(body)
+        request = parse(ProposeMetadata, frame.metadata)
+        if frame.dtype == "float64":
+            raise OracleError(ErrorCode.HYPER_STATE_MISMATCH,
+                              "the hyper-state has the wrong dtype",
+                              expected="float16 or float32", got="float64")  # fmt: skip
+        none = frame.dtype == "none"
+        features = None if none else np.frombuffer(frame.numbers, _little_endian(frame.dtype))
+    else:
+        message = parse(Propose, body)
+        state = message.hyper_state
+        request, features = message, None
+        if state is not None:
+            request = message.model_copy(update={"signature": state.signature})
+            features = np.array(state.values, np.float64)
+    oracle.observer.stage("parse", time.perf_counter() - started)
+    return calls.propose(oracle, job_id, request, features, body)
+
+
+def _report(oracle: Oracle, job_id: str, media_type: str, body: bytes) -> Answer:
+    """Answer `POST /v1/jobs/{job}/report`."""
+    started = time.perf_counter()
+    if _is_binary(media_type):
+        frame = _decode(body)
+        metadata = parse(ReportMetadata, frame.metadata)
+        if frame.dtype not in ("none", "float64") or frame.size > MAX_EPISODE_RETURNS:
+            raise OracleError(ErrorCode.INVALID_REQUEST, "the episode returns cannot be read",
+                              expected=f"at most {MAX_EPISODE_RETURNS} of float64",
+                              got=f"{frame.size} of {frame.dtype}")  # fmt: skip
+        returns = np.frombuffer(frame.numbers, "<f8")
+        if not (np.abs(returns) <= MAX_RETURN).all():  # nor is NaN
+            raise OracleError(ErrorCode.INVALID_REQUEST,
+                              "an episode return is not finite, or too great",
+                              expected=f"numbers in [{-MAX_RETURN}, {MAX_RETURN}]",
+                              got="others")  # fmt: skip
+        fields = {name: getattr(metadata, name) for name in ReportMetadata.model_fields}
+        message = Report.model_construct(**fields, episode_returns=returns.tolist())
+        assert message.model_extra is not None
+        message.model_extra.update(_unknown(metadata))
+    else:
+        message = parse(Report, body)
+    oracle.observer.stage("parse", time.perf_counter() - started)
+    return calls.report(oracle, job_id, message, body)
+
+
+def parse(kind: type[_M], body: bytes | memoryview) -> _M:
+    """A message from JSON.
+
+    Raises:
+        OracleError: `invalid_request`, naming the first field that is wrong.
+    """
+    try:
+        return kind.model_validate_json(bytes(body))
+    except ValidationError as error:
+        raise invalid_request(error) from None
+
+
+def _unknown(metadata: ReportMetadata) -> dict[str, None]:
+    """Unknown fields of a binary report; its returns are no field of its metadata."""
+    known = Report.model_fields
+    return {f"metadata.{n}" if n in known else n: None for n in metadata.model_extra or ()}
+
+
+def _is_binary(media_type: str) -> bool:
+    kind = media_type.partition(";")[0].strip().lower()
+    if kind in (JSON_MEDIA_TYPE, ""):
+        return False
+    if kind == BINARY_MEDIA_TYPE:
+        return True
+    raise OracleError(
+        ErrorCode.UNSUPPORTED_MEDIA_TYPE, "the body's media type is not known",
+        expected=f"{JSON_MEDIA_TYPE} or {BINARY_MEDIA_TYPE}", got=media_type,
+    )  # fmt: skip
+
+
+def _decode(body: bytes) -> Any:
+    try:
+        return decode_frame(body)
+    except FrameError as error:
+        raise OracleError(ErrorCode.INVALID_REQUEST, f"the binary body: {error}") from None
+
+
+def _little_endian(dtype: str) -> np.dtype[Any]:
+    return np.dtype(dtype).newbyteorder("<")
+
+
+# -- the routes --------------------------------------------------------------------------------
+
+
+def add_hot_routes(app: FastAPI, deployment: Deployment, way: Way) -> None:
     """Add propose and report, first in the order of matching, and to the OpenAPI document."""
-    calls: tuple[tuple[Call, HotCall, Any, Any, str], ...] = (
-        ("propose", wire.propose, Propose, Proposal, "Ask which hyperparameters to use now"),
-        ("report", wire.report, Report, Receipt, "Tell what an environment phase brought"),
+    hot: tuple[tuple[Call, Any, Any, str], ...] = (
+        ("propose", Propose, Proposal, "Ask which hyperparameters to use now"),
+        ("report", Report, Receipt, "Tell what an environment phase brought"),
     )
-    for name, call, request_model, response_model, summary in calls:
-        endpoint = _endpoint(name, call)
+    for name, request_model, response_model, summary in hot:
+        endpoint = _endpoint(deployment, way, name)
         path = f"/v1/jobs/{{job}}/{name}"
         body = {
             "content": {
@@ -68,44 +237,12 @@ class _HotRoute(Route):
         return match, found
 
 
-def _endpoint(name: Call, call: HotCall) -> Callable[[Request], object]:
+def _endpoint(deployment: Deployment, way: Way, name: Call) -> Callable[[Request], object]:
     async def endpoint(request: Request) -> Response:
-        started = time.perf_counter()
+        began = time.perf_counter()
         body = await request.body()
-        media_type = request.headers.get("content-type", "")
-        state = request.app.state
-        metrics: Metrics = state.metrics
-        job = request.path_params["job"]
-        try:
-            turns: Turns = state.turns
-            json_bytes = 0 if media_type == BINARY_MEDIA_TYPE else len(body)
-            answer = await turns.take(
-                name, job, json_bytes, partial(call, state.oracle, job, media_type, body)
-            )
-            if answer.durable is not None:
-                await _durable(answer.durable, state.oracle.observer)
-        except OracleError as error:
-            if name == "report":
-                metrics.count_report("rejected")
-            status = HTTP_STATUS[error.code]
-            metrics.observe_request(name, status, time.perf_counter() - started)
-            raise
-        if answer.outcome is not None:
-            metrics.count_report(answer.outcome)
-        seconds = time.perf_counter() - started
-        metrics.observe_request(name, answer.status, seconds)
-        if log.isEnabledFor(logging.DEBUG):
-            study = state.oracle.study_of_job(job)
-            log.debug("%s answered", name, extra=about(study=study, job=job, seconds=seconds))
-        return Response(answer.body, answer.status, media_type=answer.media_type)
+        job, media_type = request.path_params["job"], request.headers.get("content-type", "")
+        answer = await answer_hot(deployment, way, name, job, media_type, body, began)
+        return Response(answer, media_type=JSON_MEDIA_TYPE)
 
     return endpoint
-
-
-async def _durable(future: Future[Any], observer: Observer) -> None:
-    waiting_since = time.perf_counter()
-    if future.done():
-        future.result()
-    else:
-        await asyncio.wrap_future(future)
-    observer.stage("commit", time.perf_counter() - waiting_since)

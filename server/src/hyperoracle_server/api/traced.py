@@ -13,7 +13,7 @@ from typing import Any
 from opentelemetry.trace import Span, StatusCode
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hyperoracle_server.telemetry.redaction import redacted, shown_path
+from hyperoracle_server.telemetry.logs import redacted, shown_path
 from hyperoracle_server.telemetry.tracing import Tracing
 
 UNTRACED = frozenset({"/livez", "/readyz", "/metrics"})

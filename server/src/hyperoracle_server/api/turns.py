@@ -1,22 +1,29 @@
-"""Where a hot call is worked on: at once on the event loop, or in a thread while others go on.
+"""Who is worked on where: hot calls at once or in a thread, all others with a place of their study.
 
 Most hot calls take less than a thread would cost, so they are answered where they arrive. Two kinds
 are not: those whose study is at work already (its lock is held), and those that take long (a
 Q-network learns, a model of hundreds of jobs is asked, a long body of JSON is read). Of one study
 one call at a time is in a thread, in the order of arrival: so no study holds more than one of the
 threads, however many calls it gets.
+
+The calls beside the hot ones are worked on in threads, of which the framework has forty. A study
+that is at work for seconds could fill them with calls that wait for it: so many calls of one study
+at a time, that those who wait for it keep no thread from others.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TypeVar
+from concurrent.futures import Future
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from anyio import CapacityLimiter, to_thread
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hyperoracle_server.oracle.load import Call, expected_seconds
+from hyperoracle_server.api.access.rules import requirement
+from hyperoracle_server.oracle.admission import Call, expected_seconds
 from hyperoracle_server.oracle.oracle import Oracle
 from hyperoracle_server.oracle.study import StudyRuntime
 
@@ -76,3 +83,86 @@ class Turns:
         async with queue:
             limiter = self._at_work if is_long else self._waiting
             return await to_thread.run_sync(answer, limiter=limiter)
+
+    async def wait(self, durable: Future[Any]) -> None:
+        """Wait until an answer may be given, while the loop goes on.
+
+        Raises:
+            OracleError: it may not: `store_unavailable`.
+        """
+        if durable.done():
+            durable.result()
+        else:
+            await asyncio.wrap_future(durable)
+
+
+PLACES = 4
+"""Calls of one study in threads at a time; the next wait without one."""
+
+
+class Places:
+    """Pure ASGI middleware behind the guard. Used by one event loop.
+
+    Args:
+        app: the application behind it.
+        oracle: knows which job is whose study's.
+    """
+
+    def __init__(self, app: ASGIApp, *, oracle: Oracle) -> None:
+        self.app = app
+        self._study_of_job = oracle.study_of_job
+        self._places: dict[str, tuple[asyncio.Semaphore, int]] = {}  # and how many want one
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a call on; it has a place from when its body is there until its answer begins."""
+        study = self._study(scope)
+        if study is None:
+            await self.app(scope, receive, send)
+            return
+        semaphore, wanted = self._places.get(study, (asyncio.Semaphore(PLACES), 0))
+        self._places[study] = semaphore, wanted + 1
+        has_place = False
+
+        async def take() -> None:
+            nonlocal has_place
+            if not has_place:
+                await semaphore.acquire()
+                has_place = True
+
+        def leave() -> None:
+            nonlocal has_place
+            if has_place:
+                semaphore.release()
+                has_place = False
+
+        async def placed_receive() -> Message:
+            message = await receive()
+            if message["type"] == "http.request" and not message.get("more_body", False):
+                await take()
+            return message
+
+        async def placed_send(message: Message) -> None:
+            leave()
+            await send(message)
+
+        try:
+            if not _has_body(scope):
+                await take()
+            await self.app(scope, placed_receive, placed_send)
+        finally:
+            leave()
+            semaphore, wanted = self._places.pop(study)
+            if wanted > 1:
+                self._places[study] = semaphore, wanted - 1
+
+    def _study(self, scope: Scope) -> str | None:
+        """The study that a call may have to wait for; hot calls have turns of their own."""
+        if scope["type"] != "http" or scope["path"].endswith(("/propose", "/report")):
+            return None
+        needed = requirement(scope["method"], scope["path"], self._study_of_job)
+        return None if needed is None else needed.study
+
+
+def _has_body(scope: Scope) -> bool:
+    headers = dict(scope["headers"])
+    return b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"

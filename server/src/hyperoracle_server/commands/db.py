@@ -16,7 +16,6 @@ from hyperoracle_server.errors import OracleError
 from hyperoracle_server.ledger.files import store_path
 from hyperoracle_server.settings import ServerSettings
 from hyperoracle_server.snapshots import stores, taking
-from hyperoracle_server.telemetry import failpoints
 
 
 def register(subparsers: Any) -> None:
@@ -61,7 +60,6 @@ def _guarded(run: Any) -> Any:
             )
             return 2
         try:
-            failpoints.arm_from_environment()
             exit_code: int = run(args)
         except (OracleError, ValueError) as error:
             print(f"hyperoracle db: {error}", file=sys.stderr)

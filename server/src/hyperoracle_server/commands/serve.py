@@ -20,13 +20,13 @@ from typing import Any, cast
 import uvicorn
 from pydantic import ValidationError
 
+from hyperoracle_server.api.app import create_app
 from hyperoracle_server.api.connections import BoundedProtocol, Limits
-from hyperoracle_server.app import create_app
+from hyperoracle_server.api.deployment import deployment_of
 from hyperoracle_server.commands.garbage import NewObjectsOnly
 from hyperoracle_server.errors import StoreRefused
 from hyperoracle_server.settings import ENVIRONMENT_ONLY, ServerSettings
-from hyperoracle_server.telemetry import failpoints, logs
-from hyperoracle_server.telemetry.otlp import open_tracing, traces_endpoint
+from hyperoracle_server.telemetry import logs
 
 log = logging.getLogger("hyperoracle_server")
 
@@ -135,10 +135,12 @@ def serve(settings: ServerSettings, ready_file: str | None) -> int:
     """Listen and answer until told to stop."""
     logs.configure(settings.log_level, settings.log_format)
     sys.setswitchinterval(SWITCH_SECONDS)
-    failpoints.arm_from_environment()
     certificate, key = settings.tls_certificate, settings.tls_key
     if certificate is not None and key is not None:
         check_certificate(certificate, key)
+    # Here, so that an oracle that is asked for no traces has nothing of them in mind at its start.
+    from hyperoracle_server.telemetry.tracing import open_tracing, traces_endpoint
+
     traces = traces_endpoint(settings.otlp_endpoint, os.environ)
     # IPPROTO_TCP said explicitly: only then does asyncio set TCP_NODELAY on the connections.
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
@@ -155,12 +157,13 @@ def serve(settings: ServerSettings, ready_file: str | None) -> int:
     scheme = "http" if certificate is None else "https"
     url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
     app = create_app(settings, tracing=None if traces is None else open_tracing(traces))
+    deployment = deployment_of(app)
     try:
-        check_exposure(settings, asks_for_tokens=app.state.doorkeeper.asks_for_tokens)
+        check_exposure(settings, asks_for_tokens=deployment.doorkeeper.asks_for_tokens)
     except ValueError:
-        app.state.close()
+        deployment.close()
         raise
-    limits = Limits(settings.connection_limit, settings.request_seconds, app.state.metrics)
+    limits = Limits(settings.connection_limit, settings.request_seconds, deployment.metrics)
     config = uvicorn.Config(
         app,
         http=cast("type[asyncio.Protocol]", partial(BoundedProtocol, limits=limits)),

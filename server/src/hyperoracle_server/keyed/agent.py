@@ -6,28 +6,40 @@ has an encoder and a store of entries of its own, a `Recollection`.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from hyperoracle_protocol.hyper_state import HyperStateLayout, TensorShape, sketch_layout
+from hyperoracle_server.keyed.cost import (
+    FullSize,
+    actions_of,
+    encode_seconds,
+    key_size_of,
+    keyed_cost,
+)
 from hyperoracle_server.keyed.encoder.architecture import Architecture
 from hyperoracle_server.keyed.encoder.serving import ServedEncoder
 from hyperoracle_server.keyed.encoder.state import EncoderState, initial_state
 from hyperoracle_server.keyed.exploration import Choice, epsilon_at, epsilon_greedy
-from hyperoracle_server.strategies.base import Decision, MemoryEffect, Moment, Outcome
-from hyperoracle_server.strategies.cost import encode_seconds
-from hyperoracle_server.strategies.notes import WithoutNotes
-from hyperoracle_server.telemetry.observer import Observer, StageClock
+from hyperoracle_server.strategies.base import HyperAgent, Kept, StudyCost
+from hyperoracle_server.strategies.notes import NoNote
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
     from jaxtyping import Bool, Float
 
-    from hyperoracle_protocol.strategies import EncoderSetting, KeyedStrategy
-    from hyperoracle_server.keyed.memory import Entries
+    from hyperoracle_protocol.strategies import (
+        EncoderSetting,
+        KeyedStrategy,
+        LearningEpisodeSetting,
+    )
+    from hyperoracle_protocol.studies import StudyDefinition
+    from hyperoracle_server.strategies.decisions import Entries, Moment, Outcome
     from hyperoracle_server.strategies.grid import HyperActionGrid
 
 
@@ -121,7 +133,7 @@ def architecture_of(layout: HyperStateLayout, setting: EncoderSetting) -> Archit
     return Architecture.of_sketch(blocks, kind, width, setting.hidden_size, setting.key_size)
 
 
-class KeyedAgent(WithoutNotes, ABC, Generic[Store]):
+class KeyedAgent(HyperAgent[NoNote], Generic[Store]):
     """The half of a hyper-agent that makes keys of hyper-states and is epsilon-greedy.
 
     A subclass says what is kept (`empty_memory`, `load`), what hyper-actions are worth at a key
@@ -134,15 +146,18 @@ class KeyedAgent(WithoutNotes, ABC, Generic[Store]):
 
     Attributes:
         recollections: by layout signature.
-        mark: is told which stage of a decision has just ended.
     """
 
+    needs_hyper_states: ClassVar[bool] = True
+    keeps_records: ClassVar[bool] = True
+    background: ClassVar[tuple[str, ...]] = ("hyperoracle_server.keyed.rounds:EncoderRounds",)
+
     def __init__(self, grid: HyperActionGrid, strategy: KeyedStrategy, seed: int) -> None:
+        super().__init__(NoNote)
         self._grid = grid
         self.strategy = strategy
         self._seed = seed
         self.recollections: dict[str, Recollection[Store]] = {}
-        self.mark = StageClock(Observer()).mark
 
     def layout_for(self, tensors: list[TensorShape], seed: int) -> HyperStateLayout:
         """The sketch layout of the job's last tensors, or the statistics."""
@@ -158,6 +173,20 @@ class KeyedAgent(WithoutNotes, ABC, Generic[Store]):
             last_weights=setting.last_weights,
             last_biases=setting.last_biases,
         )
+
+    @property
+    def learning_episode(self) -> LearningEpisodeSetting:
+        """As the study says."""
+        return self.strategy.learning_episode
+
+    @property
+    def samples_needed(self) -> int:
+        """What a training round draws from."""
+        return self.strategy.encoder.replay
+
+    def is_open(self, layout: HyperStateLayout) -> bool:
+        """Whether there is an encoder for the layout."""
+        return layout.signature in self.recollections
 
     def fresh_encoder(self, layout: HyperStateLayout) -> FreshEncoder:
         """An untrained encoder for a layout; it may take seconds, and needs no lock."""
@@ -177,6 +206,51 @@ class KeyedAgent(WithoutNotes, ABC, Generic[Store]):
         self.recollections[layout.signature] = Recollection(
             layout, state, encoder, self.empty_memory(encoder.key_size)
         )
+
+    def restore_layout(
+        self, layout: HyperStateLayout, encoder: bytes | None, samples_through: int
+    ) -> int:
+        """Open a layout with the encoder that was published last."""
+        fresh = None
+        if encoder is not None:
+            architecture = architecture_of(layout, self.strategy.encoder)
+            state = EncoderState.from_bytes(encoder, architecture)
+            fresh = FreshEncoder(state, ServedEncoder(state))
+        self.open_layout(layout, fresh)
+        recollection = self.recollections[layout.signature]
+        recollection.samples_through = samples_through
+        return recollection.state.version
+
+    def kept(self) -> dict[str, Kept]:
+        """Each layout's entries and the encoder that made their keys."""
+        return {name: self._kept(each) for name, each in list(self.recollections.items())}
+
+    def _kept(self, recollection: Recollection[Store]) -> Kept:
+        layout, state = recollection.layout, recollection.state
+        return Kept(
+            entries=recollection.memory.size,
+            encoder_version=state.version,
+            # What is untrained is not stored.
+            encoder_bytes=state.nbytes if state.version else 0,
+            what=f"{self.strategy.encoder.kind} encoder version {state.version} of {layout.kind} "
+            f"{layout.signature}",
+        )
+
+    def entries(self, signature: str) -> Entries:
+        """The entries under keys of the present encoder version."""
+        return self.recollections[signature].memory.entries()
+
+    @classmethod
+    def cost(cls, definition: StudyDefinition, layouts: Sequence[HyperStateLayout]) -> StudyCost:
+        """Encoders, and what `full_size` says."""
+        strategy: Any = definition.strategy
+        full = cls.full_size(strategy, key_size_of(strategy), actions_of(definition))
+        return keyed_cost(definition, strategy, layouts, full)
+
+    @classmethod
+    @abstractmethod
+    def full_size(cls, strategy: Any, key_size: int, actions: int) -> FullSize:
+        """What is kept under keys of this size, from the study's settings."""
 
     def decide_seconds(self, job_id: int, signature: str) -> float:
         """Encoding, and what `search_seconds` says."""
@@ -210,22 +284,17 @@ class KeyedAgent(WithoutNotes, ABC, Generic[Store]):
         hyper_rewards: Float[np.ndarray, " entries"],
         ends_episode: Bool[np.ndarray, " entries"],
     ) -> None:
-        """Fill the empty memory of a layout with entries of the ledger, the earliest first.
+        """Fill the empty memory of a layout with entries of the ledger, the earliest first."""
 
-        Args:
-            signature: of the layout.
-            entries: with keys of the present encoder version.
-            hyper_rewards: of the outcomes that they come from.
-            ends_episode: of the same.
-        """
-
-    @abstractmethod
-    def decide(self, moment: Moment, rng: np.random.Generator) -> Decision:
-        """Choose a hyper-action."""
+    def why(self, *, explored: bool, epsilon: float, known: Sequence[bool]) -> str:
+        """With the exploration rate where chance chose, else what `why_greatest` says."""
+        if explored:
+            return f"explored: chance chose, at epsilon {epsilon:.2f}"
+        return self.why_greatest(len(known), sum(known))
 
     @abstractmethod
-    def learn(self, outcome: Outcome) -> MemoryEffect | None:
-        """Take in an outcome."""
+    def why_greatest(self, actions: int, known: int) -> str:
+        """Why the greatest of so many values is what it is, something being known of `known`."""
 
     def _encoded(self, moment: Moment) -> tuple[Recollection[Store], Float[np.ndarray, " key"]]:
         """What is recalled for the asking job's layout, and the key of its hyper-state."""

@@ -5,28 +5,24 @@ Source: Le et al., Episodic Policy Gradient Training, AAAI 2022, Algorithm 1.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from hyperoracle_server.keyed.agent import KeyedAgent, Recollection
+from hyperoracle_server.keyed.cost import SECONDS_PER_STEP, FullSize, remedies, scan_seconds
 from hyperoracle_server.keyed.memory.base import MemorySettings, Reading
 from hyperoracle_server.keyed.memory.episodic import EpisodicMemory
 from hyperoracle_server.keyed.memory.hnsw import HnswSettings
-from hyperoracle_server.strategies.base import (
-    Decision,
-    Evidence,
-    MemoryEffect,
-    Moment,
-    Outcome,
-)
-from hyperoracle_server.strategies.cost import scan_seconds
+from hyperoracle_server.strategies.base import INDEX_RECALL
+from hyperoracle_server.strategies.decisions import Decision, Evidence, MemoryEffect
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
     from hyperoracle_protocol.strategies import EpgtStrategy
-    from hyperoracle_server.keyed.memory import Entries
+    from hyperoracle_server.strategies.base import Given, Kept
+    from hyperoracle_server.strategies.decisions import Entries, Moment, Outcome
     from hyperoracle_server.strategies.grid import HyperActionGrid
 
 
@@ -40,12 +36,19 @@ GRAPH_SECONDS = 2e-5
 class EpisodicAgent(KeyedAgent[EpisodicMemory]):
     """Reads the memory at phi(s) (Eq. 3), is epsilon-greedy on it, writes with Eq. 4."""
 
+    background: ClassVar[tuple[str, ...]] = (
+        *KeyedAgent.background,
+        "hyperoracle_server.keyed.indexes:IndexBuilds",
+        "hyperoracle_server.keyed.indexes:RecallSamples",
+    )
+    remedies = remedies(capacity="strategy.memory.capacity", learning="strategy.memory.capacity")
+
     def __init__(
         self,
         grid: HyperActionGrid,
         strategy: EpgtStrategy,
         seed: int,
-        index_recall: float = 0.95,
+        index_recall: float = INDEX_RECALL,
     ) -> None:
         super().__init__(grid, strategy, seed)
         self._hnsw = HnswSettings(recall=index_recall)
@@ -60,6 +63,19 @@ class EpisodicAgent(KeyedAgent[EpisodicMemory]):
             unknown=setting.unknown,
             index=setting.index,
         )
+
+    @classmethod
+    def of(cls, given: Given) -> Self:
+        """With the study's settings."""
+        return cls(given.grid, given.strategy, given.seed, given.index_recall)
+
+    @classmethod
+    def full_size(cls, strategy: Any, key_size: int, actions: int) -> FullSize:
+        """A full memory that is scanned."""
+        del actions
+        capacity = strategy.memory.capacity
+        scan = scan_seconds(capacity, key_size)
+        return FullSize(capacity, scan, SECONDS_PER_STEP + scan, 0)
 
     @property
     def capacity(self) -> int:
@@ -81,6 +97,18 @@ class EpisodicAgent(KeyedAgent[EpisodicMemory]):
         del hyper_rewards, ends_episode
         memory = self.recollections[signature].memory
         memory.load(entries.ids, entries.keys, entries.actions, entries.values)
+
+    def _kept(self, recollection: Recollection[EpisodicMemory]) -> Kept:
+        """With the search graphs."""
+        memory = recollection.memory
+        graphs = len(memory.graph_efforts)
+        return super()._kept(recollection)._replace(graphs=graphs, recall=memory.graph_recall)
+
+    def why_greatest(self, actions: int, known: int) -> str:
+        """By what the memory knew."""
+        if known == 0:
+            return "the memory knew nothing here: ties are broken at random"
+        return f"the greatest value among {actions} hyper-actions, {known} of them known"
 
     def search_seconds(self, recollection: Recollection[EpisodicMemory]) -> float:
         """A scan of all keys, unless there are search graphs."""

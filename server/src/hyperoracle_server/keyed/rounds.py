@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,12 +24,13 @@ from hyperoracle_server.keyed.encoder.training import TrainingReport
 from hyperoracle_server.keyed.encoder.training_process import EncoderTrainingError, TrainingProcess
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.ledger.statements import Change
-from hyperoracle_server.oracle.leases import PATIENCE_SECONDS
-from hyperoracle_server.oracle.load import locked_within
+from hyperoracle_server.strategies.base import BackgroundWork
 from hyperoracle_server.telemetry.failpoints import failpoint
 from hyperoracle_server.telemetry.logs import about
 
 if TYPE_CHECKING:
+    import threading
+
     from hyperoracle_server.keyed.encoder.state import EncoderState
     from hyperoracle_server.oracle.oracle import Oracle
     from hyperoracle_server.oracle.study import StudyRuntime
@@ -52,7 +54,7 @@ class _Due(NamedTuple):
     newest_sample: int
 
 
-class EncoderRounds:
+class EncoderRounds(BackgroundWork):
     """Owns the training process and knows which encoder is due. One caller at a time.
 
     Args:
@@ -70,10 +72,17 @@ class EncoderRounds:
         self._closed = True
         self._process.close()
 
+    def run(self, studies: Sequence[StudyRuntime], stop: threading.Event) -> None:
+        """Train and publish every encoder of these studies that is due."""
+        del stop  # `close` ends what is under way
+        self._run_due(studies)
+
     def run_due(self) -> int:
         """Train and publish every encoder that is due; returns how many were published."""
+        return self._run_due([s for s in self._oracle.studies() if s.agent.needs_hyper_states])
+
+    def _run_due(self, studies: Sequence[StudyRuntime]) -> int:
         published = 0
-        studies = self._oracle.studies()
         numbers = {study.number for study in studies}
         self._rest_until = {k: until for k, until in self._rest_until.items() if k[0] in numbers}
         for study in studies:
@@ -101,13 +110,11 @@ class EncoderRounds:
         self._rest(due, 0.0)
 
     def _due(self, study: StudyRuntime) -> list[_Due]:
-        agent = study.agent
-        if not isinstance(agent, KeyedAgent):
-            return []
+        agent: Any = study.agent  # a KeyedAgent: no other asks for rounds
         due = []
         setting = agent.strategy.encoder
         now = self._oracle.clock.monotonic()
-        with locked_within(study, PATIENCE_SECONDS) as is_held:
+        with study.locked_soon() as is_held:
             for signature, recollection in agent.recollections.items() if is_held else ():
                 samples = study.samples.of(signature) or [0]
                 rested = now >= self._rest_until.get((study.number, signature), 0.0)

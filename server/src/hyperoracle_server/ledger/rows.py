@@ -1,21 +1,22 @@
-"""How proposals, reports and memory writes are written down: the ledger's rows and changes."""
+"""How proposals, reports and memory writes are written down, and which hyper-states stay."""
 
 from __future__ import annotations
 
 import json
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from hyperoracle_server.ledger.statements import Change
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy as np
     from jaxtyping import Float
 
     from hyperoracle_protocol.jobs import ProposeMetadata, Report
     from hyperoracle_server.oracle.job import Answer, JobState, OpenProposal
-    from hyperoracle_server.strategies.base import Decision, Evidence, MemoryEffect, Outcome
+    from hyperoracle_server.strategies.decisions import Decision, Evidence, MemoryEffect, Outcome
 
 
 def proposal_row(
@@ -206,3 +207,48 @@ def state_changes(study_id: int, states: Mapping[str, bytes]) -> list[Change]:
 
 def _keep_hyper_state(proposal_id: int, *, in_memory: bool) -> Change:
     return Change("keep_hyper_state", {"where_proposal_id": proposal_id, "in_memory": in_memory})
+
+
+class Samples:
+    """The proposals whose hyper-states a study keeps for training, by layout: the newest.
+
+    A hyper-state is kept, too, while its proposal may still be credited and while it is in the
+    memory; of the latter the ledger knows. They are thinned when there are twice as many as
+    training takes, not at every proposal.
+
+    Args:
+        needed: how many of the newest training takes; positive.
+    """
+
+    def __init__(self, needed: int) -> None:
+        self._needed = needed
+        self._kept: dict[str, deque[int]] = {}
+
+    def of(self, signature: str) -> Sequence[int]:
+        """The kept ones of a layout, the earliest first."""
+        return self._kept.get(signature, ())
+
+    def restore(self, signature: str, proposals: Iterable[int]) -> None:
+        """Take back the newest of a layout, from the ledger."""
+        self._kept[signature] = deque(sorted(proposals), maxlen=2 * self._needed)
+
+    def add(self, signature: str, proposal: int) -> bool:
+        """Keep a proposal's; whether it is time to thin."""
+        kept = self._kept.setdefault(signature, deque(maxlen=2 * self._needed))
+        kept.append(proposal)
+        return len(kept) == 2 * self._needed
+
+    def thin(self, signature: str, open_proposals: Iterable[int]) -> int:
+        """Keep the newest only.
+
+        Args:
+            signature: the layout's.
+            open_proposals: those that may still be credited, in any order.
+
+        Returns:
+            The first proposal that is still needed; none before it is, but for the memory.
+        """
+        kept = self._kept[signature]
+        while len(kept) > self._needed:
+            kept.popleft()
+        return min(kept[0], min(open_proposals, default=kept[0]))

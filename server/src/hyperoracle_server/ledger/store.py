@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DatabaseError
 
 from hyperoracle_server.errors import StoreRefused, StoreUnavailable
+from hyperoracle_server.ledger.deletion import Reserve
 from hyperoracle_server.ledger.files import (
     engine_of,
     files_of,
@@ -26,7 +27,6 @@ from hyperoracle_server.ledger.files import (
 )
 from hyperoracle_server.ledger.lock import StoreLock, check_journal
 from hyperoracle_server.ledger.numbers import are_too_high, number_anew
-from hyperoracle_server.ledger.reserve import Reserve
 from hyperoracle_server.ledger.writer import Writer
 from hyperoracle_server.telemetry.failpoints import failpoint
 from hyperoracle_server.telemetry.logs import about

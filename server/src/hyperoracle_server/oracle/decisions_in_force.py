@@ -11,7 +11,7 @@ import logging
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hyperoracle_server.strategies.holding import end_of_segment
+from hyperoracle_server.strategies.decisions import end_of_segment
 from hyperoracle_server.telemetry.logs import about
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hyperoracle_server.ledger.statements import Change
     from hyperoracle_server.oracle.job import JobState
     from hyperoracle_server.oracle.services import Services
-    from hyperoracle_server.strategies.base import Decision
+    from hyperoracle_server.strategies.decisions import Decision
 
 log = logging.getLogger(__name__)
 

@@ -5,12 +5,13 @@ Here the pure accounts (`job_account`, `exposure`) meet the jobs in mind and the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from hyperoracle_server.strategies.decisions import CurvePoint
 from hyperoracle_server.strategies.evidence.exposure import Avoided, Hazards, Life, hazards_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from hyperoracle_protocol.jobs import Role
     from hyperoracle_server.oracle.job import JobState
@@ -30,7 +31,11 @@ class Endings:
     """
 
     def __init__(
-        self, agent: HyperAgent, grid: HyperActionGrid, jobs: Mapping[str, JobState], sign: float
+        self,
+        agent: HyperAgent[Any],
+        grid: HyperActionGrid,
+        jobs: Mapping[str, JobState],
+        sign: float,
     ) -> None:
         self._agent = agent
         self._grid = grid
@@ -64,6 +69,23 @@ class Endings:
         self._hazards = None
         self._agent.reopen(job.id)
         job.hyper_agent_notes = self._agent.notes(job.id)
+
+    def observe(self, job: JobState, curve: Sequence[tuple[int, float | None]]) -> None:
+        """Tell account and hyper-agent of returns; to the latter a lost one is the floor.
+
+        Args:
+            job: whose they are.
+            curve: (env step, return in the study's own direction, None where it was lost).
+        """
+        points = [(env_step, None if g is None else self._sign * g) for env_step, g in curve]
+        if job.curve is not None:
+            job.curve.extend(points)
+            self.note_worst(job)
+        floor = self.worst_of(job)
+        known = [(env_step, floor if value is None else value) for env_step, value in points]
+        seen = [CurvePoint.of(env_step, value) for env_step, value in known if value is not None]
+        if seen:
+            self._agent.observe(job.id, seen)
 
     def heard_of(self, job: JobState) -> None:
         """Take a running job back that had fallen silent."""

@@ -1,19 +1,21 @@
-"""What the oracle keeps in mind of one job."""
+"""What the oracle keeps in mind of one job, and what its proposals and reports add up to."""
 
 from __future__ import annotations
 
 import json
 from collections import OrderedDict
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from hyperoracle_protocol.errors import ErrorCode
+from hyperoracle_protocol.jobs import MAX_NOTICES
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.ledger.statements import Change
 from hyperoracle_server.oracle.decisions_in_force import Held, HeldDurably
-from hyperoracle_server.oracle.job_counts import JobCounts
+from hyperoracle_server.telemetry.observer import ReportOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,16 +26,123 @@ if TYPE_CHECKING:
     from hyperoracle_protocol.hyper_state import HyperStateLayout
     from hyperoracle_protocol.jobs import FinishJob, FinishReason, Role
     from hyperoracle_server.oracle.credit import CreditBook
+    from hyperoracle_server.oracle.services import Clock
+    from hyperoracle_server.strategies.decisions import Evidence
     from hyperoracle_server.strategies.evidence.job_account import Ending, JobAccount
     from hyperoracle_server.strategies.evidence.learning_curve import LearningCurve
 
+
+@dataclass
+class JobCounts:
+    """Counts of one job; its study's lock guards them.
+
+    The job's row of the ledger has them as they were when it was last written, so that a start
+    adds only the proposals that came after that (`recovery`), however many there were before.
+
+    Attributes:
+        proposals: that were answered.
+        reports: that were taken in.
+        credited: proposals that a report credited.
+        not_applied: proposals that the job did not use.
+        applied_differently: proposals for which it said what it used instead.
+        without_signal: proposals that lacked the signal by which the strategy decides.
+        without_return: reports that brought no number of the study's kind of return.
+        notices: what its client noticed, and how often.
+        neighbours_read: memory entries that decisions looked at.
+        neighbours_other: those of them that other jobs left.
+        memory_reads: decisions with a look into the memory.
+        memory_hits: those for which it knew anything.
+        last_sequence: the highest of a proposal or report.
+        first_late: the first sequence that the job had not handed out when it ended; 0 while it
+            runs.
+        store_bytes: about what the job's rows take in the store, without hyper-states.
+    """
+
+    proposals: int = 0
+    reports: int = 0
+    credited: int = 0
+    not_applied: int = 0
+    applied_differently: int = 0
+    without_signal: int = 0
+    without_return: int = 0
+    notices: dict[str, int] = field(default_factory=dict)
+    neighbours_read: int = 0
+    neighbours_other: int = 0
+    memory_reads: int = 0
+    memory_hits: int = 0
+    last_sequence: int = 0
+    first_late: int = 0
+    store_bytes: int = 0
+
+    def saw(self, sequence: int) -> None:
+        """Note the sequence of a proposal or report."""
+        self.last_sequence = max(self.last_sequence, sequence)
+
+    def saw_evidence(
+        self, job_id: int, evidence: Evidence | None, entry_jobs: Mapping[int, int]
+    ) -> tuple[int, int, bool | None]:
+        """Note what the memory had to say to a decision.
+
+        Args:
+            job_id: the number of the job whose counts these are.
+            evidence: the decision's.
+            entry_jobs: by memory entry, the number of the job that left it.
+
+        Returns:
+            How many neighbours the chosen hyper-action had, how many of them other jobs left, and
+            whether anything was known of any hyper-action; None where the memory was not read.
+        """
+        if evidence is None:
+            return 0, 0, None
+        if evidence.record_jobs is not None:
+            owners = evidence.record_jobs.tolist()
+        else:
+            owners = [entry_jobs.get(i) for i in evidence.neighbour_ids.tolist()]
+        other = sum(owner != job_id for owner in owners)
+        self.neighbours_read += len(owners)
+        self.neighbours_other += other
+        hit = bool(evidence.known.any())
+        self.memory_reads += 1
+        self.memory_hits += hit
+        return len(owners), other, hit
+
+    def noticed(self, notices: Mapping[str, int]) -> None:
+        """Take in what the job's client noticed: its counts, which only grow while it runs."""
+        for name, count in notices.items():
+            if name in self.notices or len(self.notices) < MAX_NOTICES:
+                self.notices[name] = max(count, self.notices.get(name, 0))
+
+    def dump(self) -> str:
+        """As JSON."""
+        return json.dumps(vars(self))
+
+    @classmethod
+    def load(cls, text: str) -> Self:
+        """What `dump` wrote.
+
+        Raises:
+            ValueError, TypeError: it did not write this.
+        """
+        found = cls(**json.loads(text))
+        counts = {**vars(found), **found.notices}
+        del counts["notices"]
+        if not all(isinstance(count, int) and count >= 0 for count in counts.values()):
+            raise ValueError("expected counts of a job, got other values")
+        return found
+
+    def __add__(self, other: JobCounts) -> JobCounts:
+        """Of both; the higher `last_sequence`, and of each notice the higher count."""
+        # Only of a job as it was when it ended is `first_late` not 0.
+        counts = {name: ours for name, ours in vars(self).items() if name != "notices"}
+        sums = {name: ours + getattr(other, name) for name, ours in counts.items()}
+        both = JobCounts(**{**sums, "last_sequence": max(self.last_sequence, other.last_sequence)})
+        both.noticed(self.notices)
+        both.noticed(other.notices)
+        return both
+
+
 REMEMBERED_ANSWERS = 2_048
 """Answers per job kept in mind for repeated requests; older ones are read from the ledger."""
-
-
-ReportOutcome = Literal["applied", "waiting", "late", "duplicate"]
-"""How a report was taken in: at once, once the one before it comes, after its learning episode
-was over, or not again."""
 
 
 class Answer(NamedTuple):
@@ -139,6 +248,13 @@ class JobState:
             return False
         # An earlier release has not noted where it ended.
         return sequence >= (self.counts.first_late or 1 + self.counts.last_sequence)
+
+    def touch(self, env_step: int, clock: Clock) -> None:
+        """It was heard of, and has come so far."""
+        self.env_step = max(self.env_step, env_step)
+        self.last_seen_at = clock.now()
+        self.lease_started = clock.monotonic()
+        self.lease_told = False
 
     def remember(self, sequence: int, answer: Answer) -> None:
         """Keep an answer for a repeated request."""

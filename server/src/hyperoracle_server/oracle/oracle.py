@@ -1,6 +1,6 @@
 """The oracle: which studies and jobs there are, each found under its lock, made and deleted.
 
-What a job asks of it at work is in `api.job_calls`; what people read, in `views`. Knows no HTTP.
+What a job asks of it at work is in `oracle.calls`; what people read, in `views`. Knows no HTTP.
 Thread-safe.
 """
 
@@ -11,6 +11,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -18,18 +19,21 @@ from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.jobs import StartedJob, StartJob
 from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server.errors import OracleError
-from hyperoracle_server.keyed.agent import FreshEncoder, KeyedAgent
 from hyperoracle_server.ledger import deletion
-from hyperoracle_server.ledger.renumbering import Numbers, Renumbering
+from hyperoracle_server.ledger.numbers import Numbers, Renumbering
 from hyperoracle_server.ledger.statements import Change
 from hyperoracle_server.ledger.store import Ledger
 from hyperoracle_server.oracle import recovery
-from hyperoracle_server.oracle.clock import Clock
-from hyperoracle_server.oracle.definitions import check_same_definition
+from hyperoracle_server.oracle.admission import (
+    Layouts,
+    Quotas,
+    Usage,
+    check_same_definition,
+    name_taken,
+    no_such_job,
+)
 from hyperoracle_server.oracle.job import JobState
-from hyperoracle_server.oracle.layouts import Layouts
-from hyperoracle_server.oracle.quotas import Quotas, Usage
-from hyperoracle_server.oracle.services import Identifiers, Services
+from hyperoracle_server.oracle.services import Clock, Identifiers, Services
 from hyperoracle_server.oracle.study import StudyRuntime
 from hyperoracle_server.strategies.cost import CostLimits, check_cost, check_texts
 from hyperoracle_server.strategies.evidence.job_account import JobAccount
@@ -127,7 +131,7 @@ class Oracle:
                 check_same_definition(existing, definition)
                 return existing, False
             if name in self._restoring:
-                raise _name_taken(name)
+                raise name_taken(name)
             self.quotas.check_addition(owner, "studies")
             seed = secrets.randbits(52) if definition.seed is None else definition.seed
             number = self._study_ids()
@@ -245,7 +249,7 @@ class Oracle:
         with self._restoration_lock:  # two of one snapshot: whose jobs keep their ids?
             with self._creation_lock:
                 if name in self._studies:
-                    raise _name_taken(name)
+                    raise name_taken(name)
                 self._restoring.add(name)
             try:
                 yield
@@ -312,7 +316,7 @@ class Oracle:
             )
 
     def _new_job(
-        self, study: StudyRuntime, start: StartJob, fresh: FreshEncoder | None, owner: str | None
+        self, study: StudyRuntime, start: StartJob, fresh: Any, owner: str | None
     ) -> JobState:
         layout = self._layouts.of(study, start)
         now = self.clock.now()
@@ -336,8 +340,7 @@ class Oracle:
             owner=owner,
         )
         self._commit(study, [Change("insert_job", {**job.row(), "study_id": study.number})])
-        if isinstance(study.agent, KeyedAgent):
-            study.agent.open_layout(layout, fresh)
+        study.agent.open_layout(layout, fresh)
         study.layouts[layout.signature] = layout
         study.jobs[job.public_id] = job
         with self._lock:
@@ -355,11 +358,11 @@ class Oracle:
         """
         name = self._study_of_job.get(job_id)
         if name is None:
-            raise _no_such_job(job_id)
+            raise no_such_job(job_id)
         with self.study(name) as study:
             job = study.jobs.get(job_id)
             if job is None:  # another study of that name by now
-                raise _no_such_job(job_id)
+                raise no_such_job(job_id)
             yield study, job
 
     def study_at_work(self, job_id: str) -> StudyRuntime | None:
@@ -378,24 +381,6 @@ class Oracle:
 
     def _commit(self, study: StudyRuntime, changes: list[Change]) -> None:
         self.ledger.writer.submit_durably(changes, study.epoch).result()
-
-
-def _name_taken(name: str) -> OracleError:
-    return OracleError(
-        ErrorCode.STUDY_CONFLICT,
-        f"there is a study {name!r}: restore it under another name, or delete that one",
-        expected="a name that no study has",
-        got=name,
-    )
-
-
-def _no_such_job(job_id: str) -> OracleError:
-    return OracleError(
-        ErrorCode.JOB_NOT_FOUND,
-        f"there is no job {job_id!r}; start one with POST /v1/studies/STUDY/jobs",
-        expected="the id of a job of this server",
-        got=job_id,
-    )
 
 
 def new_job_id() -> str:

@@ -11,19 +11,14 @@ from sqlalchemy import Connection, Select, bindparam, case, func, select
 
 from hyperoracle_protocol.hyper_state import HyperStateLayout
 from hyperoracle_protocol.jobs import Report
-from hyperoracle_protocol.strategies import KeyedStrategy
 from hyperoracle_protocol.studies import StudyDefinition
-from hyperoracle_server.keyed.agent import FreshEncoder, KeyedAgent, architecture_of
-from hyperoracle_server.keyed.encoder.serving import ServedEncoder
-from hyperoracle_server.keyed.encoder.state import EncoderState
-from hyperoracle_server.keyed.memory.base import Entries
 from hyperoracle_server.ledger import deletion
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.ledger.rows import ROW_BYTES
 from hyperoracle_server.oracle.decisions_in_force import Held
-from hyperoracle_server.oracle.job import Answer, JobState, OpenProposal
-from hyperoracle_server.oracle.job_counts import JobCounts
+from hyperoracle_server.oracle.job import Answer, JobCounts, JobState, OpenProposal
 from hyperoracle_server.oracle.study import StudyRuntime
+from hyperoracle_server.strategies.decisions import Entries
 from hyperoracle_server.strategies.evidence.job_account import JobAccount
 
 if TYPE_CHECKING:
@@ -120,8 +115,8 @@ def load_study_row(connection: Connection, row: Any, services: Services) -> Stud
         study.jobs[state.public_id] = state
         if state.hyper_agent_notes is not None:
             study.agent.restore(state.id, state.hyper_agent_notes)
-    if isinstance(study.agent, KeyedAgent):
-        _load_memories(connection, study, study.agent)
+    if study.agent.needs_hyper_states:
+        _load_memories(connection, study)
     _settle_endings(study)
     s = t.hyper_agent_states.c
     for learned in connection.execute(select(s.name, s.state).where(s.study_id == study.number)):
@@ -223,18 +218,16 @@ def _load_open(connection: Connection, job: JobState) -> None:
         )
 
 
-def _load_memories(connection: Connection, study: StudyRuntime, agent: KeyedAgent[Any]) -> None:
+def _load_memories(connection: Connection, study: StudyRuntime) -> None:
     layouts = {job.signature: job.layout for job in study.jobs.values()}
     for signature, layout in layouts.items():
-        version = _latest_version(connection, study.number, signature)
-        architecture = architecture_of(layout, agent.strategy.encoder)
-        state = None if version is None else EncoderState.from_bytes(version.state, architecture)
-        fresh = None if state is None else FreshEncoder(state, ServedEncoder(state))
-        agent.open_layout(layout, fresh)
-        recollection = agent.recollections[signature]
-        if version is not None:
-            recollection.samples_through = version.samples_through
-        _load_entries(connection, study, signature, recollection.state.version, agent)
+        newest = _latest_version(connection, study.number, signature)
+        version = study.agent.restore_layout(
+            layout,
+            None if newest is None else newest.state,
+            0 if newest is None else newest.samples_through,
+        )
+        _load_entries(connection, study, signature, version)
         _load_samples(connection, study, signature)
 
 
@@ -253,7 +246,6 @@ def _load_entries(
     study: StudyRuntime,
     signature: str,
     version: int,
-    agent: KeyedAgent[Any],
 ) -> None:
     e, k = t.memory_entries, t.memory_keys
     query = (
@@ -279,7 +271,7 @@ def _load_entries(
         np.array(actions, np.int64),
         np.array(values, np.float64),
     )
-    agent.load(
+    study.agent.load(
         signature,
         entries,
         np.array(hyper_rewards, np.float64),
@@ -288,13 +280,11 @@ def _load_entries(
 
 
 def _load_samples(connection: Connection, study: StudyRuntime, signature: str) -> None:
-    strategy = study.definition.strategy
-    assert isinstance(strategy, KeyedStrategy)
     h = t.hyper_states.c
     newest = connection.execute(
         select(h.proposal_id)
         .where(h.study_id == study.number, h.layout_signature == signature)
         .order_by(h.proposal_id.desc())
-        .limit(strategy.encoder.replay)
+        .limit(study.agent.samples_needed)
     ).scalars()
     study.samples.restore(signature, newest)

@@ -1,17 +1,35 @@
-"""What a study needs of the world around it."""
+"""What a study needs of the world around it. Both clocks are here, so that tests can turn them."""
 
 from __future__ import annotations
 
 import threading
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hyperoracle_server.ledger.writer import Writer
-    from hyperoracle_server.oracle.clock import Clock
     from hyperoracle_server.oracle.job import Answer
     from hyperoracle_server.telemetry.observer import Observer
+
+
+class Clock:
+    """Wall time for the record, monotonic time for leases."""
+
+    def now(self) -> float:
+        """Seconds since the epoch, UTC."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never jumps."""
+        return time.monotonic()
+
+
+def as_datetime(seconds: float) -> datetime:
+    """Seconds since the epoch as an aware datetime."""
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 class Identifiers:

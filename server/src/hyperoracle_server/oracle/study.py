@@ -2,7 +2,7 @@
 
 `propose`: validate → held? → hyper-agent decides → answer, and the proposal's row unsynced; but a
 decision that is to be held is durable before it is answered.
-`report`: validate → `learning_episode` says who is credited → hyper-agent learns → all of it in
+`report`: validate → `credit` says who is credited → hyper-agent learns → all of it in
 one durable transaction.
 
 What is in mind is a cache of the ledger. It is changed at once and written behind; should a
@@ -12,44 +12,49 @@ transaction fail, the whole study is forgotten and loaded again (`writer.epoch`)
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.jobs import (
     FinishJob,
-    Proposal,
     ProposeMetadata,
     Report,
     Role,
 )
 from hyperoracle_protocol.space import decode
-from hyperoracle_protocol.strategies import KeyedStrategy
 from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server.errors import OracleError
-from hyperoracle_server.keyed.agent import KeyedAgent
-from hyperoracle_server.keyed.samples import Samples
 from hyperoracle_server.ledger import rows
 from hyperoracle_server.ledger.statements import Change
 from hyperoracle_server.oracle import decisions_in_force, receipts
+from hyperoracle_server.oracle.admission import check_open
 from hyperoracle_server.oracle.credit import Credit, CreditBook, Settlement
-from hyperoracle_server.oracle.decisions_in_force import Held
 from hyperoracle_server.oracle.endings import Endings
 from hyperoracle_server.oracle.job import Answer, JobState, OpenProposal, check_repeated
-from hyperoracle_server.oracle.load import check_open
-from hyperoracle_server.oracle.shortcomings import lacks_signal, note_of
-from hyperoracle_server.strategies.base import CurvePoint, Decision, MemoryEffect, Moment, Outcome
+from hyperoracle_server.oracle.receipts import note_of
 from hyperoracle_server.strategies.chance import NumberedStreams
+from hyperoracle_server.strategies.decisions import (
+    Decision,
+    MemoryEffect,
+    Moment,
+    Outcome,
+)
 from hyperoracle_server.strategies.registry import grid_of, make_hyper_agent
 from hyperoracle_server.telemetry.observer import StageClock
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
     import numpy as np
 
     from hyperoracle_protocol.hyper_state import HyperStateLayout
     from hyperoracle_server.oracle.services import Services
+
+
+PATIENCE_SECONDS = 0.05
+"""How long work beside the calls waits for a study that is at work; it comes again in a second."""
 
 
 class StudyRuntime:
@@ -75,22 +80,26 @@ class StudyRuntime:
         self.entry_proposals: dict[int, int] = {}  # memory entry -> proposal, for its hyper-state
         self._services = services
         self._stages = StageClock(services.observer)
-        if isinstance(self.agent, KeyedAgent):
-            self.agent.mark = self._stages.mark
+        self.agent.mark = self._stages.mark
         self._chance = NumberedStreams(seed)
-        strategy = definition.strategy
-        self._episode = strategy.learning_episode if isinstance(strategy, KeyedStrategy) else None
-        # Without an encoder no hyper-state comes, and none is kept.
-        self.samples = Samples(
-            strategy.encoder.replay if isinstance(strategy, KeyedStrategy) else 1
-        )
+        self._episode = self.agent.learning_episode
+        self.samples = rows.Samples(self.agent.samples_needed)
         self.sign = 1.0 if definition.returns.direction == "maximise" else -1.0
         self.endings = Endings(self.agent, self.grid, self.jobs, self.sign)
 
+    @contextmanager
+    def locked_soon(self) -> Iterator[bool]:
+        """Hold the lock, if it can be had within `PATIENCE_SECONDS`; yields whether it could."""
+        is_held = self.lock.acquire(timeout=PATIENCE_SECONDS)
+        try:
+            yield is_held
+        finally:
+            if is_held:
+                self.lock.release()
+
     def new_credit_book(self) -> CreditBook:
         """An empty credit book with this study's settings."""
-        phases = 1 if self._episode is None else self._episode.phases
-        return CreditBook(phases, self.definition.returns)
+        return CreditBook(self._episode.phases, self.definition.returns)
 
     def next_chance_number(self) -> int:
         """What the chance of a job that is about to start is numbered by.
@@ -144,11 +153,14 @@ class StudyRuntime:
             job.held = decisions_in_force.held(self.definition.hold, job, request, decision)
         if held is None or request.not_applied:
             job.hyper_agent_notes = self.agent.notes(job.id)
-        answer = self._answer(job, request, decision, held, digest)
+        bins = self.grid.bins(decision.hyper_action)
+        hyperparameters = decode(self.definition.space, bins)
+        body = receipts.proposal(job, request, decision, bins, hyperparameters, held is not None)
+        answer = Answer(digest, body)
         if job.changed_by_proposals != before:
             changes.append(job.update())
         changes += self._record(job, request, decision, held is not None, features, answer)
-        self._touch(job, request.env_step)
+        job.touch(request.env_step, self._services.clock)
         durable = decisions_in_force.write(
             self._services, self.epoch, job, decision, changes, is_new=held is None
         )
@@ -163,34 +175,11 @@ class StudyRuntime:
         moment = Moment(job.id, job.role, request.env_step, job.total_env_steps, job.signature,
                         features, request.sequence, request.signals, job.task,
                         self.endings.avoided_by(job.role))  # fmt: skip
-        job.counts.without_signal += lacks_signal(self.definition, request.signals)
+        job.counts.without_signal += self.agent.lacks_signal(request.signals)
         self._stages.start()
         decision = self.agent.decide(moment, rng)
         self._stages.mark("choose")
         return decision
-
-    def _answer(
-        self, job: JobState, request: ProposeMetadata, decision: Decision, held: Held | None,
-        digest: bytes,
-    ) -> Answer:  # fmt: skip
-        bins = self.grid.bins(decision.hyper_action)
-        until_env_step = None if job.held is None else job.held.until_env_step
-        valid_for_updates = 1
-        if job.held is not None and until_env_step is None:
-            valid_for_updates = max(1, job.held.until_update_step - request.update_step)
-        proposal = Proposal.model_construct(
-            proposal_id=f"{job.public_id}.{request.sequence}",
-            sequence=request.sequence,
-            hyperparameters=decode(self.definition.space, bins),
-            bins=list(bins),
-            explored=decision.explored,
-            epsilon=decision.epsilon,
-            held=held is not None,
-            valid_for_updates=valid_for_updates,
-            valid_until_env_step=until_env_step,
-            unknown_fields=request.unknown_fields,
-        )
-        return Answer(digest, receipts.proposal(proposal))
 
     def _record(
         self, job: JobState, request: ProposeMetadata, decision: Decision, held: bool,
@@ -203,7 +192,9 @@ class StudyRuntime:
         job.counts.saw(request.sequence)
         job.counted_through = number
         job.account.exposure.decide(request.sequence, decision.hyper_action)
-        read, other, memory_hit = self._count_evidence(job, decision)
+        read, other, memory_hit = job.counts.saw_evidence(
+            job.id, decision.evidence, self.entry_jobs
+        )
         creditable = not held and job.credit.add_proposal(request.sequence)
         if creditable:
             job.open[request.sequence] = OpenProposal(
@@ -220,27 +211,6 @@ class StudyRuntime:
         if features is not None and creditable:
             changes += self._keep_sample(job, number, features)
         return changes
-
-    def _count_evidence(self, job: JobState, decision: Decision) -> tuple[int, int, bool | None]:
-        """What the memory had to say.
-
-        Returns:
-            How many neighbours the chosen hyper-action had, how many of them other jobs left, and
-            whether anything was known of any hyper-action; None where the memory was not read.
-        """
-        if decision.evidence is None:
-            return 0, 0, None
-        if decision.evidence.record_jobs is not None:
-            owners = decision.evidence.record_jobs.tolist()
-        else:
-            owners = [self.entry_jobs.get(i) for i in decision.evidence.neighbour_ids.tolist()]
-        other = sum(owner != job.id for owner in owners)
-        job.counts.neighbours_read += len(owners)
-        job.counts.neighbours_other += other
-        hit = bool(decision.evidence.known.any())
-        job.counts.memory_reads += 1
-        job.counts.memory_hits += hit
-        return len(owners), other, hit
 
     def _keep_sample(self, job: JobState, number: int, features: np.ndarray) -> list[Change]:
         """Store a hyper-state; thin those that neither memory nor training need any more."""
@@ -276,7 +246,7 @@ class StudyRuntime:
             note = note_of(job, report, self.definition.returns)
             settlement = job.credit.add_report(report, self.endings.floor_of(job))
         if settlement.status != "waiting" and report.sequence in settlement.applied_reports:
-            self._touch(job, report.env_step)
+            job.touch(report.env_step, self._services.clock)
         was_on_its_way = job.status == "finished" and bool(settlement.applied_reports)
         if was_on_its_way:
             self.endings.reopen(job)
@@ -306,7 +276,7 @@ class StudyRuntime:
     def finish(self, job: JobState, end: FinishJob) -> Any:
         """End a job: settle what is open; returns the future of its durability."""
         self.endings.heard_of(job)
-        self._touch(job, end.env_step or 0)
+        job.touch(end.env_step or 0, self._services.clock)
         changes = self._settle(job, job.credit.give_up_gaps(self.endings.floor_of(job)))
         job.end(end)
         job.held = None
@@ -330,7 +300,7 @@ class StudyRuntime:
                 phase.env_step, phase.through, is_lost=phase.is_lost, grid=self.grid
             )
         if settlement.curve:
-            self._observe(job, settlement.curve)
+            self.endings.observe(job, settlement.curve)
             own = [phase.own for phase in settlement.phases if phase.own is not None]
             if own and job.curve is not None:
                 job.curve.newest_own = self.sign * own[-1]
@@ -347,18 +317,6 @@ class StudyRuntime:
             changes += self._credit(job, credit)
         return changes + rows.state_changes(self.number, self.agent.changed_states())
 
-    def _observe(self, job: JobState, curve: Sequence[tuple[int, float | None]]) -> None:
-        """Tell account and hyper-agent of returns; to the latter a lost one is the floor."""
-        points = [(env_step, None if g is None else self.sign * g) for env_step, g in curve]
-        if job.curve is not None:
-            job.curve.extend(points)
-            self.endings.note_worst(job)
-        floor = self.endings.worst_of(job)
-        known = [(env_step, floor if value is None else value) for env_step, value in points]
-        seen = [CurvePoint.of(env_step, value) for env_step, value in known if value is not None]
-        if seen:
-            self.agent.observe(job.id, seen)
-
     def _credit(self, job: JobState, credit: Credit) -> list[Change]:
         proposal = job.open.pop(credit.sequence)
         job.counts.credited += 1
@@ -366,8 +324,7 @@ class StudyRuntime:
             rows.settled("proposal", job, credit.sequence, status="credited",
                      hyper_return=credit.hyper_return)
         ]  # fmt: skip
-        every = 1 if self._episode is None else self._episode.write_every
-        if not credit.last_in_phase and credit.position % every:
+        if not credit.last_in_phase and credit.position % self._episode.write_every:
             return changes
         entry_id = self._services.entry_ids()
         outcome = Outcome(
@@ -419,16 +376,10 @@ class StudyRuntime:
             answer = self._services.stored_answer(job.id, sequence)
         return None if answer is None else check_repeated(answer, digest, sequence)
 
-    def _touch(self, job: JobState, env_step: int) -> None:
-        job.env_step = max(job.env_step, env_step)
-        job.last_seen_at = self._services.clock.now()
-        job.lease_started = self._services.clock.monotonic()
-        job.lease_told = False
-
     def heartbeat(self, job: JobState, env_step: int | None) -> None:
         """Keep the job's lease; one that has ended has none."""
         if job.status == "finished":
             return
         self.endings.heard_of(job)
-        self._touch(job, env_step or 0)
+        job.touch(env_step or 0, self._services.clock)
         self._services.writer.submit([job.update()], self.epoch)

@@ -18,12 +18,12 @@ from sqlalchemy import Connection, select
 from hyperoracle_protocol.base import MAX_COUNT, MAX_RETURN, Finite, Name
 from hyperoracle_protocol.hyper_state import HyperStateLayout
 from hyperoracle_protocol.jobs import FinishReason, Proposal, Receipt, Report, Role, StartJob
-from hyperoracle_protocol.strategies import KeyedStrategy
 from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.ledger.deletion import MARK
 from hyperoracle_server.oracle.credit import MAX_WAITING
 from hyperoracle_server.snapshots import documents
+from hyperoracle_server.strategies.base import HyperAgent
 from hyperoracle_server.strategies.grid import HyperActionGrid
 from hyperoracle_server.strategies.registry import grid_of, make_hyper_agent
 
@@ -38,7 +38,7 @@ class _Study(NamedTuple):
     row: Any
     definition: StudyDefinition
     grid: HyperActionGrid
-    agent: Any
+    agent: HyperAgent[Any]
 
 
 class _Job(NamedTuple):
@@ -113,8 +113,7 @@ def _check_job(job: _Job, connection: Connection) -> None:
     _within(row.env_step, "env_step")
     _hold(row.last_return is None or abs(row.last_return) <= MAX_RETURN, "last_return")
     _hold((row.chance_number or 0) <= _CHANCES, "chance_number")
-    is_keyed = isinstance(study.definition.strategy, KeyedStrategy)
-    _hold((job.layout.kind != "none") == is_keyed, "layout")
+    _hold((job.layout.kind != "none") == study.agent.needs_hyper_states, "layout")
     if row.counts is not None:
         documents.check_counts(row.counts)
     if row.learning_curve is not None:
@@ -122,15 +121,14 @@ def _check_job(job: _Job, connection: Connection) -> None:
     if row.held_decision is not None:
         documents.check_held(row.held_decision, study.grid)
     if row.hyper_agent_notes is not None:
-        documents.check_notes(row.hyper_agent_notes, study.agent, study.grid)
+        documents.check_notes(row.hyper_agent_notes, study.agent)
     _check_credit(job, connection)
 
 
 def _check_credit(job: _Job, connection: Connection) -> None:
     """The credit book's episode is of open proposals, and what waits can come."""
     credit = documents.CreditState.model_validate_json(job.row.credit_state)
-    strategy = job.study.definition.strategy
-    phases = strategy.learning_episode.phases if isinstance(strategy, KeyedStrategy) else 1
+    phases = job.study.agent.learning_episode.phases
     _hold(len(credit.episode) < phases or not credit.episode, "credit_state: its episode")
     _hold(len(credit.recent) <= job.study.definition.returns.count, "credit_state: recent returns")
     p, r = t.proposals.c, t.reports.c

@@ -7,26 +7,22 @@ it is looked whether numbers are in the range of what a study can come to.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from hyperoracle_protocol.base import MAX_COUNT, Return
-from hyperoracle_protocol.jobs import Role
 from hyperoracle_server.oracle.credit import MAX_NOT_APPLIED
 from hyperoracle_server.oracle.decisions_in_force import Held
-from hyperoracle_server.oracle.job_counts import JobCounts
-from hyperoracle_server.strategies.bandit import Plays
+from hyperoracle_server.oracle.job import JobCounts
+from hyperoracle_server.strategies.base import HyperAgent
 from hyperoracle_server.strategies.evidence.exposure import Exposure
-from hyperoracle_server.strategies.evidence.job_account import Ending, EndKind
+from hyperoracle_server.strategies.evidence.job_account import Ending
 from hyperoracle_server.strategies.evidence.learning_curve import LEVELS, LearningCurve
 from hyperoracle_server.strategies.grid import HyperActionGrid
-from hyperoracle_server.strategies.notes import WithNotes
-from hyperoracle_server.strategies.one_config import Run
-from hyperoracle_server.strategies.value_model.course import Course
+from hyperoracle_server.strategies.notes import NoNote, check, check_actions, check_shape
 
 LARGEST = 1e130
 """No sum of a job's returns comes so far: 2^63 env steps with the greatest return are 1e119."""
@@ -77,9 +73,9 @@ def check_held(text: str, grid: HyperActionGrid) -> Held:
     """
     held: Held = _read(Held, text)
     _check_numbers(held)
-    _check_actions([held.hyper_action], grid)
-    _check(0.0 <= held.epsilon <= 1.0, "its epsilon is no probability")
-    _check(0.0 < held.propensity <= 1.0 + 1e-9, "its propensity is no probability")
+    check_actions([held.hyper_action], grid)
+    check(0.0 <= held.epsilon <= 1.0, "its epsilon is no probability")
+    check(0.0 < held.propensity <= 1.0 + 1e-9, "its propensity is no probability")
     return held
 
 
@@ -93,75 +89,34 @@ def check_account(text: str, planned_env_steps: int, grid: HyperActionGrid) -> N
         _check_numbers(_read(_FirstSums, text))
         return
     found = json.loads(text)
-    _check(isinstance(found, dict) and set(found) == {"curve", "exposure", "ending"}, "its parts")
+    check(isinstance(found, dict) and set(found) == {"curve", "exposure", "ending"}, "its parts")
     if found["curve"] is not None:
         known = {"planned_env_steps": planned_env_steps, **found["curve"]}
         curve = _read(LearningCurve, json.dumps(known))
         _check_numbers(curve)
-        _check(curve.planned_env_steps == planned_env_steps, "its length is another")
-        _check(len(curve.levels) <= LEVELS, f"it has more than {LEVELS} levels")
+        check(curve.planned_env_steps == planned_env_steps, "its length is another")
+        check(len(curve.levels) <= LEVELS, f"it has more than {LEVELS} levels")
     exposure = _read(Exposure, json.dumps(found["exposure"]))
     _check_numbers(exposure)
-    _check_shape(exposure.spent, grid)
-    _check_actions((action for _, action in exposure.decided), grid)
-    _check_actions([exposure.suspect], grid)
+    check_shape(exposure.spent, grid)
+    check_actions((action for _, action in exposure.decided), grid)
+    check_actions([exposure.suspect], grid)
     ending = _read(Ending | None, json.dumps(found["ending"]))
     if ending is not None:
         _check_numbers(ending)
-        _check(0.0 <= ending.shown <= 1.0, "what it shows is no share")
+        check(0.0 <= ending.shown <= 1.0, "what it shows is no share")
 
 
-def check_notes(text: str, agent: Any, grid: HyperActionGrid) -> None:
+def check_notes(text: str, agent: HyperAgent[Any]) -> None:
     """Read what a hyper-agent noted of a job.
 
     Raises:
         ValueError: it notes nothing, or this is no note of its own.
     """
-    _check(isinstance(agent, WithNotes), "its strategy notes nothing")
+    check(agent.kind_of_note is not NoNote, "its strategy notes nothing")
     note = _read(agent.kind_of_note, text)
-    _check_numbers(note)
-    if isinstance(note, Run):
-        _check_actions([note.hyper_action], grid)
-    elif isinstance(note, Course):
-        _check_actions((decision.hyper_action for decision in note.decisions), grid)
-        _check(len(note.after) == len(note.decisions), "decisions without what came after")
-        _check(all(len(each) == 2 for each in note.after), "what came after decisions")
-        _check(len(note.levels) <= LEVELS, f"it has more than {LEVELS} levels")
-        _check_shape(note.chance, grid)
-        _check(note.outcome in ("", *get_args(EndKind)), "how it ended")
-    elif isinstance(note, Plays):
-        _check_plays(note, grid)
-    if isinstance(note, Run | Course):
-        _check(note.role in ("", *get_args(Role)), "its role")
-        _check(0.0 <= note.shown <= 1.0, "what it shows is no share")
-
-
-def _check_plays(note: Plays, grid: HyperActionGrid) -> None:
-    arms = grid.bins_per_hyperparameter
-    if note.bins:
-        _check(len(note.bins) == len(arms), "its bins")
-        _check(all(b < count for b, count in zip(note.bins, arms, strict=True)), "its bins")
-        _check(len(note.cluster_rewards) == len(arms), "its clusters")
-        _check(bool(note.rewards) and bool(note.counts), "its arms")
-    _check_shape(note.rewards, grid)
-    _check_shape(note.counts, grid)
-    for _, cluster, arm in note.open:
-        _check(cluster < len(arms) and arm < arms[cluster], "its open plays")
-    for rewards, counts in zip(note.rewards, note.counts, strict=True):
-        for window, count in zip(rewards, counts, strict=True):
-            _check(bool(window) == bool(count), "rewards without counts")
-    for window, counts in zip(note.cluster_rewards, note.counts, strict=True):
-        _check(bool(window) == bool(sum(counts)), "rewards without counts")
-
-
-def _check_shape(values: list[list[Any]], grid: HyperActionGrid) -> None:
-    shape = tuple(map(len, values))
-    _check(not values or shape == tuple(grid.bins_per_hyperparameter), "its hyperparameters' bins")
-
-
-def _check_actions(actions: Iterable[int | None], grid: HyperActionGrid) -> None:
-    for action in actions:
-        _check(action is None or 0 <= action < grid.joint_count, f"the hyper-action {action}")
+    _check_numbers(agent.counted(note))
+    agent.check_note(note)
 
 
 def _check_numbers(value: Any) -> None:
@@ -169,9 +124,9 @@ def _check_numbers(value: Any) -> None:
     if isinstance(value, bool) or value is None:
         return
     if isinstance(value, int):
-        _check(0 <= value <= MAX_COUNT, f"the number {value}")
+        check(0 <= value <= MAX_COUNT, f"the number {value}")
     elif isinstance(value, float):
-        _check(abs(value) <= LARGEST, f"the number {value}")
+        check(abs(value) <= LARGEST, f"the number {value}")
     elif isinstance(value, dict):
         for each in value.values():
             _check_numbers(each)
@@ -181,8 +136,3 @@ def _check_numbers(value: Any) -> None:
     elif is_dataclass(value):
         for field in fields(value):
             _check_numbers(getattr(value, field.name))
-
-
-def _check(holds: bool, what: str) -> None:
-    if not holds:
-        raise ValueError(f"{what} is not what an oracle writes")

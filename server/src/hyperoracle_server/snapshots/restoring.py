@@ -16,14 +16,14 @@ from sqlalchemy.exc import DatabaseError
 from hyperoracle_server.errors import SnapshotRefused
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.ledger.files import engine_of
-from hyperoracle_server.ledger.renumbering import Renumbering
+from hyperoracle_server.ledger.numbers import Renumbering
 from hyperoracle_server.ledger.store import HEAD, mend_numbers, upgrade
 from hyperoracle_server.oracle import recovery
 from hyperoracle_server.snapshots.examination import findings, strangers
 from hyperoracle_server.snapshots.seal import Sealed, check_seal, unseal
 from hyperoracle_server.snapshots.under_way import folder_beside
 from hyperoracle_server.telemetry.failpoints import failpoint
-from hyperoracle_server.views import inspection
+from hyperoracle_server.views import studies
 
 if TYPE_CHECKING:
     from hyperoracle_server.oracle.oracle import Oracle
@@ -119,9 +119,9 @@ def _load(snapshot: Connection, oracle: Oracle, path: Path) -> None:
     try:
         for row in snapshot.execute(select(t.studies)).all():
             study = recovery.load_study_row(snapshot, row, oracle.services)
-            inspection.describe_study(oracle, study).model_dump_json()
+            studies.describe_study(oracle, study).model_dump_json()
             for job in study.jobs.values():
-                inspection.describe_job(oracle, study, job).model_dump_json()
+                studies.describe_job(oracle, study, job).model_dump_json()
             _check_hyper_actions(snapshot, study)
     except Exception as error:  # what a damaged row leads to is not foreseeable
         raise SnapshotRefused(

@@ -9,24 +9,18 @@ that nothing known means: stay there. See `docs/explanation/algorithm.md` for th
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple, Self, get_args
 
 import numpy as np
 
-from hyperoracle_protocol.hyper_state import HyperStateLayout, TensorShape
-from hyperoracle_server.strategies.base import (
-    MODEL_SECONDS,
-    CurvePoint,
-    Decision,
-    GuardState,
-    MemoryEffect,
-    Moment,
-    Outcome,
-)
+from hyperoracle_server.strategies.base import MODEL_SECONDS, GuardState, HyperAgent
+from hyperoracle_server.strategies.chance import drawn_role
+from hyperoracle_server.strategies.decisions import Decision, end_of_segment
+from hyperoracle_server.strategies.evidence.job_account import EndKind
+from hyperoracle_server.strategies.evidence.learning_curve import LEVELS
 from hyperoracle_server.strategies.evidence.shareability import SharedRecords
-from hyperoracle_server.strategies.holding import end_of_segment
-from hyperoracle_server.strategies.notes import WithNotes
-from hyperoracle_server.strategies.roles import drawn_role
+from hyperoracle_server.strategies.notes import check, check_actions, check_part, check_shape
 from hyperoracle_server.strategies.value_model import choice
 from hyperoracle_server.strategies.value_model.advantages import standardised
 from hyperoracle_server.strategies.value_model.course import (
@@ -52,6 +46,8 @@ if TYPE_CHECKING:
 
     from hyperoracle_protocol.jobs import Role
     from hyperoracle_protocol.strategies import AnchoredStrategy
+    from hyperoracle_server.strategies.base import Given
+    from hyperoracle_server.strategies.decisions import CurvePoint, Moment
     from hyperoracle_server.strategies.evidence.exposure import Avoided
     from hyperoracle_server.strategies.evidence.job_account import Ending
     from hyperoracle_server.strategies.grid import HyperActionGrid
@@ -82,7 +78,7 @@ class Knowledge(NamedTuple):
     model: EffectModel
 
 
-class AnchoredAgent(WithNotes[Course]):
+class AnchoredAgent(HyperAgent[Course]):
     """Chooses each hyperparameter's bin by its effect over the default.
 
     - *Explore*: the best bins of one sample of the effects, drawn once for the whole job, among the
@@ -100,6 +96,13 @@ class AnchoredAgent(WithNotes[Course]):
         strategy: the settings.
     """
 
+    keeps_records = True
+    why_explored = "explored: a sample of what the bins may be worth, one for the whole job"
+    why_chosen = (
+        "the greatest cautious value over the default that enough jobs stand behind; else the "
+        "default"
+    )
+
     def __init__(
         self, grid: HyperActionGrid, ordered: Sequence[bool], strategy: AnchoredStrategy
     ) -> None:
@@ -110,10 +113,10 @@ class AnchoredAgent(WithNotes[Course]):
         self._knowledge: Knowledge | None = None
         self._guard: StudyGuard | None = None
 
-    def layout_for(self, tensors: list[TensorShape], seed: int) -> HyperStateLayout:
-        """No hyper-state is needed: the context is made of progress and returns."""
-        del tensors, seed
-        return HyperStateLayout(kind="none")
+    @classmethod
+    def of(cls, given: Given) -> Self:
+        """With the study's settings."""
+        return cls(given.grid, given.ordered, given.strategy)
 
     def assigned_role(
         self,
@@ -214,11 +217,6 @@ class AnchoredAgent(WithNotes[Course]):
 
     # -- learning ------------------------------------------------------------------------------
 
-    def learn(self, outcome: Outcome) -> MemoryEffect | None:
-        """A single update's outcome carries no credit; `observe` sees every return."""
-        del outcome
-        return None
-
     def observe(self, job_id: int, curve: Sequence[CurvePoint]) -> None:
         """Note returns."""
         course = self._jobs.of(job_id)
@@ -260,6 +258,22 @@ class AnchoredAgent(WithNotes[Course]):
         if course.ended:
             course.reopen()
             self._knowledge = self._guard = None
+
+    def check_note(self, note: Course) -> None:
+        """A course of this study."""
+        decided = (decision.hyper_action for decision in note.decisions)
+        check_actions((action for action in decided if action != UNKNOWN), self._grid)
+        check(len(note.after) == len(note.decisions), "decisions without what came after")
+        check(all(len(each) == 2 for each in note.after), "what came after decisions")
+        check(len(note.levels) <= LEVELS, f"it has more than {LEVELS} levels")
+        check_shape(note.chance, self._grid)
+        check(note.outcome in ("", *get_args(EndKind)), "how it ended")
+        check_part(note.role, note.shown)
+
+    def counted(self, note: Course) -> Course:
+        """Without the marks of decisions for which the job used values of its own."""
+        known = [each._replace(hyper_action=max(0, each.hyper_action)) for each in note.decisions]
+        return replace(note, decisions=known)
 
     def guards(self) -> GuardState:
         """What the guards did."""

@@ -21,11 +21,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from hyperoracle_protocol.hyper_state import HyperStateLayout, TensorShape
-from hyperoracle_server.strategies.base import Decision, MemoryEffect, Moment, Outcome
-from hyperoracle_server.strategies.notes import WithNotes
+from hyperoracle_server.strategies.base import HyperAgent
+from hyperoracle_server.strategies.decisions import Decision
+from hyperoracle_server.strategies.notes import check, check_shape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from hyperoracle_protocol.strategies import BanditStrategy, UntriedSetting
+    from hyperoracle_server.strategies.base import Given
+    from hyperoracle_server.strategies.decisions import MemoryEffect, Moment, Outcome
     from hyperoracle_server.strategies.evidence.exposure import Avoided
     from hyperoracle_server.strategies.grid import HyperActionGrid
 
@@ -89,7 +91,7 @@ def upper_confidence_bounds(
     ]
 
 
-class BanditAgent(WithNotes[Plays]):
+class BanditAgent(HyperAgent[Plays]):
     """At each decision the cluster of the greatest bound, and in it the arm of the greatest bound.
 
     The chosen hyperparameter takes the arm's value; the others keep what the job last had,
@@ -107,15 +109,20 @@ class BanditAgent(WithNotes[Plays]):
         strategy: the settings.
     """
 
+    why_explored = "several arms were level, untried or with the same bound: chance chose"
+    why_chosen = (
+        "the arm of the greatest upper confidence bound, in the hyperparameter of the greatest"
+    )
+
     def __init__(self, grid: HyperActionGrid, strategy: BanditStrategy) -> None:
         super().__init__(Plays)
         self._grid = grid
         self._strategy = strategy
 
-    def layout_for(self, tensors: list[TensorShape], seed: int) -> HyperStateLayout:
-        """No hyper-state is needed."""
-        del tensors, seed
-        return HyperStateLayout(kind="none")
+    @classmethod
+    def of(cls, given: Given) -> Self:
+        """With the study's settings."""
+        return cls(given.grid, given.strategy)
 
     def decide_seconds(self, job_id: int, signature: str) -> float:
         """Every reward that is kept is looked at, and written down."""
@@ -216,6 +223,24 @@ class BanditAgent(WithNotes[Plays]):
         # Earlier ones that are still open were not applied, or their return is not known.
         plays.open = [play for play in plays.open if play[0] > outcome.sequence]
         return None
+
+    def check_note(self, note: Plays) -> None:
+        """Plays of this study's arms, each reward with its count."""
+        arms = self._grid.bins_per_hyperparameter
+        if note.bins:
+            check(len(note.bins) == len(arms), "its bins")
+            check(all(b < count for b, count in zip(note.bins, arms, strict=True)), "its bins")
+            check(len(note.cluster_rewards) == len(arms), "its clusters")
+            check(bool(note.rewards) and bool(note.counts), "its arms")
+        check_shape(note.rewards, self._grid)
+        check_shape(note.counts, self._grid)
+        for _, cluster, arm in note.open:
+            check(cluster < len(arms) and arm < arms[cluster], "its open plays")
+        for rewards, counts in zip(note.rewards, note.counts, strict=True):
+            for window, count in zip(rewards, counts, strict=True):
+                check(bool(window) == bool(count), "rewards without counts")
+        for window, counts in zip(note.cluster_rewards, note.counts, strict=True):
+            check(bool(window) == bool(sum(counts)), "rewards without counts")
 
 
 def _with_bin(bins: Sequence[int], position: int, chosen: int) -> list[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hyperoracle_protocol.strategies import BestConfigStrategy
+    from hyperoracle_server.strategies.base import Given
     from hyperoracle_server.strategies.evidence.exposure import Avoided
     from hyperoracle_server.strategies.grid import HyperActionGrid
 
@@ -40,12 +41,20 @@ class BestConfigAgent(OneConfigAgent):
         strategy: the settings.
     """
 
+    why_explored = "explored: the least tried near the default or near the best, for the whole job"
+    why_chosen = "the best mean over whole jobs, or the default until there are enough"
+
     def __init__(
         self, grid: HyperActionGrid, ordered: Sequence[bool], strategy: BestConfigStrategy
     ) -> None:
         super().__init__(grid, strategy.roles)
         self._ordered = tuple(ordered)
         self._jobs_needed = strategy.jobs_needed
+
+    @classmethod
+    def of(cls, given: Given) -> Self:
+        """With the study's settings."""
+        return cls(given.grid, given.ordered, given.strategy)
 
     def best(self, avoided: Avoided | None = None) -> int:
         """The hyper-action to exploit."""

@@ -7,11 +7,11 @@ other say something of each other, few jobs say little, and nothing known means:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
-from hyperoracle_server.strategies.base import Evidence
+from hyperoracle_server.strategies.decisions import Evidence
 from hyperoracle_server.strategies.one_config import OneConfigAgent
 from hyperoracle_server.strategies.value_model import choice
 from hyperoracle_server.strategies.value_model.advantages import standardised
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from jaxtyping import Int
 
     from hyperoracle_protocol.strategies import CautiousConfigStrategy
+    from hyperoracle_server.strategies.base import Given
     from hyperoracle_server.strategies.evidence.exposure import Avoided
     from hyperoracle_server.strategies.grid import HyperActionGrid
 
@@ -65,6 +66,14 @@ class CautiousConfigAgent(OneConfigAgent):
         strategy: the settings.
     """
 
+    why_explored = (
+        "explored: the least tried of what may be better than the default, for the whole job"
+    )
+    why_chosen = (
+        "the greatest cautious score over the default that enough whole jobs stand behind; else "
+        "the default"
+    )
+
     def __init__(
         self, grid: HyperActionGrid, ordered: Sequence[bool], strategy: CautiousConfigStrategy
     ) -> None:
@@ -72,6 +81,11 @@ class CautiousConfigAgent(OneConfigAgent):
         self._strategy = strategy
         self._on_grid = EffectsOnGrid(grid, ordered)
         self._knowledge: Knowledge | None = None
+
+    @classmethod
+    def of(cls, given: Given) -> Self:
+        """With the study's settings."""
+        return cls(given.grid, given.ordered, given.strategy)
 
     def best(self, avoided: Avoided | None = None) -> int:
         """What beats the default by `caution`; after the guard acted once, by twice that ..."""

@@ -1,9 +1,8 @@
 """What a study may cost: seconds per call, memory, disk, computed from its definition and layouts.
 
-The constants were measured on one core of a cloud machine (`tests/server/test_study_cost.py` holds
-the figures beside what is computed for them); what is computed lies within a factor of 3 of what
-was measured there. That suffices to tell a study that costs a millisecond from one that keeps the
-oracle busy for seconds.
+What is computed lies within a factor of 3 of what was measured on one core of a cloud machine. That
+suffices to tell a study that costs a millisecond from one that keeps the oracle busy for seconds.
+What a strategy costs its hyper-agents say (`HyperAgent.cost`).
 
 Pure functions: they know neither studies at work nor settings of a server.
 """
@@ -11,60 +10,14 @@ Pure functions: they know neither studies at work nor settings of a server.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
-from math import prod
 from typing import NamedTuple
 
 from hyperoracle_protocol.errors import ErrorCode
-from hyperoracle_protocol.hyper_state import STATISTICS_FEATURES, HyperStateLayout
-from hyperoracle_protocol.space import bins_per_hyperparameter
-from hyperoracle_protocol.strategies import (
-    DqnStrategy,
-    EpgtStrategy,
-    KeyedStrategy,
-    QLearningSetting,
-)
+from hyperoracle_protocol.hyper_state import HyperStateLayout
 from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server.errors import OracleError
-
-SECONDS_PER_PRODUCT = 1.2e-10
-"""Of a multiplication and addition in a large matrix product."""
-
-SECONDS_PER_ACTIVATION = 1e-8
-"""Of a number of a layer's output: rectifier, its slope, sums."""
-
-SECONDS_PER_PARAMETER = 1.6e-8
-"""Of a number that Adam moves."""
-
-SECONDS_PER_STEP = 4e-4
-"""Of a gradient step, whatever its size: drawing from the replay, a hundred calls of NumPy."""
-
-SECONDS_PER_STORED_PARAMETER = 2e-7
-"""Of a network's parameter in each report that taught it: 16 bytes as safetensors, into the write-
-ahead log and into the file."""
-
-SECONDS_PER_WEIGHT = 6e-10
-"""Of a weight of a matrix that is read once, from memory: an encoder's first layer."""
-
-SECONDS_PER_KEY_COMPONENT = 6e-10
-"""Of a component of a remembered key in a scan."""
-
-SECONDS_PER_KEY = 3e-8
-"""Of a remembered key in a scan, besides."""
-
-SECONDS_PER_HYPER_ACTION = 1.2e-7
-"""Of a hyper-action's value at a decision."""
-
-BYTES_PER_ENTRY = 800
-"""Of a remembered entry beside its key: values, ids, whose it is, a search graph's links."""
-
-BYTES_PER_FEATURE_AND_UNIT = 26
-"""Of an encoder while it is made, for each feature and hidden unit: float64 copies of the folded
-first layer, the decoder, room for Adam."""
-
-
-STORED_BYTES_PER_FEATURE_AND_UNIT = 18
-"""Of an encoder on disk: its weights and Adam's two moments of each."""
+from hyperoracle_server.strategies.base import StudyCost
+from hyperoracle_server.strategies.registry import agent_class
 
 LONGEST_TEXT = 256
 """Characters of a categorical value: every decision repeats it."""
@@ -88,23 +41,6 @@ class CostLimits(NamedTuple):
     disk_bytes: int = 16 << 30
 
 
-class StudyCost(NamedTuple):
-    """What a study costs at its full size.
-
-    Attributes:
-        decide_seconds: of processor time for one proposal.
-        learn_seconds: for one credited decision of a report.
-        memory_bytes: networks, encoders of all layouts, remembered entries.
-        disk_bytes: hyper-states that are kept, encoders, networks; without the rows of decisions
-            and reports, which grow with what jobs do.
-    """
-
-    decide_seconds: float
-    learn_seconds: float
-    memory_bytes: int
-    disk_bytes: int
-
-
 def study_cost(definition: StudyDefinition, layouts: Sequence[HyperStateLayout]) -> StudyCost:
     """What a study costs whose jobs have these hyper-states.
 
@@ -112,37 +48,7 @@ def study_cost(definition: StudyDefinition, layouts: Sequence[HyperStateLayout])
         definition: the study's.
         layouts: of its jobs, each once; none before the first job: what any layout costs counts.
     """
-    strategy = definition.strategy
-    actions = prod(bins_per_hyperparameter(definition.space))
-    deciding = actions * SECONDS_PER_HYPER_ACTION
-    if not isinstance(strategy, KeyedStrategy):
-        return StudyCost(deciding, 0.0, 0, 0)
-    if not layouts and strategy.hyper_state.kind == "statistics":
-        layouts = [HyperStateLayout(kind="statistics", dtype=strategy.hyper_state.dtype)]
-    key_size = _key_size(strategy)
-    capacity = _capacity(strategy)
-    units = 0 if strategy.encoder.kind == "plain" else strategy.encoder.hidden_size
-    largest = max((layout.feature_count for layout in layouts), default=0)
-    deciding += encode_seconds(largest, units)
-    learning = 0.0
-    memory = disk = 0
-    if isinstance(strategy, EpgtStrategy):
-        deciding += scan_seconds(capacity, key_size)
-        learning = SECONDS_PER_STEP + scan_seconds(capacity, key_size)
-    network = 0
-    if isinstance(strategy, DqnStrategy):
-        setting = strategy.q_learning
-        learning = learn_seconds(key_size, actions, setting)
-        network = 16 * _parameters(_sizes(key_size, actions, setting))
-        deciding += _parameters(_sizes(key_size, actions, setting)) * SECONDS_PER_WEIGHT
-    kept = capacity + 2 * strategy.encoder.replay
-    memory += max(1, len(layouts)) * (entries_bytes(capacity, key_size) + 2 * network)
-    disk += max(1, len(layouts)) * 2 * network
-    for layout in layouts:
-        memory += layout.feature_count * max(1, units) * BYTES_PER_FEATURE_AND_UNIT
-        disk += kept * layout.feature_count * (2 if layout.dtype == "float16" else 4)
-        disk += 2 * layout.feature_count * units * STORED_BYTES_PER_FEATURE_AND_UNIT
-    return StudyCost(deciding, learning, memory, disk)
+    return agent_class(definition.strategy.name).cost(definition, layouts)
 
 
 def check_cost(
@@ -154,25 +60,18 @@ def check_cost(
         OracleError: `invalid_request`, with the bound, what was computed, and what to do.
     """
     cost = study_cost(definition, layouts)
-    strategy = definition.strategy
-    is_dqn = isinstance(strategy, DqnStrategy)
-    network = "strategy.q_learning.gradient_steps, batch_size or hidden_size"
-    remedies = {
-        "encoder": "strategy.encoder.hidden_size or strategy.hyper_state.width",
-        "capacity": "strategy.q_learning.replay_capacity" if is_dqn else "strategy.memory.capacity",
-    }
+    remedies = agent_class(definition.strategy.name).remedies
+    count = max(1, len(layouts))
     found = (
-        ("a proposal takes", cost.decide_seconds, limits.call_seconds, "call_seconds",
-         f"{remedies['encoder']}, or {remedies['capacity']}"),
+        ("a proposal takes", cost.decide_seconds, limits.call_seconds, "call_seconds"),
         ("what one credited decision teaches takes", cost.learn_seconds, limits.call_seconds,
-         "call_seconds", network if is_dqn else remedies["capacity"]),
-        (f"with {max(1, len(layouts))} hyper-state layouts it takes in memory", cost.memory_bytes,
-         limits.memory_bytes, "memory_bytes", f"{remedies['encoder']}, or {remedies['capacity']}"),
-        (f"with {max(1, len(layouts))} hyper-state layouts it keeps on disk", cost.disk_bytes,
-         limits.disk_bytes, "disk_bytes",
-         f"strategy.hyper_state.width, or {remedies['capacity']}"),
+         "call_seconds"),
+        (f"with {count} hyper-state layouts it takes in memory", cost.memory_bytes,
+         limits.memory_bytes, "memory_bytes"),
+        (f"with {count} hyper-state layouts it keeps on disk", cost.disk_bytes,
+         limits.disk_bytes, "disk_bytes"),
     )  # fmt: skip
-    for what, computed, bound, name, remedy in found:
+    for (what, computed, bound, name), remedy in zip(found, remedies, strict=True):
         if computed > bound:
             got, most = _said(computed, name), _said(bound, name)
             raise OracleError(
@@ -209,39 +108,6 @@ def _said(amount: float, name: str) -> str:
     return f"{amount / 2**20:,.0f} MiB"
 
 
-def gradient_step_seconds(key_size: int, actions: int, setting: QLearningSetting) -> float:
-    """One gradient step of a Q-network: two passes forward, one back, Adam."""
-    sizes = _sizes(key_size, actions, setting)
-    weights = sum(inputs * outputs for inputs, outputs in pairwise(sizes))
-    return (
-        SECONDS_PER_STEP
-        + setting.batch_size * weights * SECONDS_PER_PRODUCT
-        + setting.batch_size * sum(sizes) * SECONDS_PER_ACTIVATION
-        + _parameters(sizes) * SECONDS_PER_PARAMETER
-    )
-
-
-def learn_seconds(key_size: int, actions: int, setting: QLearningSetting) -> float:
-    """What a report takes a Q-network that credits one decision: its steps, and storing it."""
-    stored = _parameters(_sizes(key_size, actions, setting)) * SECONDS_PER_STORED_PARAMETER
-    return setting.gradient_steps * gradient_step_seconds(key_size, actions, setting) + stored
-
-
-def encode_seconds(features: int, units: int) -> float:
-    """A key of a hyper-state: the encoder's first layer is read once."""
-    return features * units * SECONDS_PER_WEIGHT
-
-
-def scan_seconds(entries: int, key_size: int) -> float:
-    """The nearest of so many keys by an exact scan."""
-    return entries * (SECONDS_PER_KEY + key_size * SECONDS_PER_KEY_COMPONENT)
-
-
-def entries_bytes(entries: int, key_size: int) -> int:
-    """Remembered entries with their keys, in memory."""
-    return entries * (BYTES_PER_ENTRY + 4 * key_size) + min(entries, 16_384) * 8 * key_size
-
-
 def most_open_proposals(learn_seconds: float, features: int) -> int:
     """How many proposals of a job may wait for a report.
 
@@ -252,22 +118,3 @@ def most_open_proposals(learn_seconds: float, features: int) -> int:
     by_time = REPORT_SECONDS / max(learn_seconds, 1e-9)
     by_size = OPEN_BYTES / max(2 * features, 1)
     return max(LEAST_OPEN, min(MOST_OPEN, int(by_time), int(by_size)))
-
-
-def _capacity(strategy: KeyedStrategy) -> int:
-    if isinstance(strategy, DqnStrategy):
-        return strategy.q_learning.replay_capacity
-    return strategy.memory.capacity if isinstance(strategy, EpgtStrategy) else 0
-
-
-def _key_size(strategy: KeyedStrategy) -> int:
-    is_plain = strategy.encoder.kind == "plain"
-    return len(STATISTICS_FEATURES) if is_plain else strategy.encoder.key_size
-
-
-def _sizes(key_size: int, actions: int, setting: QLearningSetting) -> tuple[int, ...]:
-    return (key_size, *[setting.hidden_size] * setting.hidden_layers, actions)
-
-
-def _parameters(sizes: Sequence[int]) -> int:
-    return sum((inputs + 1) * outputs for inputs, outputs in pairwise(sizes))

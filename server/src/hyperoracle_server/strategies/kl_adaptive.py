@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from hyperoracle_protocol.hyper_state import HyperStateLayout, TensorShape
-from hyperoracle_server.strategies.base import Decision, MemoryEffect, Moment, Outcome
-from hyperoracle_server.strategies.notes import WithNotes
+from hyperoracle_server.strategies.base import HyperAgent
+from hyperoracle_server.strategies.decisions import Decision
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from jaxtyping import Bool
 
     from hyperoracle_protocol.strategies import KlAdaptiveStrategy
+    from hyperoracle_server.strategies.base import Given
+    from hyperoracle_server.strategies.decisions import Moment
     from hyperoracle_server.strategies.grid import HyperActionGrid
 
 
@@ -49,7 +50,7 @@ def adapted_rate(rate: float, kl: float, target: float, factor: float) -> float:
     return rate
 
 
-class KlAdaptiveAgent(WithNotes[Rate]):
+class KlAdaptiveAgent(HyperAgent[Rate]):
     """Divides the rate where the KL is above twice the target, multiplies it below half of it.
 
     The wanted rate moves freely between the least and the greatest bin, and the bin nearest to it
@@ -66,6 +67,8 @@ class KlAdaptiveAgent(WithNotes[Rate]):
         strategy: the settings.
     """
 
+    why_chosen = "the bin nearest to the rate that the KL divergence asked for"
+
     def __init__(
         self,
         grid: HyperActionGrid,
@@ -79,10 +82,16 @@ class KlAdaptiveAgent(WithNotes[Rate]):
         self._values = tuple(values)
         self._strategy = strategy
 
-    def layout_for(self, tensors: list[TensorShape], seed: int) -> HyperStateLayout:
-        """No hyper-state is needed: the signal comes with every proposal."""
-        del tensors, seed
-        return HyperStateLayout(kind="none")
+    @classmethod
+    def of(cls, given: Given) -> Self:
+        """For the hyperparameter that the settings name; the space has it."""
+        space, strategy = given.definition.space, given.strategy
+        values = [float(value) for value in space[strategy.hyperparameter].values]
+        return cls(given.grid, list(space).index(strategy.hyperparameter), values, strategy)
+
+    def lacks_signal(self, signals: Mapping[str, float]) -> bool:
+        """Without its signal the rate stays as it was."""
+        return self._strategy.signal not in signals
 
     def decide(self, moment: Moment, rng: np.random.Generator) -> Decision:
         """Adapt the wanted rate to the signal and answer the nearest bin."""
@@ -106,8 +115,3 @@ class KlAdaptiveAgent(WithNotes[Rate]):
             (i for i in range(len(self._values)) if avoided is None or not avoided[i]),
             key=lambda i: (abs(math.log(self._values[i] / wanted)), self._values[i]),
         )
-
-    def learn(self, outcome: Outcome) -> MemoryEffect | None:
-        """Returns are not looked at."""
-        del outcome
-        return None

@@ -7,19 +7,16 @@ or report that changed them, so a restart brings back exactly what was durable.
 from __future__ import annotations
 
 import json
-from collections.abc import ItemsView, Iterator
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, get_args
+
+from hyperoracle_protocol.jobs import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import ItemsView, Iterable, Iterator, Sequence
     from dataclasses import Field
 
-    import numpy as np
-
-    from hyperoracle_protocol.jobs import Role
-    from hyperoracle_server.strategies.base import CurvePoint
-    from hyperoracle_server.strategies.evidence.job_account import Ending
+    from hyperoracle_server.strategies.grid import HyperActionGrid
 
 
 class _Dataclass(Protocol):
@@ -70,84 +67,46 @@ class JobNotes(Generic[Note]):
         self._notes[job_id] = self._kind(**{k: v for k, v in noted.items() if k in known})
 
 
-class Unconcerned:
-    """What a hyper-agent does about a job's life unless it says otherwise: nothing."""
-
-    def assigned_role(
-        self,
-        number: int,
-        block_stream: Callable[[int], np.random.Generator],
-        rng: np.random.Generator,
-    ) -> Role:
-        """Roles make no difference."""
-        del number, block_stream, rng
-        return "auto"
-
-    def not_applied(self, job_id: int, sequences: Sequence[int]) -> None:
-        """What the job used instead makes no difference."""
-
-    def used_otherwise(self, job_id: int, sequences: Sequence[int]) -> None:
-        """Nothing is credited to what was decided: there is no more to do."""
-
-    def withdraws(self, job_id: int) -> bool:
-        """What was decided stays."""
-        del job_id
-        return False
-
-    def decide_seconds(self, job_id: int, signature: str) -> float:
-        """Next to none."""
-        del job_id, signature
-        return 0.0
-
-    def learn_seconds(self, job_id: int, signature: str, outcomes: int) -> float:
-        """Next to none."""
-        del job_id, signature, outcomes
-        return 0.0
-
-    def changed_states(self) -> dict[str, bytes]:
-        """All that is learned is in memory and notes."""
-        return {}
-
-    def restore_state(self, name: str, state: bytes) -> None:
-        """There was none."""
-
-    def observe(self, job_id: int, curve: Sequence[CurvePoint]) -> None:
-        """Nothing is learned from the curve."""
-
-    def close(self, job_id: int, ending: Ending) -> None:
-        """Nothing is learned from the end."""
-
-    def reopen(self, job_id: int) -> None:
-        """Nothing was learned from the end."""
+@dataclass
+class NoNote:
+    """Of a job of which nothing is noted."""
 
 
-class WithoutNotes(Unconcerned):
-    """The half of a hyper-agent that notes nothing of single jobs."""
+def check(holds: bool, what: str) -> None:
+    """See that a note, or another document of a job's row, is what an oracle writes.
 
-    def notes(self, job_id: int) -> str | None:
-        """Nothing is noted."""
-        del job_id
-        return None
-
-    def restore(self, job_id: int, notes: str) -> None:
-        """Nothing was noted."""
-
-
-class WithNotes(Unconcerned, Generic[Note]):
-    """The half of a hyper-agent that notes something of every job.
-
-    Args:
-        kind: the dataclass of a note.
+    Raises:
+        ValueError: it is not.
     """
+    if not holds:
+        raise ValueError(f"{what} is not what an oracle writes")
 
-    def __init__(self, kind: type[Note]) -> None:
-        self.kind_of_note = kind
-        self._jobs = JobNotes(kind)
 
-    def notes(self, job_id: int) -> str | None:
-        """The note of a job as JSON."""
-        return self._jobs.dump(job_id)
+def check_actions(actions: Iterable[int | None], grid: HyperActionGrid) -> None:
+    """See that hyper-actions, where there are any, are on the grid.
 
-    def restore(self, job_id: int, notes: str) -> None:
-        """Take back what `notes` gave."""
-        self._jobs.restore(job_id, notes)
+    Raises:
+        ValueError: one is not.
+    """
+    for action in actions:
+        check(action is None or 0 <= action < grid.joint_count, f"the hyper-action {action}")
+
+
+def check_shape(values: Sequence[Sequence[Any]], grid: HyperActionGrid) -> None:
+    """See that there is a value for each bin of each hyperparameter, or none at all.
+
+    Raises:
+        ValueError: there is not.
+    """
+    shape = tuple(map(len, values))
+    check(not values or shape == tuple(grid.bins_per_hyperparameter), "its hyperparameters' bins")
+
+
+def check_part(role: str, shown: float) -> None:
+    """See that a job's role is one, and what it shows of its plan a share.
+
+    Raises:
+        ValueError: one is not.
+    """
+    check(role in ("", *get_args(Role)), "its role")
+    check(0.0 <= shown <= 1.0, "what it shows is no share")

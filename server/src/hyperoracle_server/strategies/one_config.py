@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from hyperoracle_protocol.hyper_state import HyperStateLayout, TensorShape
-from hyperoracle_server.strategies.base import (
-    MODEL_SECONDS,
-    Decision,
-    Evidence,
-    GuardState,
-    MemoryEffect,
-    Moment,
-    Outcome,
-)
-from hyperoracle_server.strategies.holding import FOR_EVER
-from hyperoracle_server.strategies.notes import WithNotes
-from hyperoracle_server.strategies.roles import drawn_role
+from hyperoracle_server.strategies.base import MODEL_SECONDS, GuardState, HyperAgent
+from hyperoracle_server.strategies.chance import drawn_role
+from hyperoracle_server.strategies.decisions import FOR_EVER, Decision
+from hyperoracle_server.strategies.notes import check_actions, check_part
 from hyperoracle_server.strategies.value_model.course import EndedJob
 from hyperoracle_server.strategies.value_model.falling_behind import falls_behind
 from hyperoracle_server.strategies.value_model.guards import StudyGuard
@@ -31,6 +22,8 @@ if TYPE_CHECKING:
 
     from hyperoracle_protocol.jobs import Role
     from hyperoracle_protocol.strategies import RoleSetting
+    from hyperoracle_server.strategies.base import Given
+    from hyperoracle_server.strategies.decisions import Evidence, Moment
     from hyperoracle_server.strategies.evidence.exposure import Avoided
     from hyperoracle_server.strategies.evidence.job_account import Ending
     from hyperoracle_server.strategies.grid import HyperActionGrid
@@ -65,12 +58,12 @@ class Run:
     shown: float = 0.0
 
 
-class OneConfigAgent(WithNotes[Run], ABC):
+class OneConfigAgent(HyperAgent[Run]):
     """Gives each job one hyper-action for its whole length.
 
     - A job's *score* is what it counts for when it ends, however it ends (`job_account`).
     - A `control` job gets the default. A job that asked for no role is given one, see
-      `roles.drawn_role`.
+      `chance.drawn_role`.
     - Exploiting jobs get the default, too, for a while after they fell behind the controls of
       their task (`value_model.guards.StudyGuard`).
     - Bins that jobs died of are avoided (`exposure`).
@@ -86,10 +79,10 @@ class OneConfigAgent(WithNotes[Run], ABC):
         self._roles = roles
         self._guard: StudyGuard | None = None
 
-    def layout_for(self, tensors: list[TensorShape], seed: int) -> HyperStateLayout:
-        """No hyper-state is needed."""
-        del tensors, seed
-        return HyperStateLayout(kind="none")
+    @classmethod
+    def of(cls, given: Given) -> Self:
+        """With the roles of the study's settings."""
+        return cls(given.grid, given.strategy.roles)
 
     def decide_seconds(self, job_id: int, signature: str) -> float:
         """A look at all jobs, once a job."""
@@ -137,6 +130,11 @@ class OneConfigAgent(WithNotes[Run], ABC):
             self._guard = StudyGuard.told_of(falls_behind, map(_as_ended_job, ended))
         return self._guard
 
+    def check_note(self, note: Run) -> None:
+        """A run of this study."""
+        check_actions([note.hyper_action], self._grid)
+        check_part(note.role, note.shown)
+
     def guards(self) -> GuardState:
         """What the guard did."""
         return GuardState(0, self.guard.trips, self.guard.pause)
@@ -175,11 +173,6 @@ class OneConfigAgent(WithNotes[Run], ABC):
 
     def changed(self) -> None:
         """Other jobs count than before."""
-
-    def learn(self, outcome: Outcome) -> MemoryEffect | None:
-        """A single decision's outcome is not asked for: the whole run's is."""
-        del outcome
-        return None
 
     def close(self, job_id: int, ending: Ending) -> None:
         """From now on the job counts."""

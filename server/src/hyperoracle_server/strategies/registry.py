@@ -1,30 +1,91 @@
-"""From a study's definition to its hyper-agent: the one place that knows them all."""
+"""From a strategy's name to its hyper-agent: a row for each member of the protocol's union.
+
+Adding a hyper-agent touches three places: its settings in the protocol's `Strategy`, its row here,
+and its module. A module is imported when the first study asks for it: what serves keys of
+hyper-states, an encoder, a memory with its graphs, a network, is not in a process that needs none.
+"""
 
 from __future__ import annotations
 
-from hyperoracle_protocol.space import Categorical, bins_per_hyperparameter, default_bins
-from hyperoracle_protocol.strategies import (
-    AnchoredStrategy,
-    BanditStrategy,
-    BestConfigStrategy,
-    CautiousConfigStrategy,
-    DqnStrategy,
-    EpgtStrategy,
-    FixedStrategy,
-    KlAdaptiveStrategy,
-    RandomStrategy,
-)
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from hyperoracle_protocol.space import bins_per_hyperparameter, default_bins
 from hyperoracle_protocol.studies import StudyDefinition
-from hyperoracle_server.keyed.dqn.agent import DqnAgent
-from hyperoracle_server.keyed.epgt import EpisodicAgent
-from hyperoracle_server.strategies.anchored import AnchoredAgent
-from hyperoracle_server.strategies.bandit import BanditAgent
-from hyperoracle_server.strategies.base import HyperAgent
-from hyperoracle_server.strategies.best_config import BestConfigAgent
-from hyperoracle_server.strategies.cautious_config import CautiousConfigAgent
-from hyperoracle_server.strategies.fixed_and_random import FixedAgent, RandomAgent
+from hyperoracle_server.strategies.base import INDEX_RECALL, Given, HyperAgent
 from hyperoracle_server.strategies.grid import HyperActionGrid
-from hyperoracle_server.strategies.kl_adaptive import KlAdaptiveAgent
+
+
+class Row(NamedTuple):
+    """What is known of a strategy without its module.
+
+    Attributes:
+        agent: where its hyper-agent is, "module:Class".
+        when: to use it, a sentence for people.
+        by_keys: whether it decides by keys of hyper-states, which its jobs then send.
+    """
+
+    agent: str
+    when: str
+    by_keys: bool = False
+
+
+_HERE = "hyperoracle_server.strategies"
+_KEYED = "hyperoracle_server.keyed"
+
+REGISTRY = {
+    "cautious_config": Row(
+        f"{_HERE}.cautious_config:CautiousConfigAgent",
+        "Several jobs on one task: stay on the defaults until whole jobs show something better.",
+    ),
+    "best_config": Row(
+        f"{_HERE}.best_config:BestConfigAgent",
+        "The same with few values and many jobs: the best mean wins, without a model.",
+    ),
+    "anchored": Row(
+        f"{_HERE}.anchored:AnchoredAgent",
+        "The right values change while a job trains: a few held decisions in each job.",
+    ),
+    "kl_adaptive": Row(
+        f"{_HERE}.kl_adaptive:KlAdaptiveAgent",
+        "One job of PPO and a doubtful learning rate: it follows the KL divergence at once.",
+    ),
+    "bandit": Row(
+        f"{_HERE}.bandit:BanditAgent",
+        "One long job and no earlier ones: try values within it, the best of late more often.",
+    ),
+    "epgt": Row(
+        f"{_KEYED}.epgt:EpisodicAgent",
+        "To reproduce the paper: a memory of training states, read at every update.",
+        by_keys=True,
+    ),
+    "dqn": Row(
+        f"{_KEYED}.dqn.agent:DqnAgent",
+        "To compare with the paper's rival: a network in the memory's place.",
+        by_keys=True,
+    ),
+    "random": Row(
+        f"{_HERE}.fixed_and_random:RandomAgent",
+        "To compare with chance, or to collect what happens at all values alike.",
+    ),
+    "fixed": Row(
+        f"{_HERE}.fixed_and_random:FixedAgent",
+        "To compare with the defaults, with everything else as in other studies.",
+    ),
+}
+"""By name, those that help most users first."""
+
+
+def load_class(where: str) -> Any:
+    """The class at "module:Class"; its module is imported if it was not."""
+    module, _, name = where.partition(":")
+    return getattr(import_module(module), name)
+
+
+def agent_class(strategy: str) -> type[HyperAgent[Any]]:
+    """The class of a strategy's hyper-agents, by the strategy's name."""
+    found: type[HyperAgent[Any]] = load_class(REGISTRY[strategy].agent)
+    return found
 
 
 def grid_of(definition: StudyDefinition) -> HyperActionGrid:
@@ -34,8 +95,8 @@ def grid_of(definition: StudyDefinition) -> HyperActionGrid:
 
 
 def make_hyper_agent(
-    definition: StudyDefinition, seed: int, index_recall: float = 0.95
-) -> HyperAgent:
+    definition: StudyDefinition, seed: int, index_recall: float = INDEX_RECALL
+) -> HyperAgent[Any]:
     """The hyper-agent that a study's definition asks for, without memories.
 
     Args:
@@ -43,27 +104,5 @@ def make_hyper_agent(
         seed: the study's.
         index_recall: the share of true neighbours that search graphs have to find.
     """
-    grid = grid_of(definition)
-    strategy = definition.strategy
-    ordered = [not isinstance(h, Categorical) for h in definition.space.values()]
-    match strategy:
-        case AnchoredStrategy():
-            return AnchoredAgent(grid, ordered, strategy)
-        case EpgtStrategy():
-            return EpisodicAgent(grid, strategy, seed, index_recall)
-        case DqnStrategy():
-            return DqnAgent(grid, strategy, seed)
-        case RandomStrategy():
-            return RandomAgent(grid)
-        case FixedStrategy():
-            return FixedAgent(grid)
-        case BestConfigStrategy():
-            return BestConfigAgent(grid, ordered, strategy)
-        case CautiousConfigStrategy():
-            return CautiousConfigAgent(grid, ordered, strategy)
-        case BanditStrategy():
-            return BanditAgent(grid, strategy)
-        case KlAdaptiveStrategy():
-            position = list(definition.space).index(strategy.hyperparameter)
-            values = [float(v) for v in definition.space[strategy.hyperparameter].values]
-            return KlAdaptiveAgent(grid, position, values, strategy)
+    given = Given(definition, grid_of(definition), seed, index_recall)
+    return agent_class(definition.strategy.name).of(given)

@@ -3,17 +3,41 @@
 An event is a short text with fields beside it: `log.info("job started", extra=about(job=...))`.
 What is logged while a request is answered carries the request's id, and its trace's id where there
 is one. Fields name studies, jobs and numbers; never a token, a header or a feature.
+
+Logs, the audit record, traces and refusals are read by more people, and kept longer, than a token
+may be known: `redacted` and `shown_path` leave it out of all of them, whichever place it came in.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
-from hyperoracle_server.telemetry.redaction import redacted
+LONGEST_PATH = 256
+"""Characters of a path that are written down."""
+
+_AFTER_TOKENS = re.compile(r"(?<=/tokens/).+", re.IGNORECASE | re.DOTALL)
+_TOKEN = re.compile(r"(ho_[0-9a-f]{12})_[A-Za-z0-9_-]{20,}")
+
+
+def redacted(text: str) -> str:
+    """The text without the secrets of this project's tokens; their ids stay."""
+    return _TOKEN.sub(r"\1_...", text) if "ho_" in text else text
+
+
+def shown_path(path: str) -> str:
+    """A request's path as it is written down.
+
+    Which token a call is about may have been said by the token itself, or by a secret that no
+    pattern knows (an administrator's of the environment): it is left out.
+    """
+    shown = redacted(_AFTER_TOKENS.sub("...", path))
+    return shown if len(shown) <= LONGEST_PATH else shown[:LONGEST_PATH] + "..."
+
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 

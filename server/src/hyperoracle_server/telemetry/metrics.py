@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Literal, get_args
 
@@ -20,15 +19,29 @@ from prometheus_client import (
 )
 
 from hyperoracle_protocol.errors import ErrorCode
-from hyperoracle_server.oracle.job import JobState, ReportOutcome
-from hyperoracle_server.oracle.oracle import Oracle
-from hyperoracle_server.oracle.study import StudyRuntime
-from hyperoracle_server.telemetry.observer import Observer, RoundOutcome, Stage
-from hyperoracle_server.views.gain import evidence_counts, whole_jobs
-from hyperoracle_server.views.inspection import describe_study
+from hyperoracle_server.telemetry.observer import Observer, ReportOutcome, RoundOutcome, Stage
 
 _BUCKETS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1, 2.5)
 _STAGE_BUCKETS = (1e-5, 2.5e-5, 5e-5, *_BUCKETS)
+
+TOTALS = {
+    "studies": "Studies.",
+    "jobs_active": "Jobs with a valid lease.",
+    "proposals": "Proposals stored.",
+    "reports_stored": "Reports stored.",
+    "credited_proposals": "Proposals that were credited.",
+    "memory_entries": "Memory entries, all studies.",
+    "memory_reads": "Decisions with a look into the memory.",
+    "memory_hits": "Of these, those for which the memory knew anything.",
+    "neighbours_read": "Neighbours read.",
+    "neighbours_from_other_jobs": "Of these, those that other jobs left.",
+    "index_graphs": "Search graphs that answer.",
+    "encoder_version": "Encoder versions published, all studies and layouts.",
+    "store_bytes": "Size of the store's files.",
+    "store_free_bytes": "Free space where the store is.",
+    "store_queue": "Changes that wait to be written.",
+}
+"""What all studies and the store add up to (`views.totals`), by name."""
 
 ReportResult = ReportOutcome | Literal["rejected"]
 """What came of a report: how it was taken in, or that it was refused."""
@@ -106,23 +119,7 @@ class Metrics(Observer):
         )  # fmt: skip
         self._totals = {
             name: Gauge(f"hyperoracle_{name}", text, registry=registry)
-            for name, text in {
-                "studies": "Studies.",
-                "jobs_active": "Jobs with a valid lease.",
-                "proposals": "Proposals stored.",
-                "reports_stored": "Reports stored.",
-                "credited_proposals": "Proposals that were credited.",
-                "memory_entries": "Memory entries, all studies.",
-                "memory_reads": "Decisions with a look into the memory.",
-                "memory_hits": "Of these, those for which the memory knew anything.",
-                "neighbours_read": "Neighbours read.",
-                "neighbours_from_other_jobs": "Of these, those that other jobs left.",
-                "index_graphs": "Search graphs that answer.",
-                "encoder_version": "Encoder versions published, all studies and layouts.",
-                "store_bytes": "Size of the store's files.",
-                "store_free_bytes": "Free space where the store is.",
-                "store_queue": "Changes that wait to be written.",
-            }.items()
+            for name, text in TOTALS.items()
         }
         self._whole_jobs = Gauge(
             "hyperoracle_whole_jobs", "Jobs that came to their planned end.", ["role"],
@@ -183,40 +180,15 @@ class Metrics(Observer):
 
     # -- read ----------------------------------------------------------------------------------
 
-    def render(self, oracle: Oracle) -> bytes:
-        """The metrics in Prometheus' text format."""
-        runtimes = oracle.studies()
-        studies = [describe_study(oracle, study) for study in runtimes]
-        self._totals["studies"].set(len(studies))
-        self._totals["jobs_active"].set(sum(s.running_jobs for s in studies))
-        self._totals["proposals"].set(sum(s.proposals for s in studies))
-        self._totals["reports_stored"].set(sum(s.reports for s in studies))
-        self._totals["credited_proposals"].set(sum(s.credited_proposals for s in studies))
-        self._totals["memory_entries"].set(sum(s.memory_size for s in studies))
-        self._totals["index_graphs"].set(
-            sum(search.graphs for s in studies for search in s.memory_search.values())
-        )
-        versions = sum(sum(s.encoder_versions.values()) for s in studies)
-        self._totals["encoder_version"].set(versions)
-        self._count_jobs(runtimes)
-        self._weigh_store(oracle)
-        return generate_latest(self._registry)
+    def render(self, totals: Mapping[str, float], whole_jobs: Mapping[str, int]) -> bytes:
+        """The metrics in Prometheus' text format.
 
-    def _weigh_store(self, oracle: Oracle) -> None:
-        ledger = oracle.ledger
-        with suppress(OSError):  # numbers of a moment ago are better than none
-            self._totals["store_bytes"].set(ledger.size_bytes())
-            self._totals["store_free_bytes"].set(ledger.free_bytes())
-        self._totals["store_queue"].set(ledger.writer.queued)
-
-    def _count_jobs(self, runtimes: Sequence[StudyRuntime]) -> None:
-        jobs: list[JobState] = []
-        for study in runtimes:
-            jobs += list(study.jobs.values())
-        for role, count in whole_jobs(jobs).items():
+        Args:
+            totals: what there is now, by the names of `TOTALS`; what is left out stays as it was.
+            whole_jobs: jobs that came to their planned end, by role.
+        """
+        for name, value in totals.items():
+            self._totals[name].set(value)
+        for role, count in whole_jobs.items():
             self._whole_jobs.labels(role).set(count)
-        read, other, reads, hits = evidence_counts(jobs)
-        self._totals["neighbours_read"].set(read)
-        self._totals["neighbours_from_other_jobs"].set(other)
-        self._totals["memory_reads"].set(reads)
-        self._totals["memory_hits"].set(hits)
+        return generate_latest(self._registry)

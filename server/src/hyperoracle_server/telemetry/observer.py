@@ -7,11 +7,16 @@ The oracle knows neither metrics nor traces: it tells an `Observer`; `metrics.Me
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 Stage = Literal["parse", "encode", "search", "choose", "commit"]
 """Where a hot call's time goes: the body is read, phi(s) is made, the memory is read, the rest of
 a decision is made, a report waits until it is on disk."""
+
+ReportOutcome = Literal["applied", "waiting", "late", "duplicate"]
+"""How a report was taken in: at once, once the one before it comes, after its learning episode
+was over, or not again."""
 
 RoundOutcome = Literal["published", "not_accepted", "failed"]
 """How a training round of an encoder ended."""
@@ -51,56 +56,21 @@ class Observer:
         """A running job was silent for longer than its lease."""
 
 
-class Observers(Observer):
-    """Tells each of several observers, in their order."""
+def all_of(*observers: Observer) -> Observer:
+    """One observer that tells each of several, in their order."""
+    all_told = Observer()
+    for event in vars(Observer):
+        if not event.startswith("_"):
+            setattr(all_told, event, _each([getattr(each, event) for each in observers]))
+    return all_told
 
-    def __init__(self, *observers: Observer) -> None:
-        self._observers = observers
 
-    def stage(self, stage: Stage, seconds: float) -> None:
-        """Pass it on."""
-        for observer in self._observers:
-            observer.stage(stage, seconds)
+def _each(listeners: Sequence[Callable[..., None]]) -> Callable[..., None]:
+    def tell(*what: object) -> None:
+        for listener in listeners:
+            listener(*what)
 
-    def committed(self, seconds: float) -> None:
-        """Pass it on."""
-        for observer in self._observers:
-            observer.committed(seconds)
-
-    def commit_failed(self) -> None:
-        """Pass it on."""
-        for observer in self._observers:
-            observer.commit_failed()
-
-    def evicted(self, count: int) -> None:
-        """Pass it on."""
-        for observer in self._observers:
-            observer.evicted(count)
-
-    def index_built(self) -> None:
-        """Pass it on."""
-        for observer in self._observers:
-            observer.index_built()
-
-    def index_sampled(self, recall: float) -> None:
-        """Pass it on."""
-        for observer in self._observers:
-            observer.index_sampled(recall)
-
-    def encoder_round(self, outcome: RoundOutcome, loss: float | None) -> None:
-        """Pass it on."""
-        for observer in self._observers:
-            observer.encoder_round(outcome, loss)
-
-    def worked(self, work: Work, study: str, seconds: float) -> None:
-        """Pass it on."""
-        for observer in self._observers:
-            observer.worked(work, study, seconds)
-
-    def lease_expired(self) -> None:
-        """Pass it on."""
-        for observer in self._observers:
-            observer.lease_expired()
+    return tell
 
 
 class StageClock:

@@ -1,7 +1,8 @@
 """Traces: one span for each request, spans for its stages and for work beside the calls.
 
-An `Observer` that sends what it is told to an OpenTelemetry collector. Needs the extra `otel`, and
-is imported only where traces are asked for (`otlp.py`).
+An `Observer` that sends what it is told to an OpenTelemetry collector. Needs the extra `otel`,
+which is imported only where traces are asked for: by `--otlp-endpoint`, or, as the field does, by
+OpenTelemetry's own environment variables.
 
 A span holds names of studies and jobs, the request's id and what HTTP says of a call: never a
 body, a header, a query, or an exception's text, which may repeat any of these. Spans are sent by a
@@ -17,19 +18,15 @@ import time
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.propagate import get_global_textmap
-from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import Span, SpanKind, format_trace_id, set_span_in_context
 
 from hyperoracle_server.telemetry import logs
 from hyperoracle_server.telemetry.logs import about
 from hyperoracle_server.telemetry.observer import Observer, Stage, Work
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +36,88 @@ FLUSH_SECONDS = 1.0
 QUIET_SECONDS = 300.0
 """After a warning that spans get lost no other is given for so long."""
 
-_ROOT = Context()  # no parent, whatever this thread is doing
-
 _stages: ContextVar[list[tuple[Stage, int, int]] | None] = ContextVar("stages", default=None)
 """The stages of the request that is being answered here: name, begin and end in ns since 1970;
 None where no recorded span wants them."""
+
+_PATH = "/v1/traces"
+_DEFAULT = "http://localhost:4318"
+_OFF = "or set OTEL_SDK_DISABLED=true"
+
+
+def traces_endpoint(given: str | None, environment: Mapping[str, str]) -> str | None:
+    """The URL that spans are posted to, None where nobody asked for traces.
+
+    Args:
+        given: a collector's address, as of `--otlp-endpoint`; beats the environment's.
+        environment: `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` (used as it is),
+            `OTEL_EXPORTER_OTLP_ENDPOINT` (an address), `OTEL_TRACES_EXPORTER` (`otlp` turns them
+            on at the usual address, `none` off), `OTEL_SDK_DISABLED`; an empty one says nothing.
+
+    Raises:
+        ValueError: something else is asked for than OTLP over HTTP, or this is no URL.
+
+    Source: OpenTelemetry Protocol Exporter, "Endpoint URLs for OTLP/HTTP".
+    """
+
+    def said(name: str) -> str:
+        return environment.get(f"OTEL_{name}", "").strip()
+
+    if said("SDK_DISABLED").lower() == "true":
+        return None
+    exporter = said("TRACES_EXPORTER").lower()
+    name, url = "otlp_endpoint", None if given is None else _of_traces(given)
+    if url is None:
+        if exporter == "none":
+            return None
+        if exporter not in ("", "otlp"):
+            raise ValueError(f"OTEL_TRACES_EXPORTER: expected otlp or none, got {exporter}")
+        name, url = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", said("EXPORTER_OTLP_TRACES_ENDPOINT")
+    if not url:
+        name = "OTEL_EXPORTER_OTLP_ENDPOINT"
+        address = said("EXPORTER_OTLP_ENDPOINT") or (_DEFAULT if exporter == "otlp" else "")
+        if not address:
+            return None
+        url = _of_traces(address)
+    protocol = said("EXPORTER_OTLP_TRACES_PROTOCOL") or said("EXPORTER_OTLP_PROTOCOL")
+    if protocol not in ("", "http/protobuf"):
+        raise ValueError(f"OTEL_EXPORTER_OTLP_PROTOCOL: expected http/protobuf, got {protocol}")
+    return _checked(name, url)
+
+
+def _of_traces(address: str) -> str:
+    """Where a collector at this address takes spans."""
+    return address.rstrip("/").removesuffix(_PATH) + _PATH
+
+
+def _checked(name: str, url: str) -> str:
+    """The URL, if spans can be posted to it; what cannot be used is not repeated."""
+    wrong = ValueError(f"{name}: expected a URL such as {_DEFAULT}")
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        raise wrong from None
+    if not usable:
+        raise wrong
+    if "@" in parts.netloc:
+        raise ValueError(f"{name}: give credentials in OTEL_EXPORTER_OTLP_HEADERS, not in the URL")
+    return url
+
+
+def open_tracing(endpoint: str) -> Tracing:
+    """Send traces there from now on.
+
+    Raises:
+        ValueError: OpenTelemetry is not installed, or a variable of its own cannot be used.
+    """
+    try:
+        return Tracing(endpoint)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"traces are asked for, and {error.name} is not installed: "
+            f"pip install 'hyperoracle-server[otel]', {_OFF}"
+        ) from None
 
 
 class Tracing(Observer):
@@ -53,13 +127,24 @@ class Tracing(Observer):
     environment variables.
 
     Args:
-        endpoint: the URL that spans are posted to (`otlp.traces_endpoint`).
+        endpoint: the URL that spans are posted to (`traces_endpoint`).
 
     Raises:
+        ModuleNotFoundError: OpenTelemetry is not installed.
         ValueError: one of these variables cannot be used.
     """
 
     def __init__(self, endpoint: str) -> None:
+        from opentelemetry import trace
+        from opentelemetry.context import Context
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.propagate import get_global_textmap
+        from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+        self._trace = trace
+        self._root = Context()  # no parent, whatever this thread is doing
         own = {"service.name": "hyperoracle", "service.version": version("hyperoracle-server")}
         resource = Resource.create().merge(Resource(own)).merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
@@ -89,9 +174,9 @@ class Tracing(Observer):
         for header, value in headers:
             if header in self._headers:
                 carrier.setdefault(self._headers[header], []).append(value.decode("latin-1"))
-        parent = self._propagator.extract(carrier, _ROOT) if carrier else _ROOT
-        span = self._tracer.start_span(name, parent, SpanKind.SERVER, attributes)
-        logs.trace_id.set(format_trace_id(span.get_span_context().trace_id))
+        parent = self._propagator.extract(carrier, self._root) if carrier else self._root
+        span = self._tracer.start_span(name, parent, self._trace.SpanKind.SERVER, attributes)
+        logs.trace_id.set(self._trace.format_trace_id(span.get_span_context().trace_id))
         _stages.set([] if span.is_recording() else None)
         return span
 
@@ -102,7 +187,7 @@ class Tracing(Observer):
             span: the request's.
             ended: when it ended, in ns since 1970.
         """
-        within = set_span_in_context(span, _ROOT)
+        within = self._trace.set_span_in_context(span, self._root)
         for stage, began, finished in _stages.get() or ():
             self._tracer.start_span(stage, within, start_time=began).end(finished)
         span.end(ended)
@@ -118,7 +203,7 @@ class Tracing(Observer):
         """A trace of its own for work beside the calls."""
         now = time.time_ns()
         self._tracer.start_span(
-            work, _ROOT, attributes={"hyperoracle.study": study},
+            work, self._root, attributes={"hyperoracle.study": study},
             start_time=now - int(seconds * 1e9),
         ).end(now)  # fmt: skip
 

@@ -12,11 +12,9 @@ from hyperoracle_protocol.inspection import (
     NeighbourFigures,
     PredictionFigures,
 )
-from hyperoracle_server.keyed.agent import KeyedAgent
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.oracle.oracle import Oracle
 from hyperoracle_server.oracle.study import StudyRuntime
-from hyperoracle_server.strategies.base import LeavesSharedRecords
 from hyperoracle_server.strategies.evidence.shareability import (
     Estimate,
     SharedRecords,
@@ -42,16 +40,15 @@ def diagnose(oracle: Oracle, study_name: str, neighbours: int) -> Diagnosis:
     """
     with oracle.study(study_name) as study:
         agent = study.agent
-        keeps_records = isinstance(agent, KeyedAgent | LeavesSharedRecords)
-        memories = _memories(study) if isinstance(agent, KeyedAgent) else []
-        records = agent.shared_records() if isinstance(agent, LeavesSharedRecords) else []
+        memories = _memories(study)
+        records = agent.shared_records()
     records += [_with_returns(oracle, *memory) for memory in memories]
     keys = [_diagnosed(each, neighbours, study.seed) for each in records if len(each.jobs)]
     strategy = study.definition.strategy.name
     note = None
     if not keys:
         note = f"the strategy {strategy} keeps no records that jobs could share"
-        if keeps_records:
+        if agent.keeps_records:
             note = "the memory is empty: no return was reported yet"
     return Diagnosis(
         study=study.name, strategy=strategy, neighbours=neighbours, keys=keys, note=note
@@ -60,18 +57,15 @@ def diagnose(oracle: Oracle, study_name: str, neighbours: int) -> Diagnosis:
 
 def _memories(study: StudyRuntime) -> list[tuple[SharedRecords, list[int]]]:
     """Each memory's live entries, with the numbers of the proposals that left them."""
-    assert isinstance(study.agent, KeyedAgent)
     found = []
-    for signature, recollection in study.agent.recollections.items():
-        entries = recollection.memory.entries()
+    for signature, kept in study.agent.kept().items():
+        entries = study.agent.entries(signature)
         ids = entries.ids.tolist()
-        what = (
-            f"{study.agent.strategy.encoder.kind} encoder version {recollection.state.version} "
-            f"of {recollection.layout.kind} {signature}"
-        )
         jobs = np.array([study.entry_jobs[i] for i in ids], np.int64)
         # Copied: the memory goes on while these are compared.
-        records = SharedRecords(entries.keys.astype(np.float64), jobs, entries.values.copy(), what)
+        records = SharedRecords(
+            entries.keys.astype(np.float64), jobs, entries.values.copy(), kept.what
+        )
         found.append((records, [study.entry_proposals[i] for i in ids]))
     return found
 

@@ -20,7 +20,6 @@ from hyperoracle_protocol.gain import (
 from hyperoracle_protocol.jobs import Role
 from hyperoracle_server.oracle.job import JobState
 from hyperoracle_server.oracle.oracle import Oracle
-from hyperoracle_server.strategies.base import Guarded
 from hyperoracle_server.views.confidence_sequences import LEAST_JOBS, LEAST_JOBS_FOR_MEANS
 from hyperoracle_server.views.group_comparison import Comparison, Estimate, compare
 
@@ -76,7 +75,7 @@ def study_gain(oracle: Oracle, study_name: str) -> StudyGain:
         read, other, reads, hits = evidence_counts(jobs)
         sign = study.sign
         direction = study.definition.returns.direction
-        guards = study.agent.guards() if isinstance(study.agent, Guarded) else None
+        guards = study.agent.guards()
     # The comparisons are made outside the study's lock.
     return StudyGain(
         study=study_name,

@@ -9,14 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from hyperoracle_client.commands.options import add_options
+from hyperoracle_protocol.strategies import STRATEGIES
 from hyperoracle_trainers.commands.numbers import at_least_one, at_least_zero
 
 EXIT_INTERRUPTED = 130
-
-_STRATEGIES = (
-    "cautious_config", "best_config", "anchored", "kl_adaptive", "bandit", "epgt", "dqn", "random",
-    "fixed",
-)  # fmt: skip
 
 
 def register(subparsers: Any) -> None:
@@ -43,7 +39,7 @@ def register(subparsers: Any) -> None:
     oracle.add_argument("--oracle", metavar="URL", help="http://host:port or embedded:PATH")
     oracle.add_argument("--study", metavar="NAME", help="default: ENV-ALGORITHM")
     oracle.add_argument(
-        "--strategy", choices=_STRATEGIES, help="default: the service's own; of a preset epgt"
+        "--strategy", choices=tuple(STRATEGIES), help="default: the service's own; of a preset epgt"
     )
     oracle.add_argument(
         "--study-set",

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hyperoracle_client.errors import one_line
+from hyperoracle_protocol.strategies import STRATEGIES
 from hyperoracle_trainers.hyperparameters.arguments import ArgumentError, Space, parse_space
 from hyperoracle_trainers.hyperparameters.presets import default_settings
 from hyperoracle_trainers.hyperparameters.settings import AnySettings, SettingsError
@@ -26,8 +27,6 @@ SHIPPED = Path(__file__).parent / "definitions"
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._]*(?:-[A-Za-z0-9._]+)*"  # no "--", which parts a file's name
 _Role = Literal["auto", "explore", "exploit", "control"]
-_WITHOUT_MEMORY = frozenset({"random", "fixed", "bandit", "kl_adaptive"})
-"""Strategies of the server that carry nothing from job to job."""
 
 
 class DefinitionError(ValueError):
@@ -169,7 +168,7 @@ class Experiment:
         """Whether a strategy carries anything from job to job, so that earlier runs matter."""
         if strategy in (DEFAULT, RANDOM_POLICY):
             return False
-        return self.strategy_definition(strategy)["name"] not in _WITHOUT_MEMORY
+        return STRATEGIES[self.strategy_definition(strategy)["name"]].shares
 
     def role_of(self, earlier_runs: int, *, is_measured: bool) -> str:
         """Return the role of a job."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from hyperoracle_client import DEFAULT_STRATEGY, Scale
 from hyperoracle_client.settings import load_settings
+from hyperoracle_protocol.strategies import STRATEGIES, KeyedStrategy
 from hyperoracle_trainers.algorithms.decisions import BaseSchedule
 from hyperoracle_trainers.hyperparameters.arguments import (
     SETTINGS_CLASSES,
@@ -262,7 +263,7 @@ def _strategy(args: argparse.Namespace, preset: PaperPreset | None) -> str | Map
     """Return the strategy's name, or its definition where something is said about it."""
     by_paper = "epgt" if preset or args.study_set else DEFAULT_STRATEGY.name
     name: str = args.strategy or by_paper
-    by_hyper_states = name in ("epgt", "dqn")
+    by_hyper_states = issubclass(STRATEGIES[name], KeyedStrategy)
     if not by_hyper_states and args.study_set:
         raise ArgumentError(
             f"--study-set {args.study_set[0]}: expected the strategy epgt or dqn, got {name}; "

@@ -13,7 +13,7 @@ from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import Any
 
-from hyperoracle_server.telemetry.redaction import redacted
+from hyperoracle_server.telemetry.logs import redacted
 
 log = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.tokens import CreateToken, Scope
 from hyperoracle_server.api.access.rules import Requirement
-from hyperoracle_server.api.access.token_store import TokenStore
 from hyperoracle_server.api.access.tokens import (
     ALL_STUDIES,
     RANK,
     StoredToken,
+    TokenStore,
     digest_of,
     id_of,
     is_same,

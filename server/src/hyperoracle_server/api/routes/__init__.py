@@ -1,1 +1,1 @@
-"""Wire to oracle: the only importers of the protocol's messages beside `wire`."""
+"""The calls beside the hot ones: what users of studies ask for, and what operators do."""

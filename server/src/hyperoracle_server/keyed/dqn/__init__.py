@@ -2,8 +2,7 @@
 
 | module | idea |
 |---|---|
-| `mlp` | the network: forward, loss and gradients |
-| `adam` | the optimiser's update |
+| `mlp` | the network: forward, loss and gradients; the optimiser's update |
 | `replay` | transitions under keys, the earliest leaving first |
 | `learner` | targets, target network, counts; all of it as bytes and back |
 

@@ -14,28 +14,29 @@ Source: Le et al., Episodic Policy Gradient Training, AAAI 2022, section "Why ep
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from hyperoracle_server.keyed.agent import FreshEncoder, KeyedAgent, Recollection
+from hyperoracle_server.keyed.cost import (
+    FullSize,
+    learn_seconds,
+    network_bytes,
+    pass_seconds,
+    remedies,
+)
 from hyperoracle_server.keyed.dqn.learner import QLearner
 from hyperoracle_server.keyed.dqn.replay import Replay, Steps
-from hyperoracle_server.strategies.base import (
-    Decision,
-    Evidence,
-    MemoryEffect,
-    Moment,
-    Outcome,
-)
-from hyperoracle_server.strategies.cost import learn_seconds
+from hyperoracle_server.strategies.decisions import Decision, Evidence, MemoryEffect
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
     from hyperoracle_protocol.hyper_state import HyperStateLayout
     from hyperoracle_protocol.strategies import DqnStrategy
-    from hyperoracle_server.keyed.memory import Entries
+    from hyperoracle_server.strategies.base import Given
+    from hyperoracle_server.strategies.decisions import Entries, Moment, Outcome
     from hyperoracle_server.strategies.grid import HyperActionGrid
 
 _NO_IDS = np.empty(0, np.int64)
@@ -49,11 +50,37 @@ class DqnAgent(KeyedAgent[Replay]):
     version; the network goes on from its weights and learns the new keys.
     """
 
+    remedies = remedies(
+        capacity="strategy.q_learning.replay_capacity",
+        learning="strategy.q_learning.gradient_steps, batch_size or hidden_size",
+    )
+
     def __init__(self, grid: HyperActionGrid, strategy: DqnStrategy, seed: int) -> None:
         super().__init__(grid, strategy, seed)
         self._q_learning = strategy.q_learning
         self._learners: dict[str, QLearner] = {}
         self._changed: set[str] = set()
+
+    @classmethod
+    def of(cls, given: Given) -> Self:
+        """With the study's settings."""
+        return cls(given.grid, given.strategy, given.seed)
+
+    @classmethod
+    def full_size(cls, strategy: Any, key_size: int, actions: int) -> FullSize:
+        """A full replay and the network."""
+        setting = strategy.q_learning
+        return FullSize(
+            capacity=setting.replay_capacity,
+            search_seconds=pass_seconds(key_size, actions, setting),
+            learn_seconds=learn_seconds(key_size, actions, setting),
+            network_bytes=network_bytes(key_size, actions, setting),
+        )
+
+    def why_greatest(self, actions: int, known: int) -> str:
+        """By the network, which knows of all hyper-actions or of none."""
+        trained = "" if known else ", which has not been trained yet"
+        return f"the greatest of {actions} values of the Q-network{trained}"
 
     @property
     def capacity(self) -> int:

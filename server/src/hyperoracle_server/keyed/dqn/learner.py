@@ -9,16 +9,16 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from hyperoracle_server.keyed.dqn.adam import adam_step
+from hyperoracle_server.keyed.cost import SECONDS_PER_WEIGHT
 from hyperoracle_server.keyed.dqn.mlp import (
     Parameters,
+    adam_step,
     initial_parameters,
     loss_and_gradients,
     outputs,
     parameter_shapes,
 )
 from hyperoracle_server.strategies.chance import NumberedStreams
-from hyperoracle_server.strategies.cost import SECONDS_PER_WEIGHT
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -1,4 +1,4 @@
-"""A multi-layer perceptron with rectifiers, its Huber loss and that loss's gradients."""
+"""A multi-layer perceptron with rectifiers: its Huber loss, that loss's gradients, and Adam."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 Parameters: TypeAlias = dict[str, npt.NDArray[np.floating]]
 """`weight_i` (inputs, outputs) and `bias_i` (outputs,) of each layer, the first being 0."""
+
+FIRST_DECAY = 0.9
+SECOND_DECAY = 0.999
+EPSILON = 1e-8
 
 
 def parameter_shapes(sizes: Sequence[int]) -> dict[str, tuple[int, ...]]:
@@ -95,3 +99,34 @@ def _activations(
         values = found[-1] @ parameters[f"weight_{layer}"] + parameters[f"bias_{layer}"]
         found.append(values if layer == layers - 1 else np.maximum(values, 0.0))
     return found
+
+
+def adam_step(
+    parameters: Parameters,
+    gradients: Parameters,
+    first: Parameters,
+    second: Parameters,
+    update: int,
+    learning_rate: float,
+) -> None:
+    """Take a step down, in place.
+
+    Args:
+        parameters: to be moved.
+        gradients: of the loss, one per parameter.
+        first: running means of the gradients, moved on.
+        second: running means of their squares, moved on.
+        update: the number of this step, 1 for the first.
+        learning_rate: α.
+
+    Source: Kingma and Ba, Adam: A Method for Stochastic Optimization, ICLR 2015, Algorithm 1.
+    """
+    first_correction = 1.0 - FIRST_DECAY**update
+    second_correction = 1.0 - SECOND_DECAY**update
+    for name, gradient in gradients.items():
+        mean, square = first[name], second[name]
+        mean += (1.0 - FIRST_DECAY) * (gradient - mean)
+        square *= SECOND_DECAY
+        square += (1.0 - SECOND_DECAY) * gradient * gradient
+        scale = np.sqrt(square / second_correction) + EPSILON
+        parameters[name] -= (learning_rate / first_correction) * mean / scale

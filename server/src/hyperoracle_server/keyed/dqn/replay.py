@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hyperoracle_server.keyed.memory.base import Entries
 from hyperoracle_server.keyed.memory.checks import checked_entries, checked_keys, checked_write
+from hyperoracle_server.strategies.decisions import Entries
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int

@@ -8,8 +8,7 @@
 | `serving` | hyper-state to key, in NumPy, immutable |
 | `vae` | the torch module; imported by training alone |
 | `training` | one training round: state and samples in, state and report out |
-| `frames` | arrays through a pipe |
-| `worker` | the child process that trains |
+| `worker` | the child process that trains, and the messages between it and its parent |
 | `training_process` | the parent's handle on that child |
 
 Importing and serving never import torch: only a training round of a VAE does, and the

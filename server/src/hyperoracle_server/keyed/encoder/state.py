@@ -53,6 +53,11 @@ class EncoderState:
         return int(self.arrays["version"])
 
     @property
+    def nbytes(self) -> int:
+        """What the arrays take."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+    @property
     def moments(self) -> Moments:
         """The running moments of the features."""
         return Moments(

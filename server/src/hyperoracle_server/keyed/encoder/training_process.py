@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import socket
+import struct
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from dataclasses import asdict
+from multiprocessing import Pipe
 from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from hyperoracle_server.keyed.encoder.frames import (
-    FRAME_LIMIT_BYTES,
-    FrameError,
-    frame_bytes,
-    read_frame,
-)
 from hyperoracle_server.keyed.encoder.state import EncoderState, check_arrays
 from hyperoracle_server.keyed.encoder.training import (
     DEFAULT_BATCH_SIZE,
     DEFAULT_GRADIENT_UPDATES,
     TrainingReport,
     TrainingSettings,
+)
+from hyperoracle_server.keyed.encoder.worker import (
+    MESSAGE_LIMIT_BYTES,
+    MessageError,
+    packed,
+    unpacked,
 )
 
 if TYPE_CHECKING:
@@ -37,8 +40,8 @@ ROUND_TIMEOUT_SECONDS = 300.0
 _WORKER_MODULE = "hyperoracle_server.keyed.encoder.worker"
 _THREAD_LIMITS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _GRACE_SECONDS = 5.0
-_STDERR_LINES = 20
-_STDERR_LINE_BYTES = 1_000
+_PRINTED_LINES = 20
+_PRINTED_LINE_BYTES = 1_000
 
 
 class EncoderTrainingError(RuntimeError):
@@ -53,16 +56,16 @@ class TrainingProcess:
 
     Args:
         timeout_seconds: A round that takes longer is killed.
-        frame_limit_bytes: Largest message to or from the child.
+        message_limit_bytes: Longest message to or from the child.
     """
 
     def __init__(
         self,
         timeout_seconds: float = ROUND_TIMEOUT_SECONDS,
-        frame_limit_bytes: int = FRAME_LIMIT_BYTES,
+        message_limit_bytes: int = MESSAGE_LIMIT_BYTES,
     ) -> None:
         self._timeout_seconds = timeout_seconds
-        self._frame_limit_bytes = frame_limit_bytes
+        self._message_limit_bytes = message_limit_bytes
         self._round_lock = threading.Lock()
         self._child_lock = threading.Lock()  # guards the two below
         self._child: _Child | None = None
@@ -94,7 +97,7 @@ class TrainingProcess:
         Arguments and results are those of `training.train`, to the bit.
 
         Raises:
-            ValueError: What `training.train` refuses, or a round above the frame limit.
+            ValueError: What `training.train` refuses, or a round above the limit of a message.
             EncoderTrainingError: The child died or took too long, or the handle is closed.
         """
         request = {
@@ -105,13 +108,13 @@ class TrainingProcess:
             "settings": asdict(settings or TrainingSettings()),
         }
         with self._round_lock:
-            frame = frame_bytes(request, {**state.arrays, "samples": samples})
-            if len(frame) > self._frame_limit_bytes:
+            message = packed(request, {**state.arrays, "samples": samples})
+            if len(message) > self._message_limit_bytes:
                 raise ValueError(
-                    f"training round: expected at most {self._frame_limit_bytes} bytes, got "
-                    f"{len(frame)}; train on fewer samples"
+                    f"training round: expected at most {self._message_limit_bytes} bytes, got "
+                    f"{len(message)}; train on fewer samples"
                 )
-            document, arrays = self._exchange(frame)
+            document, arrays = self._exchange(message)
         if "error" in document:
             raise ValueError(document["error"])
         report = TrainingReport(**document["report"])
@@ -129,29 +132,24 @@ class TrainingProcess:
         with self._round_lock:
             self._discard_child()
 
-    def _exchange(self, frame: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def _exchange(self, message: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         child = self._running_child()
-        expired = threading.Event()
-
-        def expire() -> None:
-            expired.set()
-            child.process.kill()
-
-        watchdog = threading.Timer(self._timeout_seconds, expire)
-        watchdog.daemon = True
-        watchdog.start()
-        answer, cause = None, None
+        answer, expired = None, False
+        cause: Exception | None = None
         try:
-            answer = child.exchange(frame, self._frame_limit_bytes)
-        except (OSError, FrameError) as error:
+            answer = unpacked(
+                child.exchange(message, self._timeout_seconds, self._message_limit_bytes)
+            )
+        except (TimeoutError, BlockingIOError) as error:
+            cause, expired = error, True
+            child.process.kill()
+        except (OSError, EOFError, MessageError) as error:
             cause = error
         finally:
-            watchdog.cancel()
-            watchdog.join()
-            if answer is None or expired.is_set():
+            if answer is None:
                 self._discard_child()
         if answer is None:
-            raise EncoderTrainingError(self._failure(child, expired.is_set())) from cause
+            raise EncoderTrainingError(self._failure(child, expired)) from cause
         return answer
 
     def _failure(self, child: _Child, expired: bool) -> str:
@@ -187,61 +185,72 @@ class TrainingProcess:
 
 
 class _Child:
-    """A started worker, its pipes, and the end of what it wrote to standard error."""
+    """A started worker, the connection to it, and the end of what it printed."""
 
     def __init__(self) -> None:
+        self._connection, theirs = Pipe()
         # -P: the working directory of a user's script must not shadow what the worker imports.
-        command = [sys.executable, "-P", "-m", _WORKER_MODULE]
-        pipe = subprocess.PIPE
+        command = [sys.executable, "-P", "-m", _WORKER_MODULE, str(theirs.fileno())]
         try:
             self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 command,
-                stdin=pipe,
-                stdout=pipe,
-                stderr=pipe,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,  # whatever a library prints is told with the errors
                 env={**os.environ, **_THREAD_LIMITS},
+                pass_fds=[theirs.fileno()],
             )
         except OSError as error:
+            self._connection.close()
             raise EncoderTrainingError(
                 f"encoder training: expected to start {sys.executable!r}, got {error}"
             ) from error
-        self._requests, self._answers = _opened(self.process.stdin), _opened(self.process.stdout)
-        self._errors = _opened(self.process.stderr)
-        self._lines: deque[bytes] = deque(maxlen=_STDERR_LINES)
-        self._reader = threading.Thread(target=self._read_errors, daemon=True)
+        finally:
+            theirs.close()  # so that the connection ends with the child
+        assert self.process.stdout is not None
+        self._printed: IO[bytes] = self.process.stdout
+        self._lines: deque[bytes] = deque(maxlen=_PRINTED_LINES)
+        self._reader = threading.Thread(target=self._read_printed, daemon=True)
         self._reader.start()
 
-    def exchange(
-        self, frame: bytes, limit_bytes: int
-    ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]] | None:
-        """Send a round and return its answer, or None if the child ended without one."""
-        self._requests.write(frame)
-        self._requests.flush()
-        return read_frame(self._answers, limit_bytes)
+    def exchange(self, message: bytes, timeout_seconds: float, limit_bytes: int) -> bytes:
+        """Send a round and return its answer.
+
+        Raises:
+            TimeoutError, BlockingIOError: The child took too long.
+            EOFError, OSError: The child ended without an answer, or the answer is too long.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        self._bound_waits(timeout_seconds)  # a child that hangs takes no message either
+        self._connection.send_bytes(message)
+        if not self._connection.poll(max(0.0, deadline - time.monotonic())):
+            raise TimeoutError
+        return self._connection.recv_bytes(limit_bytes)
+
+    def _bound_waits(self, seconds: float) -> None:
+        """Let no read or write of the connection wait for longer than this."""
+        whole, rest = divmod(max(1e-6, seconds), 1.0)
+        timeout = struct.pack("@ll", int(whole), int(rest * 1e6))
+        with socket.socket(fileno=os.dup(self._connection.fileno())) as end:
+            for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+                end.setsockopt(socket.SOL_SOCKET, option, timeout)
 
     def last_lines(self) -> str:
-        """Return the last lines of standard error as one line; complete after `end`."""
+        """Return the last lines that it printed as one line; complete after `end`."""
         lines = (line.decode(errors="replace").strip() for line in self._lines)
         return " | ".join(line for line in lines if line)
 
     def end(self) -> None:
-        """End the child by ending its input, or by force; reap it, close the pipes."""
-        with contextlib.suppress(OSError):  # unsent bytes of a dead child
-            self._requests.close()
+        """End the child by ending the connection, or by force; reap it."""
+        self._connection.close()
         try:
             self.process.wait(_GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
         self._reader.join()
-        self._answers.close()
-        self._errors.close()
+        self._printed.close()
 
-    def _read_errors(self) -> None:
-        while line := self._errors.readline(_STDERR_LINE_BYTES):
+    def _read_printed(self) -> None:
+        while line := self._printed.readline(_PRINTED_LINE_BYTES):
             self._lines.append(line)
-
-
-def _opened(stream: IO[bytes] | None) -> Any:
-    assert stream is not None
-    return stream

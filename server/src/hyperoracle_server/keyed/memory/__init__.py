@@ -11,10 +11,11 @@
        └─ HnswSearch (hnsw)
 """
 
-from hyperoracle_server.keyed.memory.base import Entries, MemorySettings, Reading, WriteEffect
+from hyperoracle_server.keyed.memory.base import MemorySettings, Reading, WriteEffect
 from hyperoracle_server.keyed.memory.episodic import EpisodicMemory
 from hyperoracle_server.keyed.memory.hnsw import HnswSettings
 from hyperoracle_server.keyed.memory.switching import IndexBuild
+from hyperoracle_server.strategies.decisions import Entries
 
 __all__ = [
     "Entries",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
@@ -58,29 +58,6 @@ class MemorySettings:
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"expected {name} in {allowed}, got {getattr(self, name)!r}")
-
-
-@dataclass(frozen=True, slots=True)
-class Entries:
-    """Some of a memory's entries, the earliest added first.
-
-    Attributes:
-        ids: int64 [entries], strictly increasing where a memory gave them out in its order.
-        keys: float32 [entries, key_size].
-        actions: joint hyper-actions, int64 [entries].
-        values: approximated hyper-returns M[key, action], float64 [entries].
-    """
-
-    ids: Int[np.ndarray, " entries"]
-    keys: Float[np.ndarray, "entries key_size"]
-    actions: Int[np.ndarray, " entries"]
-    values: Float[np.ndarray, " entries"]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, part: slice) -> Self:
-        return type(self)(*(getattr(self, field.name)[part] for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)

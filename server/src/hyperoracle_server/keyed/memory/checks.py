@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from hyperoracle_server.keyed.memory.base import Entries
+from hyperoracle_server.strategies.decisions import Entries
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hyperoracle_server.keyed.memory.base import Entries, KeyStore
+from hyperoracle_server.keyed.memory.base import KeyStore
+from hyperoracle_server.strategies.decisions import Entries
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

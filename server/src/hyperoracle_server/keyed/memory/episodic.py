@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from hyperoracle_server.keyed.memory.base import Entries, MemorySettings, Reading, WriteEffect
+from hyperoracle_server.keyed.memory.base import MemorySettings, Reading, WriteEffect
 from hyperoracle_server.keyed.memory.checks import checked_entries, checked_keys, checked_write
-from hyperoracle_server.keyed.memory.distinct_keys import DistinctKeys
+from hyperoracle_server.keyed.memory.distinct_keys import DistinctKeys, mean_at_nearest_keys
 from hyperoracle_server.keyed.memory.entry_table import EntryTable
-from hyperoracle_server.keyed.memory.hnsw import HnswSettings
-from hyperoracle_server.keyed.memory.kernel import similarity, weighted_values
-from hyperoracle_server.keyed.memory.neighbourhood import mean_at_nearest_keys
-from hyperoracle_server.keyed.memory.recall import evenly_spaced
+from hyperoracle_server.keyed.memory.hnsw import HnswSettings, evenly_spaced
 from hyperoracle_server.keyed.memory.switching import IndexBuild, RecallCheck, SwitchingSearch
+from hyperoracle_server.strategies.decisions import Entries
+from hyperoracle_server.strategies.evidence.kernel import similarity, weighted_values
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

@@ -12,6 +12,9 @@ What hnswlib asks of its caller, and where it is seen to:
 - Keys inserted in the order of their ages, run after run and step after step, make graphs in which
   whole regions are hardly reached (a half of the neighbours found, in the worst of them): they are
   inserted in a random order.
+- A graph can find everything where most keys are and next to nothing where few are, or where they
+  lie far apart; a mean over all queries hides that. So queries are put into regions, by the age of
+  the keys that they stand for and by their distance from the middle, and the worst region counts.
 
 Source: Malkov and Yashunin, Efficient and robust approximate nearest neighbor search using
 Hierarchical Navigable Small World graphs, TPAMI 2020.
@@ -27,10 +30,10 @@ import numpy as np
 
 from hyperoracle_server.keyed.memory.base import KeyStore, NeighbourSearch, slots_of
 from hyperoracle_server.keyed.memory.exact import ExactSearch
-from hyperoracle_server.keyed.memory.recall import evenly_spaced, least_recall
+from hyperoracle_server.strategies.base import INDEX_RECALL
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
 
 _BATCH = 512
 """Keys are added so many at a time: between batches other threads get the interpreter."""
@@ -43,6 +46,9 @@ _HELD_OUT = 128
 
 _LEAST_TESTED = 2 * _HELD_OUT
 """A smaller graph is not tested: it is searched whole, or nearly."""
+
+REGIONS = 8
+"""Into so many regions queries are put by age, and again by distance from the middle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,7 @@ class HnswSettings:
     links: int = 32
     build_effort: int = 200
     search_effort: int = 64
-    recall: float = 0.95
+    recall: float = INDEX_RECALL
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -358,3 +364,32 @@ class HnswSearch(NeighbourSearch):
         if labels is None:
             return self._exact.nearest_in_group(query, group, count)[0]
         return slots_of(labels)
+
+
+def least_recall(
+    found: Float[np.ndarray, " queries"], queries: Float[np.ndarray, "queries key_size"]
+) -> float:
+    """The mean share of neighbours found in the worst region; 1 where there are no queries.
+
+    Args:
+        found: of each query the share of its true neighbours that was found.
+        queries: in the order of the ages of the keys that they stand for.
+    """
+    if not len(found):
+        return 1.0
+    # Squares of great numbers overflow float32; the median is not drawn out by a few far keys.
+    from_middle = queries.astype(np.float64) - np.median(queries, axis=0)
+    by_distance = np.argsort(np.einsum("ij,ij->i", from_middle, from_middle), kind="stable")
+    parts = min(REGIONS, len(found))
+    regions = (
+        *np.array_split(found, parts),
+        *np.array_split(found[by_distance], parts),
+    )
+    return min(float(region.mean()) for region in regions)
+
+
+def evenly_spaced(count: int, wanted: int) -> Bool[np.ndarray, " count"]:
+    """A mask of so many places of a sequence, from its beginning on."""
+    chosen = np.zeros(count, np.bool_)
+    chosen[np.linspace(0, count - 1, min(count, wanted)).astype(np.int64)] = True
+    return chosen

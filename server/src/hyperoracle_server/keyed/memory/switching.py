@@ -9,8 +9,7 @@ import numpy as np
 
 from hyperoracle_server.keyed.memory.base import KeyStore, NeighbourSearch, slots_of
 from hyperoracle_server.keyed.memory.exact import ExactSearch
-from hyperoracle_server.keyed.memory.hnsw import Graphs, HnswSearch, HnswSettings
-from hyperoracle_server.keyed.memory.recall import least_recall
+from hyperoracle_server.keyed.memory.hnsw import Graphs, HnswSearch, HnswSettings, least_recall
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hyperoracle_server.keyed.memory.kernel import weighted_values
+from hyperoracle_server.strategies.evidence.kernel import weighted_values
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int

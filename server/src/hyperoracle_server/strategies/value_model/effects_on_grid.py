@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperoracle_server.strategies.base import Evidence
+from hyperoracle_server.strategies.decisions import Evidence
 from hyperoracle_server.strategies.value_model import choice
-from hyperoracle_server.strategies.value_model.bin_kernels import bin_kernel
+from hyperoracle_server.strategies.value_model.gaussian_process import bin_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

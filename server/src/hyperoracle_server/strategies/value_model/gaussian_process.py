@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 CONTEXT_LENGTH = 0.7
 _JITTER = 1e-9
 
+BIN_LENGTH = 1.5
+"""Length scale of the radial basis function over the numbers of ordered bins."""
+
 
 class Scales(NamedTuple):
     """What a model is made from; advantages are standardised, so that 1 is their own scale.
@@ -84,12 +87,36 @@ class Effects(NamedTuple):
     covariance: Float[np.ndarray, "bins bins"]
 
 
+def bin_kernel(count: int, default: int, *, ordered: bool) -> Float[np.ndarray, "bins bins"]:
+    """Prior covariance of the effects of a hyperparameter's bins.
+
+    A function over the bins with a radial basis function as its kernel is told that it is 0 at the
+    default: k(i, j) − k(i, d) k(d, j). So the default has no effect and no variance, bins near it
+    have little, and what is learned on one side of it says little about the other.
+
+    Args:
+        count: number of bins, at least 1.
+        default: number of the default's bin.
+        ordered: whether bins of neighbouring numbers are alike; else all are equally unlike, as
+            neighbours are.
+
+    Returns:
+        Symmetric, positive semi-definite, float64; row and column ``default`` are 0.
+    """
+    numbers = np.arange(count)
+    distances = np.abs(numbers[:, np.newaxis] - numbers)
+    if not ordered:
+        distances = np.minimum(distances, 1)
+    kernel: Float[np.ndarray, "bins bins"] = np.exp(-0.5 * (distances / BIN_LENGTH) ** 2)
+    return kernel - np.outer(kernel[:, default], kernel[default])
+
+
 class EffectModel:
     """Records under given scales.
 
     Args:
         records: at least none.
-        bin_kernels: of each hyperparameter, see `bin_kernels.bin_kernel`.
+        bin_kernels: of each hyperparameter, see `bin_kernel`.
         scales: see `Scales`.
 
     Attributes:
