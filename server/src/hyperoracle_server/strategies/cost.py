@@ -2,8 +2,8 @@
 
 The constants were measured on one core of a cloud machine (`tests/server/oracle/test_study_cost.py`
 holds the figures beside what is computed for them); what is computed lies within a factor of 3 of
-what was measured there. That suffices to tell a study that costs a millisecond from one that keeps the
-oracle busy for seconds.
+what was measured there. That suffices to tell a study that costs a millisecond from one that keeps
+the oracle busy for seconds.
 
 Pure functions: they know neither studies at work nor settings of a server.
 """
