@@ -56,6 +56,7 @@ class Way(Protocol):
 
     async def take(self, call: Call, job: str, json_bytes: int, answer: Callable[[], _T]) -> _T:
         """Make a job's answer, once it is its turn (`Turns.take`)."""
+        raise NotImplementedError
 
     async def wait(self, durable: Future[Any]) -> None:
         """Wait until an answer may be given.

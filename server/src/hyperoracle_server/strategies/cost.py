@@ -1,8 +1,9 @@
 """What a study may cost: seconds per call, memory, disk, computed from its definition and layouts.
 
-What is computed lies within a factor of 3 of what was measured on one core of a cloud machine. That
-suffices to tell a study that costs a millisecond from one that keeps the oracle busy for seconds.
-What a strategy costs its hyper-agents say (`HyperAgent.cost`).
+What is computed lies within a factor of 3 of what was measured on one core of a cloud machine
+(`tests/server/oracle/test_study_cost.py` holds the figures). That suffices to tell a study that
+costs a millisecond from one that keeps the oracle busy for seconds. What a strategy costs its
+hyper-agents say (`HyperAgent.cost`).
 
 Pure functions: they know neither studies at work nor settings of a server.
 """
