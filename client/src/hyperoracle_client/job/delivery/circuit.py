@@ -35,8 +35,8 @@ class Backoff:
         self._failures = 0
 
 
-FAILURES_THAT_OPEN = 3
-"""Proposals in a row; one late answer in a thousand is no trouble."""
+FAILURES_THAT_OPEN = 2
+"""Proposals in a row: one late answer is no trouble, and a trouble costs two deadlines."""
 
 MOST_SHARE_LOST = 0.2
 """Of the time, that training may wait in vain for an oracle that answers probes in time, and
