@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 
 import pytest
 
-from hyperoracle_client.job.delivery.circuit import Backoff, Circuit
+from hyperoracle_client.job.delivery.circuit import FAILURES_THAT_OPEN, Backoff, Circuit
 
 
 def test_pauses_double_up_to_the_most_with_jitter_below() -> None:
@@ -29,10 +30,16 @@ def test_a_thousand_failures_do_not_overflow() -> None:
     assert all(backoff.next_pause() <= 30.0 for _ in range(2000))
 
 
-def test_a_failure_opens_and_a_good_probe_closes() -> None:
+def opened(least: float = 0.5, most: float = 30.0) -> Circuit:
+    circuit = Circuit(least, most)
+    assert [circuit.failed("x") for _ in range(FAILURES_THAT_OPEN)][-1]
+    return circuit
+
+
+def test_failures_in_a_row_open_and_a_good_probe_closes() -> None:
     circuit = Circuit(0.5, 30.0)
     assert circuit.retry_at == math.inf
-    circuit.failed("x")
+    assert [circuit.failed("x") for _ in range(FAILURES_THAT_OPEN)] == [False, True]
     assert circuit.is_open
     assert circuit.retry_at < math.inf
     circuit.probe_succeeded()
@@ -40,23 +47,52 @@ def test_a_failure_opens_and_a_good_probe_closes() -> None:
     assert circuit.retry_at == math.inf
 
 
+def test_a_late_answer_now_and_then_never_opens() -> None:
+    circuit = Circuit(0.5, 30.0)
+    for _ in range(1000):
+        assert not circuit.failed("late")
+        circuit.succeeded()
+    assert not circuit.is_open
+
+
+def test_after_a_probe_one_failure_opens_again_until_a_proposal_has_succeeded() -> None:
+    circuit = opened()
+    circuit.probe_succeeded()
+    assert circuit.failed("x")
+    circuit.probe_succeeded()
+    circuit.succeeded()
+    assert not circuit.failed("x")
+
+
 def test_an_oracle_that_answers_probes_but_fails_proposals_is_asked_less_and_less() -> None:
-    circuit = Circuit(1.0, 1000.0)
-    pauses = []
-    for _ in range(6):
-        before = circuit._backoff._failures
-        circuit.failed("x")
-        pauses.append(before)
+    circuit = opened(1.0, 1000.0)
+    for failures in range(1, 6):
+        assert circuit._backoff._failures == failures
         circuit.probe_succeeded()
-    assert pauses == [0, 1, 2, 3, 4, 5]
+        circuit.failed("x")
     circuit.succeeded()
     assert circuit._backoff._failures == 0
+
+
+def test_such_an_oracle_costs_training_a_share_of_its_time_from_the_beginning() -> None:
+    circuit = opened(0.001, 0.001)
+    circuit.probe_succeeded()
+    before = time.monotonic()
+    circuit.failed("late", lost_seconds=0.05)
+    assert circuit.retry_at - before >= 0.05 * 4
+    circuit.probe_succeeded()
+    circuit.succeeded()
+    before = time.monotonic()
+    for _ in range(FAILURES_THAT_OPEN):
+        circuit.failed("late", lost_seconds=0.05)
+    assert circuit.retry_at - before < 0.05  # the first probe comes soon
 
 
 def test_each_change_of_state_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     circuit = Circuit(0.5, 30.0)
     with caplog.at_level(logging.WARNING):
-        circuit.failed("why")
+        for _ in range(FAILURES_THAT_OPEN):
+            circuit.failed("why")
         circuit.probe_failed()
         circuit.probe_failed()
         circuit.probe_succeeded()

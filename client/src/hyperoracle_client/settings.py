@@ -151,7 +151,10 @@ class ClientSettings(BaseModel):
         "dead; what is left stays in spool_directory.",
     )
     circuit_least_seconds: float = Field(
-        0.5, gt=0, le=3600, description="After a failure the oracle is left alone for so long."
+        0.02,
+        gt=0,
+        le=3600,
+        description="The first pause after failures; a probe follows.",
     )
     circuit_most_seconds: float = Field(
         30.0, gt=0, le=3600, description="The pause doubles with each failure up to this."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -180,6 +181,7 @@ class Session:
         self._decision: Decision | None = None
         self._is_prefetched = False
         self._is_withdrawn = False
+        self._asked_at = 0.0
         layout = started.layout
         self._has_seen_gradients = layout.kind == "sketch" and layout.orders == 0  # wants none
 
@@ -202,6 +204,7 @@ class Session:
             NoAnswer: the circuit is open, or the hyper-state is not finite.
             OracleError: the call failed; its sequence is marked as not applied.
         """
+        self._asked_at = time.monotonic()
         if self._is_withdrawn:
             self._is_withdrawn, self._decision = False, None
         if self._decision is not None and self._decision.is_in_force(metadata["env_step"]):
@@ -335,5 +338,5 @@ class Session:
             return
         if isinstance(error, DeadlineMissed):
             self._counts.late += 1
-        self._circuit.failed(str(error))
-        self._on_circuit_open()
+        if self._circuit.failed(str(error), time.monotonic() - self._asked_at):
+            self._on_circuit_open()

@@ -172,7 +172,7 @@ class HyperAgent(ABC, Generic[Note]):
     needs_hyper_states: ClassVar[bool] = False
     keeps_records: ClassVar[bool] = False
     background: ClassVar[tuple[str, ...]] = ()
-    remedies: ClassVar[tuple[str, str, str, str]] = ("the number of values in the space",) * 4
+    remedies: ClassVar[tuple[str, ...]] = ("the number of values in the space",) * 4
     why_chosen: ClassVar[str] = "what the strategy holds to be best"
     why_explored: ClassVar[str] = "explored: chance chose"
 

@@ -35,12 +35,24 @@ class Backoff:
         self._failures = 0
 
 
+FAILURES_THAT_OPEN = 2
+"""Proposals in a row: one late answer is no trouble, and a trouble costs two deadlines."""
+
+MOST_SHARE_LOST = 0.2
+"""Of the time, that training may wait in vain for an oracle that answers probes in time, and
+proposals never."""
+
+
 class Circuit:
     """Says whether proposals may be asked for.
 
-    Closed: they may. A failure opens it for a pause; then a probe, made in the background, closes
-    it again or prolongs the pause. The pauses begin anew only once a proposal has succeeded: an
-    oracle that answers probes and fails proposals is asked less and less.
+    Closed: they may. Some failures in a row open it; a failed proposal costs training its deadline
+    at most, an open circuit all the updates that pass meanwhile. Then probes, made in the
+    background, look when the oracle answers in time again, at first within milliseconds: it is open
+    for about as long as the trouble lasts, and half as long again.
+
+    A probe that succeeds closes it on trial: until a proposal has succeeded too, one failure opens
+    it again, for longer, and for so long that no more than a share of the time is lost in waiting.
 
     The training thread calls `failed` and `succeeded` while it is closed, the background thread
     `probe_failed` and `probe_succeeded` while it is open: whoever may use the job's channel is
@@ -52,6 +64,8 @@ class Circuit:
         self._lock = threading.Lock()
         self._retry_at = math.inf
         self._opened_at = 0.0
+        self._failures = 0  # in a row
+        self._is_on_trial = False
         self.is_open = False
 
     @property
@@ -59,18 +73,35 @@ class Circuit:
         """When the next probe is due on the monotonic clock; infinite while closed."""
         return self._retry_at
 
-    def failed(self, why: str) -> None:
-        """A proposal failed: open."""
+    def failed(self, why: str, lost_seconds: float = 0.0) -> bool:
+        """A proposal failed.
+
+        Args:
+            why: in words.
+            lost_seconds: what training has waited for it.
+
+        Returns:
+            Whether the circuit is open now.
+        """
         with self._lock:
+            self._failures += 1
+            if self._failures < FAILURES_THAT_OPEN and not self._is_on_trial:
+                return False
             now = time.monotonic()
             if not self.is_open:
                 self._opened_at = now
                 self.is_open = True
                 logger.warning("oracle circuit open, training goes on with the defaults: %s", why)
-            self._retry_at = now + self._backoff.next_pause()
+            pause = self._backoff.next_pause()
+            if self._is_on_trial:
+                pause = max(pause, lost_seconds * (1.0 / MOST_SHARE_LOST - 1.0))
+            self._retry_at = now + pause
+            return True
 
     def succeeded(self) -> None:
         """A proposal succeeded."""
+        self._failures = 0
+        self._is_on_trial = False
         self._backoff.reset()
 
     def probe_failed(self) -> None:
@@ -79,10 +110,12 @@ class Circuit:
             self._retry_at = time.monotonic() + self._backoff.next_pause()
 
     def probe_succeeded(self) -> None:
-        """The oracle answers again: close."""
+        """The oracle answers again: close, on trial."""
         with self._lock:
             if self.is_open:
                 away = time.monotonic() - self._opened_at
                 logger.warning("oracle circuit closed: it answers again after %.1f s", away)
             self._retry_at = math.inf
+            self._failures = 0
+            self._is_on_trial = True
             self.is_open = False
