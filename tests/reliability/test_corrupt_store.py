@@ -90,7 +90,8 @@ def test_damage_is_refused_with_the_remedy_and_the_file_is_left_as_it_is(tmp_pat
     for what, content in damages(whole).items():
         path.write_bytes(content)
         said = refusal(path)
-        assert f"hyperoracle db restore BACKUP --store {path} --replace" in said, what
+        remedy = f"hyperoracle db restore BACKUP --store {shlex.quote(str(path))} --replace"
+        assert remedy in said, what
         assert path.read_bytes() == content, what
 
 

@@ -6,6 +6,7 @@ import argparse
 import errno
 import json
 import os
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -235,7 +236,7 @@ def test_a_studys_backup_names_the_command_that_takes_it(hyperoracle_db, store, 
     hyperoracle_db("backup", backup, "--study", "s", "--store", store)
     code, _, err = hyperoracle_db("restore", backup, "--store", tmp_path / "new.db")
     assert code == 1
-    assert f"`hyperoracle study restore s {backup} --url ...`" in err
+    assert f"`hyperoracle study restore s {shlex.quote(str(backup))} --url ...`" in err
 
 
 def test_a_backup_is_written_where_files_have_no_second_names(
