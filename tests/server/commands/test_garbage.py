@@ -9,12 +9,11 @@ import textwrap
 import weakref
 
 import pytest
+from support.handles import oracle_of
 from support.waiting import wait_until
 
 SCRIPT = """
 import gc, weakref
-from support.handles import oracle_of
-
 from hyperoracle_server.commands import garbage
 
 class Link:
