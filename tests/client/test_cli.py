@@ -211,6 +211,24 @@ def test_jobs_are_listed_and_shown(capsys: pytest.CaptureFixture[str], store: st
     assert "seed=3" in run(capsys, "--url", store, "job", "show", job["job_id"])[1]
 
 
+def test_a_jobs_proposals_are_listed_by_what_explain_takes(
+    capsys: pytest.CaptureFixture[str], store: str
+) -> None:
+    job = run_json(capsys, "--url", store, "job", "list", "s")["jobs"][-1]["job_id"]
+    listed = run_json(capsys, "--url", store, "job", "proposals", job)
+    assert (listed["of"], len(listed["proposals"])) == (5, 5)
+    sequences = [each["sequence"] for each in listed["proposals"]]
+    assert sequences == sorted(sequences, reverse=True)
+    for each in listed["proposals"]:
+        explained = run_json(capsys, "--url", store, "explain", each["proposal_id"])
+        assert explained["chosen"]["hyperparameters"] == each["hyperparameters"]
+    table = run(capsys, "--url", store, "job", "proposals", job, "--limit", "2")[1]
+    assert table.splitlines()[-1] == "2 of 5; --limit 0 lists all"
+    assert table.splitlines()[1].startswith(listed["proposals"][0]["proposal_id"])
+    code, _, err = run(capsys, "--url", store, "job", "proposals", "job-of-nobody")
+    assert (code, err.count("\n")) == (1, 1)
+
+
 def test_a_study_without_a_memory_has_an_empty_page(
     capsys: pytest.CaptureFixture[str], store: str
 ) -> None:

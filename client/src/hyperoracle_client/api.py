@@ -156,10 +156,11 @@ class OracleApi:
         path = f"/v1/studies/{quote(study, safe='')}/diagnosis"
         return self._call("GET", path, Diagnosis, params={"neighbours": neighbours})
 
-    def schedule(self, study: str) -> Schedule:
-        """The schedule that each job of a study used."""
+    def schedule(self, study: str, job_id: str | None = None) -> Schedule:
+        """The schedule that each job of a study used, or one of them."""
         path = f"/v1/studies/{quote(study, safe='')}/schedule"
-        return self._call("GET", path, Schedule, params={"format": "json"})
+        only = {} if job_id is None else {"job": job_id}
+        return self._call("GET", path, Schedule, params={"format": "json", **only})
 
     def schedule_csv(self, study: str) -> str:
         """The same as comma-separated values."""

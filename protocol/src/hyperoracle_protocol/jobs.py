@@ -113,6 +113,7 @@ class Job(Message):
     """A job as the server knows it.
 
     Attributes:
+        finish_reason: how it ended by its own word; None while it has not said so.
         not_applied_proposals: whose answer the job did not use, but its defaults or other values.
         applied_differently_proposals: of these, for which it said which other values.
         proposals_without_signal: that lacked the signal by which the strategy decides.
@@ -123,6 +124,7 @@ class Job(Message):
     job_id: str
     study: Name
     status: Literal["running", "stale", "finished"]
+    finish_reason: FinishReason | None = None
     role: Role
     created_at: datetime
     last_seen_at: datetime

@@ -299,6 +299,32 @@ def test_the_schedule_comes_as_json_and_csv(wire, name):
     assert len(lines) == 2
 
 
+def test_the_schedule_of_one_job_comes_alone(wire, name):
+    wire.study(name)
+    first, second = wire.job(name), wire.job(name)
+    wire.propose(first, 1)
+    wire.propose(second, 1)
+    wire.propose(second, 2)
+    path = f"/v1/studies/{name}/schedule?job="
+    rows = wire.call("GET", path + second["job_id"]).json["rows"]
+    assert [(row["job_id"], row["sequence"]) for row in rows] == [
+        (second["job_id"], 1), (second["job_id"], 2),
+    ]  # fmt: skip
+    unknown = wire.call("GET", path + "job-of-nobody")
+    assert (unknown.status, unknown.json["code"]) == (404, "job_not_found")
+
+
+@pytest.mark.parametrize("reason", ["completed", "reached", "interrupted", "failed"])
+def test_a_job_says_how_it_ended(wire, name, reason):
+    wire.study(name)
+    job = wire.job(name)
+    shown = wire.call("GET", f"/v1/jobs/{job['job_id']}").json
+    assert (shown["status"], shown["finish_reason"]) == ("running", None)
+    wire.call("POST", f"/v1/jobs/{job['job_id']}/finish", {"reason": reason})
+    (listed,) = wire.call("GET", f"/v1/studies/{name}/jobs").json["jobs"]
+    assert (listed["status"], listed["finish_reason"]) == ("finished", reason)
+
+
 def test_minimised_returns_are_shown_as_they_came_and_chosen_the_other_way(wire, name):
     wire.study(name, returns={"kind": "phase_episodes", "direction": "minimise"},
                strategy={"name": "epgt", "exploration": {"start": 0, "end": 0}})  # fmt: skip

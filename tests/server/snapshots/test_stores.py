@@ -7,10 +7,12 @@ import errno
 import json
 import os
 import shlex
+import shutil
 import sqlite3
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
@@ -317,3 +319,30 @@ def test_it_works_where_the_client_is_not_installed(store, tmp_path):
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "nothing is wrong" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("revision", "remedy"),
+    [("0006", "`hyperoracle serve --store {}`, and verify again"), ("9999", "upgrade hyperoracle")],
+)
+def test_a_store_of_another_release_is_no_damaged_one(
+    hyperoracle_db, store, tmp_path, revision, remedy
+):
+    """What to do is said, and the exit code is not that of damage."""
+    other = tmp_path / "other release.db"
+    shutil.copyfile(store, other)
+    with closing(sqlite3.connect(other)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", [revision])
+    content = other.read_bytes()
+    code, out, err = hyperoracle_db("verify", other)
+    assert (code, err) == (3, "")
+    assert remedy.format(shlex.quote(str(other))) in out
+    code, out, _ = hyperoracle_db("verify", other, "--json")
+    assert code == 3
+    assert json.loads(out)["schema"] == revision
+    assert json.loads(out)["findings"] == []
+    assert other.read_bytes() == content
+    damaged = bytearray(content)
+    damaged[4096 * 3 : 4096 * 5] = bytes(8192)
+    other.write_bytes(damaged)
+    assert hyperoracle_db("verify", other)[0] == 1

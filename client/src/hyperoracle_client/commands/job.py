@@ -1,4 +1,4 @@
-"""List the jobs of a study, or show one."""
+"""List the jobs of a study, show one, or list what was proposed to it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Any
 
 from hyperoracle_client.commands.options import add_options, opened_api
 from hyperoracle_client.commands.printing import print_fields, print_json, print_table
+
+SHOWN_PROPOSALS = 20
+"""Of a job, unless more are asked for."""
 
 
 def register(subparsers: Any) -> None:
@@ -19,7 +22,16 @@ def register(subparsers: Any) -> None:
     show = actions.add_parser("show", help="Show one job.")
     show.add_argument("job_id")
     show.set_defaults(run=_show)
-    for action in (listing, show):
+    proposals = actions.add_parser(
+        "proposals", help="List a job's proposals, newest first: what `explain` takes."
+    )
+    proposals.add_argument("job_id")
+    proposals.add_argument(
+        "--limit", type=int, default=SHOWN_PROPOSALS, metavar="N",
+        help=f"At most so many, 0: all. Default: {SHOWN_PROPOSALS}.",
+    )  # fmt: skip
+    proposals.set_defaults(run=_proposals)
+    for action in (listing, show, proposals):
         add_options(action)
 
 
@@ -33,8 +45,8 @@ def _list(args: argparse.Namespace) -> int:
     print_table(
         columns,
         [
-            (j.job_id, j.status, j.role, j.created_at, j.env_step, j.total_env_steps, j.proposals,
-             j.last_return)
+            (j.job_id, j.finish_reason or j.status, j.role, j.created_at, j.env_step,
+             j.total_env_steps, j.proposals, j.last_return)
             for j in found.jobs
         ],
     )  # fmt: skip
@@ -45,4 +57,29 @@ def _show(args: argparse.Namespace) -> int:
     with opened_api(args) as api:
         job = api.job(args.job_id)
     print_json(job) if args.json else print_fields(job.model_dump())
+    return 0
+
+
+def _proposals(args: argparse.Namespace) -> int:
+    with opened_api(args) as api:
+        rows = api.schedule(api.job(args.job_id).study, args.job_id).rows[::-1]
+    shown = rows[: args.limit] if args.limit > 0 else rows
+    listed = [
+        {"proposal_id": f"{row.job_id}.{row.sequence}", **row.model_dump(exclude={"job_id"})}
+        for row in shown
+    ]
+    if args.json:
+        print_json({"job_id": args.job_id, "of": len(rows), "proposals": listed})
+        return 0
+    print_table(
+        ("proposal", "env step", "explored", "used", "hyperparameters"),
+        [
+            (each["proposal_id"], each["env_step"], each["explored"],
+             "as proposed" if each["applied"] and each["as_proposed"]
+             else "otherwise" if each["applied"] else "the defaults", each["hyperparameters"])
+            for each in listed
+        ],
+    )  # fmt: skip
+    if len(shown) < len(rows):
+        print(f"{len(shown)} of {len(rows)}; --limit 0 lists all")
     return 0

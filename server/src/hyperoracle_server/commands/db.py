@@ -17,6 +17,9 @@ from hyperoracle_server.ledger.files import store_path
 from hyperoracle_server.settings import ServerSettings
 from hyperoracle_server.snapshots import stores, taking
 
+_EXIT_OTHER_SCHEMA = 3
+"""Of `verify`: no damage was found, and more can be said once the store is up to date."""
+
 
 def register(subparsers: Any) -> None:
     """Add `hyperoracle db`."""
@@ -36,7 +39,11 @@ def register(subparsers: Any) -> None:
         help="Move a store that is there out of the way; it is kept under another name.",
     )  # fmt: skip
     restore.set_defaults(run=_guarded(_restore))
-    verify = actions.add_parser("verify", help="Examine a store or a backup; change nothing.")
+    verify = actions.add_parser(
+        "verify", help="Examine a store or a backup; change nothing.",
+        description="Examine a store or a backup; change nothing. Exit code: 0 nothing is wrong, "
+        "1 something is, 3 a store of another release's schema, in which no damage was found.",
+    )  # fmt: skip
     verify.add_argument("file", type=Path, nargs="?", help="By default the store.")
     verify.set_defaults(run=_guarded(_verify))
     for action in (backup, restore, verify):
@@ -101,7 +108,12 @@ def _restore(args: argparse.Namespace) -> int:
 
 def _verify(args: argparse.Namespace) -> int:
     path = args.file or _store(args)
-    manifest, wrong = stores.verify(path)
+    try:
+        manifest, wrong = stores.verify(path)
+    except stores.OtherSchema as other:
+        fields: dict[str, Any] = {"file": str(path), "snapshot": None, "findings": []}
+        _tell(args, {**fields, "schema": other.revision, "remedy": str(other)}, str(other))
+        return _EXIT_OTHER_SCHEMA
     described = None if manifest is None else manifest.model_dump(mode="json")
     what = "a store" if manifest is None else f"a snapshot of a {manifest.kind}"
     lines = [f"{path}: {finding}" for finding in wrong] or [f"{path}: {what}, nothing is wrong"]

@@ -36,6 +36,30 @@ from hyperoracle_server.telemetry.failpoints import failpoint
 _SQLITE = b"SQLite format 3\0"
 
 
+class OtherSchema(StoreRefused):
+    """A sound store of another release's schema, of which this one cannot say more.
+
+    Args:
+        store: its file.
+        revision: of its schema; None if it says none.
+    """
+
+    def __init__(self, store: Path, revision: str | None) -> None:
+        self.revision = revision
+        is_earlier = revision is not None and revision < HEAD
+        remedy = (
+            "bring it up to date by opening it once, `hyperoracle serve --store "
+            f"{shlex.quote(str(store))}`, and verify again"
+            if is_earlier
+            else "upgrade hyperoracle-server and verify again"
+        )
+        age = "an earlier" if is_earlier else "another"
+        super().__init__(
+            f"{store}: a store of {age} release (schema {revision}, here {HEAD}) in which no "
+            f"damage was found; {remedy}"
+        )
+
+
 def restore_store(snapshot: Path, store: Path, *, replace: bool = False) -> Path | None:
     """Make a store from the snapshot of one.
 
@@ -106,6 +130,7 @@ def verify(path: Path) -> tuple[Manifest | None, list[str]]:
     Raises:
         SnapshotRefused: the snapshot's seal is broken, or it is neither.
         StoreRefused: it cannot be read.
+        OtherSchema: a store that another release wrote last; no damage was found.
     """
     sealed = None
     if not path.exists():
@@ -136,11 +161,7 @@ def verify(path: Path) -> tuple[Manifest | None, list[str]]:
             "`hyperoracle serve`, which mends that"
         )
         return None, [what]
-    what = (
-        f"its schema is {revision}, not {HEAD}: open it once with this release's `hyperoracle "
-        "serve`, or upgrade hyperoracle-server"
-    )
-    return manifest, [what]
+    raise OtherSchema(path, revision)
 
 
 def _has_high_numbers(connection: Connection) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.inspection import (
     Schedule,
     ScheduleRow,
@@ -17,6 +18,7 @@ from hyperoracle_protocol.inspection import (
 from hyperoracle_protocol.jobs import Job, JobList
 from hyperoracle_protocol.space import decode
 from hyperoracle_protocol.studies import MemorySearch, Study, StudyList
+from hyperoracle_server.errors import OracleError
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.oracle.job import JobState
 from hyperoracle_server.oracle.oracle import Oracle
@@ -69,6 +71,7 @@ def describe_job(oracle: Oracle, study: StudyRuntime, job: JobState) -> Job:
         job_id=job.public_id,
         study=study.name,
         status=status_of(oracle, job),
+        finish_reason=job.finish_reason,
         role=job.role,
         created_at=as_datetime(job.created_at),
         last_seen_at=as_datetime(job.last_seen_at),
@@ -94,10 +97,19 @@ def list_jobs(oracle: Oracle, study_name: str) -> JobList:
     return JobList(jobs=[describe_job(oracle, study, job) for job in jobs])
 
 
-def schedule(oracle: Oracle, study_name: str) -> Schedule:
-    """What each job of a study was told, and whether it used it, in order of job and sequence."""
+def schedule(oracle: Oracle, study_name: str, job_id: str | None = None) -> Schedule:
+    """What each job of a study was told, and whether it used it, in order of job and sequence.
+
+    Args:
+        oracle: the study's.
+        study_name: the study.
+        job_id: the public id of the only job that is meant; None means all.
+
+    Raises:
+        OracleError: there is no such study, or no such job in it.
+    """
     with oracle.study(study_name) as study:
-        jobs = list(study.jobs.values())
+        jobs = list(study.jobs.values()) if job_id is None else [_job_of(study, job_id)]
         names = {job.id: job.public_id for job in jobs}
     oracle.ledger.writer.flush()
     p = t.proposals.c
@@ -118,6 +130,15 @@ def schedule(oracle: Oracle, study_name: str) -> Schedule:
             for row in rows
         ],
     )
+
+
+def _job_of(study: StudyRuntime, job_id: str) -> JobState:
+    if job_id not in study.jobs:
+        raise OracleError(
+            ErrorCode.JOB_NOT_FOUND,
+            f"study {study.name!r} has no job {job_id!r}; `hyperoracle job list` has its jobs",
+        )
+    return study.jobs[job_id]
 
 
 def _schedule_row(

@@ -125,9 +125,10 @@ def get_schedule(
     study: StudyName,
     oracle: TheOracle,
     form: Annotated[Literal["json", "csv"], Query(alias="format")] = "json",
+    job: Annotated[str | None, Query(description="this job's only")] = None,
 ) -> Response:
     """The schedule that each job used."""
-    found = views.schedule(oracle, study)
+    found = views.schedule(oracle, study, job)
     if form == "csv":
         return Response(views.schedule_csv(found), media_type="text/csv")
     return listing(found, "rows")
