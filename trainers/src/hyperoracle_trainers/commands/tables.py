@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-from hyperoracle_trainers.hyperparameters.paper_presets import PaperPreset
+from hyperoracle_trainers.hyperparameters.presets import PaperPreset
 
 _WIDEST = 1000
 

@@ -232,7 +232,7 @@ def _print_evaluation(figures: dict[str, Any], as_json: bool) -> None:
 def _print_presets(*, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from hyperoracle_trainers.hyperparameters.paper_presets import PAPER_PRESETS
+    from hyperoracle_trainers.hyperparameters.presets import PAPER_PRESETS
 
     if as_json:
         print(json.dumps([asdict(preset) for preset in PAPER_PRESETS.values()]))

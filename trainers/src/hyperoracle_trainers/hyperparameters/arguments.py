@@ -11,38 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hyperoracle_client import Choice, OracleMisconfigured, Scale
 from hyperoracle_trainers.hyperparameters.schedulable import HYPERPARAMETERS, Hyperparameter
-from hyperoracle_trainers.hyperparameters.settings import (
-    A2CSettings,
-    ACKTRSettings,
-    AnySettings,
-    PPOSettings,
-)
-
-SETTINGS_CLASSES: Mapping[str, type[AnySettings]] = {
-    "ppo": PPOSettings,
-    "a2c": A2CSettings,
-    "acktr": ACKTRSettings,
-}
-"""The settings of each algorithm, by its name on the command line."""
-
-
-def settings_from_json(algorithm: str, values: Mapping[str, Any]) -> AnySettings:
-    """Return the settings that were written down as JSON, which has no tuples.
-
-    Args:
-        algorithm: a key of `SETTINGS_CLASSES`.
-        values: every setting by name.
-
-    Raises:
-        KeyError: an unknown algorithm.
-        TypeError: an unknown or a missing setting.
-        SettingsError: a setting has no meaning.
-    """
-    typed: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-    }
-    return SETTINGS_CLASSES[algorithm](**typed)
-
+from hyperoracle_trainers.hyperparameters.settings import SETTINGS_CLASSES
 
 DEFAULT_SPACE = ("learning_rate=scale:0.5,1,2", "clip_range=choice:0.1,0.2,0.3@0.2")
 """The search space where none is given, as far as the algorithm knows the hyperparameters."""

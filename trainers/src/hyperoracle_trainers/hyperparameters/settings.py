@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from hyperoracle_trainers.hyperparameters.environment_names import (
     UnknownEnvironmentError,
@@ -279,6 +280,32 @@ class ACKTRSettings(TrainerSettings):
 
 AnySettings = PPOSettings | A2CSettings | ACKTRSettings
 """Settings of any algorithm."""
+
+
+SETTINGS_CLASSES: Mapping[str, type[AnySettings]] = {
+    "ppo": PPOSettings,
+    "a2c": A2CSettings,
+    "acktr": ACKTRSettings,
+}
+"""The settings of each algorithm, by its name on the command line."""
+
+
+def settings_from_json(algorithm: str, values: Mapping[str, Any]) -> AnySettings:
+    """Return the settings that were written down as JSON, which has no tuples.
+
+    Args:
+        algorithm: a key of `SETTINGS_CLASSES`.
+        values: every setting by name.
+
+    Raises:
+        KeyError: an unknown algorithm.
+        TypeError: an unknown or a missing setting.
+        SettingsError: a setting has no meaning.
+    """
+    typed: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
+    return SETTINGS_CLASSES[algorithm](**typed)
 
 
 def _checked_env_id(env_id: str, preprocessing: str) -> str:

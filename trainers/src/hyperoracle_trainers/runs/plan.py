@@ -16,7 +16,6 @@ from hyperoracle_client.settings import load_settings
 from hyperoracle_protocol.strategies import STRATEGIES, KeyedStrategy
 from hyperoracle_trainers.algorithms.decisions import BaseSchedule
 from hyperoracle_trainers.hyperparameters.arguments import (
-    SETTINGS_CLASSES,
     ArgumentError,
     Space,
     check_folder,
@@ -24,9 +23,12 @@ from hyperoracle_trainers.hyperparameters.arguments import (
     parse_settings,
     parse_space,
 )
-from hyperoracle_trainers.hyperparameters.paper_presets import PAPER_PRESETS, PaperPreset
-from hyperoracle_trainers.hyperparameters.presets import default_settings
-from hyperoracle_trainers.hyperparameters.settings import AnySettings
+from hyperoracle_trainers.hyperparameters.presets import (
+    PAPER_PRESETS,
+    PaperPreset,
+    default_settings,
+)
+from hyperoracle_trainers.hyperparameters.settings import SETTINGS_CLASSES, AnySettings
 from hyperoracle_trainers.hyperparameters.sources import RecordedSource, read_schedule
 from hyperoracle_trainers.runs.checkpoints import Checkpoint
 from hyperoracle_trainers.runs.evaluation import video_file
