@@ -15,7 +15,7 @@ import torch
 
 from hyperoracle_client.cli import main
 from hyperoracle_client.commands.options import opened_api
-from hyperoracle_trainers.runs import training_run
+from hyperoracle_trainers.runs import planned_run
 
 STORE = argparse.Namespace(url="embedded:oracle.db", token=None)
 SHORT = ["train", "ppo", "CartPole-v1", "--total-env-steps", "512", "--set", "number_of_envs=4",
@@ -430,7 +430,7 @@ def test_a_lack_of_memory_is_told_in_one_line(
     def make_trainer(_: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(training_run, "make_trainer", make_trainer)
+    monkeypatch.setattr(planned_run, "make_trainer", make_trainer)
     assert main(SHORT) == 1
     told = capsys.readouterr().err
     assert "expected enough memory" in told

@@ -164,9 +164,9 @@ def run(args: argparse.Namespace) -> int:
     from hyperoracle_trainers.runs.evaluation import VideoError
     from hyperoracle_trainers.runs.log import RunLogError
     from hyperoracle_trainers.runs.plan import make_plan
+    from hyperoracle_trainers.runs.planned_run import RunFailed, carry_out
     from hyperoracle_trainers.runs.resumed_plan import make_resumed_plan
     from hyperoracle_trainers.runs.saved_policy import evaluate_saved_policy, make_evaluation_plan
-    from hyperoracle_trainers.runs.training_run import RunFailed, carry_out
 
     wrong = (ArgumentError, SettingsError, ScheduleError, CheckpointError, OracleMisconfigured)
     try:
