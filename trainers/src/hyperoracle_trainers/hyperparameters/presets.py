@@ -13,6 +13,7 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Any, Literal, overload
 
+from hyperoracle_protocol.strategies import STRATEGIES
 from hyperoracle_trainers.hyperparameters.environment_names import game_of, specification_of
 from hyperoracle_trainers.hyperparameters.settings import (
     SETTINGS_CLASSES,
@@ -137,12 +138,14 @@ class PaperPreset:
         """Return the definition of the strategy, for `hyperoracle_client.Oracle.start_job`.
 
         Args:
-            name: ``"epgt"``; or ``"dqn"``, which has all but the memory's settings.
+            name: one that decides by hyper-states; of the study's settings it gets the sections
+                that it has, ``"dqn"`` for one no memory.
         """
+        sections = STRATEGIES[name].model_fields
         strategy: dict[str, Any] = {"name": name}
         for path, each in self.study.items():
             section, dot, field = path.partition(".")
-            if dot and (name == "epgt" or section != "memory"):
+            if dot and section in sections:
                 strategy.setdefault(section, {})[field] = each.value
         return strategy
 

@@ -36,6 +36,7 @@ from hyperoracle_trainers.runs.writers import check_writer_names
 
 EVALUATION_EPISODES = 5
 _STUDY_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+_KEYED = tuple(name for name, each in STRATEGIES.items() if issubclass(each, KeyedStrategy))
 _ORACLE_ONLY = ("study", "strategy", "study_set", "role", "hold", "prefetch")
 
 
@@ -265,11 +266,11 @@ def _strategy(args: argparse.Namespace, preset: PaperPreset | None) -> str | Map
     """Return the strategy's name, or its definition where something is said about it."""
     by_paper = "epgt" if preset or args.study_set else DEFAULT_STRATEGY.name
     name: str = args.strategy or by_paper
-    by_hyper_states = issubclass(STRATEGIES[name], KeyedStrategy)
+    by_hyper_states = name in _KEYED
     if not by_hyper_states and args.study_set:
         raise ArgumentError(
-            f"--study-set {args.study_set[0]}: expected the strategy epgt or dqn, got {name}; "
-            "leave one of the two out"
+            f"--study-set {args.study_set[0]}: expected the strategy {' or '.join(_KEYED)}, got "
+            f"{name}; leave one of the two out"
         )
     if not by_hyper_states or (preset is None and not args.study_set):
         return name
