@@ -299,6 +299,24 @@ def test_options_may_stand_anywhere(
     assert plan["settings"]["seed"] == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "unknown"),
+    [
+        (["ppo", "CartPole-v1", "more"], "more"),
+        (["ppo", "--seed", "1", "CartPole-v1", "more"], "more"),
+        (["ppo", "--seed", "1", "CartPole-v1", "--sed", "2"], "--sed 2"),
+        (["--sed", "2", "ppo", "CartPole-v1"], "--sed"),
+    ],
+)
+def test_words_and_options_that_nobody_knows_are_refused(
+    arguments: list[str], unknown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *arguments, "--dry-run"])
+    assert ended.value.code == 2
+    assert f"unrecognized arguments: {unknown}" in capsys.readouterr().err
+
+
 def test_the_presets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--list-presets", "--json"]) == 0
     listed = {each["name"]: each for each in json.loads(capsys.readouterr().out)}

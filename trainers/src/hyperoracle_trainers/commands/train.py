@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hyperoracle_client.commands.options import add_options
+from hyperoracle_client.commands.options import add_options, words_between_options
 from hyperoracle_protocol.strategies import STRATEGIES
 from hyperoracle_trainers.commands.numbers import at_least_one, at_least_zero
 
@@ -58,7 +58,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--replay", metavar="SCHEDULE.csv", help="use a recorded schedule")
     add_replay_arguments(parser)
     add_options(parser)
-    allow_words_between_options(parser)
+    words_between_options(parser, "algorithm", "env")
     parser.set_defaults(run=run)
 
 
@@ -128,21 +128,6 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print the settings in force and stop"
     )
-
-
-def allow_words_between_options(parser: argparse.ArgumentParser) -> None:
-    """Let ALGORITHM and ENV stand apart: `train ppo --seed 1 CartPole-v1`.
-
-    argparse on its own takes a word that may be left out for left out as soon as an option stands
-    where it could have been.
-    """
-    parse: Any = parser.parse_known_args
-
-    def parse_intermixed(args: Any = None, namespace: Any = None) -> Any:
-        vars(parser)["parse_known_args"] = parse  # which the next line calls, twice
-        return parser.parse_known_intermixed_args(args, namespace)
-
-    vars(parser)["parse_known_args"] = parse_intermixed
 
 
 def add_replay_arguments(parser: argparse.ArgumentParser) -> None:
