@@ -22,6 +22,7 @@ from hyperoracle_trainers.hyperparameters.settings import (
     AnySettings,
     PPOSettings,
     SettingsError,
+    did_you_mean,
 )
 
 
@@ -161,10 +162,11 @@ def _check_names(settings_class: Any, names: Iterable[str]) -> None:
     Raises:
         SettingsError: one is not.
     """
-    if unknown := sorted(set(names) - set(settings_class.__dataclass_fields__)):
+    known = settings_class.__dataclass_fields__
+    if unknown := sorted(set(names) - set(known)):
+        remedy = did_you_mean(unknown[0], known, "see its documentation for their names")
         raise SettingsError(
-            f"{', '.join(unknown)}: expected settings of {settings_class.__name__}; "
-            "see its documentation for their names"
+            f"{', '.join(unknown)}: expected settings of {settings_class.__name__}; {remedy}"
         )
 
 

@@ -28,7 +28,11 @@ from hyperoracle_trainers.hyperparameters.presets import (
     PaperPreset,
     default_settings,
 )
-from hyperoracle_trainers.hyperparameters.settings import SETTINGS_CLASSES, AnySettings
+from hyperoracle_trainers.hyperparameters.settings import (
+    SETTINGS_CLASSES,
+    AnySettings,
+    did_you_mean,
+)
 from hyperoracle_trainers.hyperparameters.sources import RecordedSource, read_schedule
 from hyperoracle_trainers.runs.checkpoints import Checkpoint
 from hyperoracle_trainers.runs.evaluation import video_file
@@ -169,8 +173,8 @@ def _preset(args: argparse.Namespace) -> PaperPreset | None:
         return None
     if args.preset not in PAPER_PRESETS:
         raise ArgumentError(
-            f"--preset {args.preset}: expected one of {', '.join(PAPER_PRESETS)}; "
-            "--list-presets says what they are"
+            f"--preset {args.preset}: expected a name that --list-presets prints, got another; "
+            + did_you_mean(args.preset, PAPER_PRESETS, "choose one of them")
         )
     return PAPER_PRESETS[args.preset]
 
