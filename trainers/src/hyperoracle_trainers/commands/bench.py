@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from hyperoracle_client.commands.options import add_options
-from hyperoracle_trainers.commands.numbers import at_least_one
+from hyperoracle_trainers.commands.train import at_least_one
 
 
 def register(subparsers: Any) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 from hyperoracle_client.commands.options import add_options, words_between_options
 from hyperoracle_protocol.strategies import STRATEGIES
-from hyperoracle_trainers.commands.numbers import at_least_one, at_least_zero
 
 EXIT_INTERRUPTED = 130
 
@@ -128,6 +127,36 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print the settings in force and stop"
     )
+
+
+def at_least_zero(text: str) -> int:
+    """Return a whole number from 0 on.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    # Imported late: it brings all settings with it, which `--help` does not need.
+    from hyperoracle_trainers.hyperparameters.arguments import whole_number
+
+    try:
+        number = whole_number(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}, got {text!r}") from None
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"expected 0 or more, got {text}")
+    return number
+
+
+def at_least_one(text: str) -> int:
+    """Return a whole number from 1 on.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    number = at_least_zero(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
+    return number
 
 
 def add_replay_arguments(parser: argparse.ArgumentParser) -> None:
