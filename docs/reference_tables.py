@@ -16,15 +16,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from hyperoracle_trainers.hyperparameters.arguments import SETTINGS_CLASSES
-from hyperoracle_trainers.hyperparameters.paper_presets import PAPER_PRESETS, PaperPreset, Sourced
-from hyperoracle_trainers.hyperparameters.presets import family_settings
+from hyperoracle_trainers.hyperparameters.presets import (
+    PAPER_PRESETS,
+    PaperPreset,
+    Sourced,
+    family_settings,
+)
 from hyperoracle_trainers.hyperparameters.schedulable import (
     HYPERPARAMETERS,
     Hyperparameter,
     TakesEffect,
 )
-from hyperoracle_trainers.hyperparameters.settings import TrainerSettings
+from hyperoracle_trainers.hyperparameters.settings import SETTINGS_CLASSES, TrainerSettings
 
 SB3 = "Stable-Baselines3's defaults"
 ZOO = "RL-Zoo's settings for Stable-Baselines3"

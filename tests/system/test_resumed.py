@@ -18,18 +18,18 @@ from support.wire_client import Wire
 # before any of that phase is reported.
 KILLED = """
 import os, signal, sys
-from hyperoracle_trainers.runs import training_run
+from hyperoracle_trainers.runs import planned_run
 from hyperoracle_client.cli import main
 
 kill_after = int(sys.argv[1])
-original = training_run.RunLog.record
+original = planned_run.RunLog.record
 
 def record(self, phase):
     original(self, phase)
     if phase.index == kill_after:
         os.kill(os.getpid(), signal.SIGKILL)
 
-training_run.RunLog.record = record
+planned_run.RunLog.record = record
 sys.exit(main(sys.argv[2:]))
 """
 

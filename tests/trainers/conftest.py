@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete
+from support.signals import as_in_a_terminal
 
 
 class Identity(gymnasium.Env[Any, Any]):
@@ -188,3 +190,10 @@ def _environments() -> None:
     gymnasium.register("Misbehaving-v0", Misbehaving)
     gymnasium.register("Whole-v0", Whole)
     gymnasium.register("Endless-v0", Count)
+
+
+@pytest.fixture(autouse=True)
+def _signals_of_a_terminal() -> Iterator[None]:
+    """Whoever runs the tests may have started them to ignore Ctrl-C; a run would ignore it too."""
+    with as_in_a_terminal():
+        yield

@@ -40,7 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _load(commands[asked])(subparsers)
         else:
             _summarise(commands, subparsers)
-        args = parser.parse_args(given)
+        args, rest = parser.parse_known_args(given)
+        if rest and "take_words" in args:
+            rest = args.take_words(args, rest)  # see `words_between_options`
+        if rest:
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
         exit_code: int = args.run(args)
     except OracleError as error:
         print(f"hyperoracle: {error}", file=sys.stderr)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
-from support.signals import as_in_a_terminal
 
 
 class Interrupting(gymnasium.Env[Any, Any]):
@@ -38,13 +36,6 @@ class Interrupting(gymnasium.Env[Any, Any]):
         if self._count == 150:
             os.kill(os.getpid(), self._number)
         return np.zeros(1, np.float32), 1.0, self._count % 4 == 0, False, {}
-
-
-@pytest.fixture(autouse=True)
-def _signals_of_a_terminal() -> Iterator[None]:
-    """Whoever runs the tests may have started them to ignore Ctrl-C; a run would ignore it too."""
-    with as_in_a_terminal():
-        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -89,8 +89,8 @@ def test_a_budget_that_is_missed_is_told_by_table_and_exit_code(
     [
         (["--algorithms", "ppo,dqn"], "expected ppo or a2c or acktr, got 'dqn'"),
         (["--env", "CartPole-v99"], "expected a registered Gymnasium environment"),
-        (["--set", "gama=1"], "expected one of"),
-        (["--algorithms", "a2c", "--set", "epochs=1"], "expected one of"),
+        (["--set", "gama=1"], "did you mean gamma"),
+        (["--algorithms", "a2c", "--set", "epochs=1"], "which is one of ppo"),
     ],
 )
 def test_wrong_usage_is_told_in_one_line(

@@ -16,7 +16,7 @@ import gymnasium
 import pytest
 
 from hyperoracle_client.cli import main
-from hyperoracle_trainers.runs import training_run
+from hyperoracle_trainers.runs import planned_run
 
 TRAIN = ["--set", "number_of_envs=2", "--set", "rollout_length=32", "--set", "epochs=1", "--set",
          "number_of_minibatches=2", "--set", "hidden_sizes=8", "--oracle", "embedded:oracle.db",
@@ -76,7 +76,7 @@ def test_what_fails_before_training_begins_fails_the_job(
     def broken(*_: Any) -> Any:
         raise OSError("no room")
 
-    monkeypatch.setattr(training_run, "make_writer", broken)
+    monkeypatch.setattr(planned_run, "make_writer", broken)
     assert main(["train", "ppo", "CartPole-v1", "--log", "picture", *TRAIN]) == 1
     assert "--log picture: expected a writer that starts" in capsys.readouterr().err
     assert reasons() == ["failed"]
@@ -88,7 +88,7 @@ def test_a_full_disk_under_the_log_fails_the_job(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(training_run.RunLog, "record", full)
+    monkeypatch.setattr(planned_run.RunLog, "record", full)
     assert main(["train", "ppo", "CartPole-v1", *TRAIN]) == 1
     assert "No space left on device" in capsys.readouterr().err
     assert reasons() == ["failed"]

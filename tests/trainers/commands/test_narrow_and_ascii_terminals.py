@@ -15,7 +15,7 @@ from hyperoracle_client.commands.printing import print_json
 from hyperoracle_protocol.errors import Problem
 from hyperoracle_trainers.commands.bench import _print as print_speeds
 from hyperoracle_trainers.commands.demo import _print_figures as print_demo
-from hyperoracle_trainers.hyperparameters.paper_presets import PAPER_PRESETS
+from hyperoracle_trainers.hyperparameters.presets import PAPER_PRESETS
 
 RUN = {"seed": 1, "env_steps": 1_000, "final_return": 1.0, "evaluation_return": None,
        "wall_seconds": 2.0, "mean_return": 1.0}  # fmt: skip

@@ -88,3 +88,21 @@ def test_a_schedule_that_cannot_be_replayed_is_told_in_one_line(
 def test_a_replay_asks_no_oracle(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", "s.csv", *RUN, "--url", "http://oracle:1"]) == 2
     assert capsys.readouterr().err.startswith("hyperoracle replay: --replay: expected no oracle")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["FILE ppo --seed 1 CartPole-v1", "FILE --seed 1 ppo CartPole-v1",
+     "--seed 1 FILE ppo CartPole-v1", "ppo.csv ppo CartPole-v1 --seed 1"],
+)  # fmt: skip
+def test_options_may_stand_anywhere(
+    arguments: str, recorded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schedule = (recorded / "log" / "schedule.csv").read_text()
+    for name in ("FILE", "ppo.csv"):
+        Path(name).write_text(schedule)
+    assert main(["replay", *arguments.split(), "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["algorithm"], plan["settings"]["env_id"]) == ("ppo", "CartPole-v1")
+    assert plan["settings"]["seed"] == 1
+    assert plan["replays_a_schedule"]

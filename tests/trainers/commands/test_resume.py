@@ -10,7 +10,7 @@ import pytest
 
 from hyperoracle_client.cli import main
 from hyperoracle_client.commands.options import opened_api
-from hyperoracle_trainers.runs import training_run
+from hyperoracle_trainers.runs import planned_run
 from hyperoracle_trainers.runs.checkpoints import checkpoints_in
 from hyperoracle_trainers.runs.log import _kept_from_others
 from hyperoracle_trainers.saved_state import read_state, write_state
@@ -33,7 +33,7 @@ def cut_off(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs a command and cuts it off once the phase of an index is in its log."""
 
     def cut_off(arguments: list[str], phase_index: int) -> None:
-        original = training_run.RunLog.record
+        original = planned_run.RunLog.record
 
         def record(self: Any, phase: Any) -> None:
             original(self, phase)
@@ -41,7 +41,7 @@ def cut_off(monkeypatch: pytest.MonkeyPatch) -> Any:
                 raise Cut
 
         with monkeypatch.context() as patch:
-            patch.setattr(training_run.RunLog, "record", record)
+            patch.setattr(planned_run.RunLog, "record", record)
             with pytest.raises(Cut):
                 main(arguments)
 

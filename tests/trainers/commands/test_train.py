@@ -15,7 +15,7 @@ import torch
 
 from hyperoracle_client.cli import main
 from hyperoracle_client.commands.options import opened_api
-from hyperoracle_trainers.runs import training_run
+from hyperoracle_trainers.runs import planned_run
 
 STORE = argparse.Namespace(url="embedded:oracle.db", token=None)
 SHORT = ["train", "ppo", "CartPole-v1", "--total-env-steps", "512", "--set", "number_of_envs=4",
@@ -299,6 +299,24 @@ def test_options_may_stand_anywhere(
     assert plan["settings"]["seed"] == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "unknown"),
+    [
+        (["ppo", "CartPole-v1", "more"], "more"),
+        (["ppo", "--seed", "1", "CartPole-v1", "more"], "more"),
+        (["ppo", "--seed", "1", "CartPole-v1", "--sed", "2"], "--sed 2"),
+        (["--sed", "2", "ppo", "CartPole-v1"], "--sed"),
+    ],
+)
+def test_words_and_options_that_nobody_knows_are_refused(
+    arguments: list[str], unknown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *arguments, "--dry-run"])
+    assert ended.value.code == 2
+    assert f"unrecognized arguments: {unknown}" in capsys.readouterr().err
+
+
 def test_the_presets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--list-presets", "--json"]) == 0
     listed = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
@@ -314,13 +332,13 @@ def test_the_presets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ([], "expected ALGORITHM and ENV, got neither"),
         (["ppo"], "expected ALGORITHM and ENV, got ppo"),
-        (["--preset", "mujoco"], "--preset mujoco: expected one of mountaincar-a2c"),
+        (["--preset", "mujoco"], "did you mean mujoco-ppo or mujoco-a2c?"),
         (["--preset", "mujoco-ppo", "a2c"], "expected ALGORITHM ppo, got a2c"),
         (["--preset", "mujoco-ppo", "Nope-v1"], "expected a registered Gymnasium environment"),
-        (["--preset", "mujoco-a2c", "--set", "epochs=3"], "expected one of seed"),
+        (["--preset", "mujoco-a2c", "--set", "epochs=3"], "which is one of ppo"),
         (["--preset", "mujoco-ppo", "--set", "rollout_length=100"], "expected a divisor of"),
         (["--preset", "mujoco-ppo", "--oracle", "http://o", "--space", "damping=scale:1,2"],
-         "a hyperparameter among"),
+         "a hyperparameter that can be"),
         (["a2c", "CartPole-v1", "--set", "envs_per_update=9"], "envs_per_update: expected at most"),
         (["ppo", "CartPole-v1", "--oracle", "http://o", "--space", "gamma=scale:1,2"],
          "expected products with gamma = 0.99 between 0 and 1, got 1.98"),
@@ -331,7 +349,7 @@ def test_the_presets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["ppo", "CartPole-v99"], "expected a registered Gymnasium environment"),
         (["ppo", "CartPole-v1", "--seed", "-1"], "seed: expected a whole number"),
         (["ppo", "CartPole-v1", "--set", "gamma=2"], "gamma: expected a number between 0 and 1"),
-        (["ppo", "CartPole-v1", "--set", "gama=1"], "expected one of"),
+        (["ppo", "CartPole-v1", "--set", "gama=1"], "did you mean gamma"),
         (["ppo", "CartPole-v1", "--set", "seed=1", "--seed", "1"], "expected seed once"),
         (["a2c", "CartPole-v1", "--decisions", "phase"], "an algorithm that has decisions"),
         (["ppo", "CartPole-v1", "--space", "gamma=scale:0.9,1"], "expected --oracle URL"),
@@ -345,7 +363,7 @@ def test_the_presets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["ppo", "CartPole-v1", "--prefetch"], "--prefetch: expected --oracle URL"),
         (["ppo", "CartPole-v1", "--oracle", "oracle:8080"], "expected http://"),
         (["a2c", "CartPole-v1", "--url", "http://o", "--space", "clip_range=scale:1,2"],
-         "a hyperparameter among"),
+         "a hyperparameter that can be"),
         (["ppo", "CartPole-v1", "--replay", "absent.csv"], "a file that cannot be read"),
         (["ppo", "CartPole-v1", "--replay", "a.csv", "--url", "http://o"], "expected no oracle"),
         (["ppo", "CartPole-v1", "--replay", "used/a2c.csv"], "got momentum; train with the algo"),
@@ -430,7 +448,7 @@ def test_a_lack_of_memory_is_told_in_one_line(
     def make_trainer(_: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(training_run, "make_trainer", make_trainer)
+    monkeypatch.setattr(planned_run, "make_trainer", make_trainer)
     assert main(SHORT) == 1
     told = capsys.readouterr().err
     assert "expected enough memory" in told

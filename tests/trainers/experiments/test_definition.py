@@ -42,7 +42,7 @@ def test_a_strategy_is_any_word_with_settings(tmp_path: Path) -> None:
         ("BriefCartPole-v0", "Nothing-v9", "Nothing-v9"),
         ("epochs = 1", "epoks = 1", "epoks: expected settings of PPOSettings"),
         ("epochs = 1", "seed = 1", "expected no seed, which the runner chooses"),
-        ("learning_rate =", "momentum =", "expected a hyperparameter among"),
+        ("learning_rate =", "momentum =", "expected a hyperparameter that can be"),
         (
             "strategies.best_config",
             "strategies.random_policy",

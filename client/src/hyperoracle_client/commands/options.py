@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from hyperoracle_client.job.endpoint import Endpoint
@@ -34,6 +34,28 @@ def add_options(parser: argparse.ArgumentParser, *, is_top: bool = False) -> Non
         default=False if is_top else argparse.SUPPRESS,
         help="Print JSON.",
     )
+
+
+def words_between_options(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Let words that may be left out stand apart: `train ppo --seed 1 CartPole-v1`.
+
+    argparse on its own takes such a word for left out as soon as an option stands where it could
+    have been. What it could not place is given to the words that are still missing.
+
+    Args:
+        parser: of a command.
+        names: of its arguments that may be left out, in their order.
+    """
+
+    def take_words(args: argparse.Namespace, rest: Sequence[str]) -> list[str]:
+        left = list(rest)
+        for name in names:
+            # Behind an unknown option nobody knows which words are its own.
+            if getattr(args, name) is None and left and not left[0].startswith("-"):
+                setattr(args, name, left.pop(0))
+        return left
+
+    parser.set_defaults(take_words=take_words)
 
 
 @contextlib.contextmanager

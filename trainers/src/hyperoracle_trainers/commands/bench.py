@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from hyperoracle_client.commands.options import add_options
-from hyperoracle_trainers.commands.numbers import at_least_one
+from hyperoracle_trainers.commands.train import at_least_one
 
 
 def register(subparsers: Any) -> None:
@@ -83,11 +83,8 @@ def _trainers(args: argparse.Namespace) -> int:
 
 def _settings(algorithm: str, args: argparse.Namespace) -> Any:
     from hyperoracle_trainers.bench.trainers import settings_to_measure
-    from hyperoracle_trainers.hyperparameters.arguments import (
-        SETTINGS_CLASSES,
-        ArgumentError,
-        parse_settings,
-    )
+    from hyperoracle_trainers.hyperparameters.arguments import ArgumentError, parse_settings
+    from hyperoracle_trainers.hyperparameters.settings import SETTINGS_CLASSES
 
     if algorithm not in SETTINGS_CLASSES:
         known = " or ".join(SETTINGS_CLASSES)

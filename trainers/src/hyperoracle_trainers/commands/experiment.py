@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any, Self
 
 from hyperoracle_client.commands.options import add_options
-from hyperoracle_trainers.commands.numbers import at_least_one
+from hyperoracle_trainers.commands.train import at_least_one
 
 _RESULTS = Path("benchmarks/results/experiments")
 _EXIT_INTERRUPTED = 130

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hyperoracle_client.commands.options import add_options
+from hyperoracle_client.commands.options import add_options, words_between_options
 from hyperoracle_trainers.commands import train
 
 
@@ -25,5 +25,5 @@ def register(subparsers: Any) -> None:
     train.add_training_arguments(parser)
     train.add_replay_arguments(parser)
     add_options(parser)
-    train.allow_words_between_options(parser)
+    words_between_options(parser, "algorithm", "env")
     parser.set_defaults(run=train.run)

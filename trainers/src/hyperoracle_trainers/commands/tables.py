@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-from hyperoracle_trainers.hyperparameters.paper_presets import PaperPreset
+from hyperoracle_trainers.hyperparameters.presets import PaperPreset
 
 _WIDEST = 1000
 
@@ -74,14 +74,15 @@ def evaluation_table(figures: Mapping[str, Any]) -> Table:
 
 
 def presets_table(presets: Iterable[PaperPreset]) -> Table:
-    """Return the table of the paper's settings."""
-    table = Table(title="Presets: settings of the paper's experiments")
-    for heading in ("preset", "algorithm", "environment", "env steps"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("experiment")
+    """Return the table of the paper's settings: two columns, which 80 columns of text hold."""
+    table = Table(title="Presets: settings of the paper's experiments", title_justify="left",
+                  show_header=False)  # fmt: skip
+    table.add_column(no_wrap=True)
+    table.add_column()
     for preset in presets:
-        steps = number(preset.trainer["total_env_steps"].value)
-        table.add_row(preset.name, preset.algorithm, preset.env_id, steps, preset.experiment)
+        steps = number(preset.trainer["total_env_steps"].value, unit="env steps")
+        about = f"{preset.experiment}\n{preset.algorithm} on {preset.env_id}, {steps}"
+        table.add_row(preset.name, escape(about))
     return table
 
 

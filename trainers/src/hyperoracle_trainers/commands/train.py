@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hyperoracle_client.commands.options import add_options
+from hyperoracle_client.commands.options import add_options, words_between_options
 from hyperoracle_protocol.strategies import STRATEGIES
-from hyperoracle_trainers.commands.numbers import at_least_one, at_least_zero
 
 EXIT_INTERRUPTED = 130
 
@@ -58,7 +57,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--replay", metavar="SCHEDULE.csv", help="use a recorded schedule")
     add_replay_arguments(parser)
     add_options(parser)
-    allow_words_between_options(parser)
+    words_between_options(parser, "algorithm", "env")
     parser.set_defaults(run=run)
 
 
@@ -130,19 +129,34 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def allow_words_between_options(parser: argparse.ArgumentParser) -> None:
-    """Let ALGORITHM and ENV stand apart: `train ppo --seed 1 CartPole-v1`.
+def at_least_zero(text: str) -> int:
+    """Return a whole number from 0 on.
 
-    argparse on its own takes a word that may be left out for left out as soon as an option stands
-    where it could have been.
+    Raises:
+        ArgumentTypeError: it is none.
     """
-    parse: Any = parser.parse_known_args
+    # Imported late: it brings all settings with it, which `--help` does not need.
+    from hyperoracle_trainers.hyperparameters.arguments import whole_number
 
-    def parse_intermixed(args: Any = None, namespace: Any = None) -> Any:
-        vars(parser)["parse_known_args"] = parse  # which the next line calls, twice
-        return parser.parse_known_intermixed_args(args, namespace)
+    try:
+        number = whole_number(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}, got {text!r}") from None
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"expected 0 or more, got {text}")
+    return number
 
-    vars(parser)["parse_known_args"] = parse_intermixed
+
+def at_least_one(text: str) -> int:
+    """Return a whole number from 1 on.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    number = at_least_zero(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
+    return number
 
 
 def add_replay_arguments(parser: argparse.ArgumentParser) -> None:
@@ -164,9 +178,9 @@ def run(args: argparse.Namespace) -> int:
     from hyperoracle_trainers.runs.evaluation import VideoError
     from hyperoracle_trainers.runs.log import RunLogError
     from hyperoracle_trainers.runs.plan import make_plan
+    from hyperoracle_trainers.runs.planned_run import RunFailed, carry_out
     from hyperoracle_trainers.runs.resumed_plan import make_resumed_plan
     from hyperoracle_trainers.runs.saved_policy import evaluate_saved_policy, make_evaluation_plan
-    from hyperoracle_trainers.runs.training_run import RunFailed, carry_out
 
     wrong = (ArgumentError, SettingsError, ScheduleError, CheckpointError, OracleMisconfigured)
     try:
@@ -232,7 +246,7 @@ def _print_evaluation(figures: dict[str, Any], as_json: bool) -> None:
 def _print_presets(*, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from hyperoracle_trainers.hyperparameters.paper_presets import PAPER_PRESETS
+    from hyperoracle_trainers.hyperparameters.presets import PAPER_PRESETS
 
     if as_json:
         print(json.dumps([asdict(preset) for preset in PAPER_PRESETS.values()]))

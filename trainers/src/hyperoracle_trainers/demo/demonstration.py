@@ -23,7 +23,8 @@ from hyperoracle_trainers.hyperparameters.presets import default_settings, famil
 from hyperoracle_trainers.hyperparameters.settings import PPOSettings
 from hyperoracle_trainers.runs.log import GrowingLog, read_history
 from hyperoracle_trainers.runs.processes import Child, Children
-from hyperoracle_trainers.runs.progress import Tally, TrainingRow, training_progress
+from hyperoracle_trainers.runs.progress import TrainingRow, training_progress
+from hyperoracle_trainers.runs.run import Tally
 from hyperoracle_trainers.runs.schedule_plot import plot_schedule
 
 STUDY = "demo"

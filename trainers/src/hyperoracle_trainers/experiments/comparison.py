@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hyperoracle_trainers.experiments.definition import DEFAULT, Experiment
+from hyperoracle_trainers.experiments.definition import DEFAULT, Experiment, Scope, scopes_of
 from hyperoracle_trainers.experiments.packed import Record
-from hyperoracle_trainers.experiments.scopes import Scope, scopes_of
 from hyperoracle_trainers.experiments.scores import Array, Group, TaskScores, task_scores
 from hyperoracle_trainers.experiments.statistics import (
     Estimate,

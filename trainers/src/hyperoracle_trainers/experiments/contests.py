@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hyperoracle_trainers.experiments.comparison import gain_over, improvement_over, is_any_size
-from hyperoracle_trainers.experiments.definition import DEFAULT, Experiment
-from hyperoracle_trainers.experiments.scopes import Scope, scopes_of
+from hyperoracle_trainers.experiments.definition import DEFAULT, Experiment, Scope, scopes_of
 from hyperoracle_trainers.experiments.scores import TaskScores
 from hyperoracle_trainers.experiments.statistics import Estimate
 

@@ -1,4 +1,4 @@
-"""What an experiment consists of, read from a TOML file."""
+"""What an experiment consists of, read from a TOML file, and over which tasks something is said."""
 
 from __future__ import annotations
 
@@ -168,7 +168,8 @@ class Experiment:
         """Whether a strategy carries anything from job to job, so that earlier runs matter."""
         if strategy in (DEFAULT, RANDOM_POLICY):
             return False
-        return STRATEGIES[self.strategy_definition(strategy)["name"]].shares
+        known = STRATEGIES.get(self.strategy_definition(strategy)["name"])
+        return known is None or known.shares  # one that nobody knows is refused when it runs
 
     def role_of(self, earlier_runs: int, *, is_measured: bool) -> str:
         """Return the role of a job."""
@@ -189,6 +190,42 @@ class Experiment:
 
     def _strategy_table(self, strategy: str) -> StrategyTable:
         return self.tables.strategies.get(strategy, StrategyTable())
+
+
+_KINDS = ("off", "tuned")
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Tasks that a number is about.
+
+    Attributes:
+        name: the task's, or what the tasks have in common.
+        tasks: names.
+        may_help: whether help is to be expected: of no task the default is said to be tuned.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    may_help: bool
+
+
+def scopes_of(experiment: Experiment) -> list[Scope]:
+    """Return every task on its own, tasks of a kind where there are several, and last all."""
+    tables = experiment.tables.tasks
+    found: list[tuple[str, tuple[str, ...]]] = [
+        (task.name, (task.name,)) for task in experiment.tasks
+    ]
+    for kind in _KINDS:
+        names = tuple(name for name, table in tables.items() if table.default_is == kind)
+        if 1 < len(names) < len(tables):
+            found.append((f"{kind} tasks", names))
+    if len(tables) > 1:
+        found.append(("all tasks", tuple(tables)))
+    return [
+        Scope(name, tasks, all(tables[task].default_is != "tuned" for task in tasks))
+        for name, tasks in found
+    ]
 
 
 def find_definition(name: str) -> Path:

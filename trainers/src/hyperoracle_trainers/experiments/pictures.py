@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from hyperoracle_trainers.experiments.areas import Area
 from hyperoracle_trainers.experiments.comparison import Comparison
 from hyperoracle_trainers.experiments.definition import Experiment
-from hyperoracle_trainers.experiments.scores import GRID_POINTS, TaskScores
+from hyperoracle_trainers.experiments.scores import GRID_POINTS, Area, TaskScores
 from hyperoracle_trainers.experiments.statistics import (
     bootstrap,
     interquartile_mean,

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hyperoracle_trainers.experiments.areas import Area, areas_of
 from hyperoracle_trainers.experiments.claims import (
     Claim,
     claims_of,
@@ -15,13 +14,12 @@ from hyperoracle_trainers.experiments.claims import (
 )
 from hyperoracle_trainers.experiments.comparison import Comparison, compare, scores_by_task
 from hyperoracle_trainers.experiments.contests import Contest, contests_of
-from hyperoracle_trainers.experiments.definition import DEFAULT, Experiment
+from hyperoracle_trainers.experiments.definition import DEFAULT, Experiment, scopes_of
 from hyperoracle_trainers.experiments.packed import Record, ResultsError
 from hyperoracle_trainers.experiments.pictures import draw_areas, draw_pictures
 from hyperoracle_trainers.experiments.plan import chains_of
 from hyperoracle_trainers.experiments.results import provenance, read_results
-from hyperoracle_trainers.experiments.scopes import scopes_of
-from hyperoracle_trainers.experiments.scores import TaskScores
+from hyperoracle_trainers.experiments.scores import Area, TaskScores, areas_of
 from hyperoracle_trainers.experiments.statistics import Estimate
 
 _PURPOSES = {

@@ -5,44 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hyperoracle_client import Choice, OracleMisconfigured, Scale
 from hyperoracle_trainers.hyperparameters.schedulable import HYPERPARAMETERS, Hyperparameter
-from hyperoracle_trainers.hyperparameters.settings import (
-    A2CSettings,
-    ACKTRSettings,
-    AnySettings,
-    PPOSettings,
-)
-
-SETTINGS_CLASSES: Mapping[str, type[AnySettings]] = {
-    "ppo": PPOSettings,
-    "a2c": A2CSettings,
-    "acktr": ACKTRSettings,
-}
-"""The settings of each algorithm, by its name on the command line."""
-
-
-def settings_from_json(algorithm: str, values: Mapping[str, Any]) -> AnySettings:
-    """Return the settings that were written down as JSON, which has no tuples.
-
-    Args:
-        algorithm: a key of `SETTINGS_CLASSES`.
-        values: every setting by name.
-
-    Raises:
-        KeyError: an unknown algorithm.
-        TypeError: an unknown or a missing setting.
-        SettingsError: a setting has no meaning.
-    """
-    typed: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-    }
-    return SETTINGS_CLASSES[algorithm](**typed)
-
+from hyperoracle_trainers.hyperparameters.settings import SETTINGS_CLASSES, did_you_mean
 
 DEFAULT_SPACE = ("learning_rate=scale:0.5,1,2", "clip_range=choice:0.1,0.2,0.3@0.2")
 """The search space where none is given, as far as the algorithm knows the hyperparameters."""
@@ -71,8 +40,10 @@ def parse_settings(algorithm: str, assignments: Iterable[str]) -> dict[str, Any]
     for assignment in assignments:
         name, text = _split(assignment, "--set", "name=value")
         if name not in names or name == "env_id":
-            expected = ", ".join(each for each in names if each != "env_id")
-            raise ArgumentError(f"--set {assignment}: expected one of {expected}; got {name!r}")
+            raise ArgumentError(
+                f"--set {assignment}: expected a setting of {algorithm}, got {name!r}"
+                f"{_remedy(name, names)}"
+            )
         if name in parsed:
             raise ArgumentError(f"--set {assignment}: expected {name} once, got it twice")
         try:
@@ -139,8 +110,10 @@ def parse_space(entries: Iterable[str], base: Mapping[str, float]) -> Space:
     for entry in entries:
         name, text = _split(entry, "--space", "name=scale:0.5,1,2 or name=choice:0.1,0.2,0.3@0.2")
         if name not in base:
+            remedy = did_you_mean(name, base, f"those of this algorithm are {', '.join(base)}")
             raise ArgumentError(
-                f"--space {entry}: expected a hyperparameter among {', '.join(base)}; got {name!r}"
+                f"--space {entry}: expected a hyperparameter that can be scheduled, got {name!r}; "
+                f"{remedy}"
             )
         if name in space:
             raise ArgumentError(f"--space {entry}: expected {name} once, got it twice")
@@ -155,6 +128,16 @@ def default_space(base: Mapping[str, float]) -> Space:
         base: as for :func:`parse_space`.
     """
     return parse_space([entry for entry in DEFAULT_SPACE if entry.split("=")[0] in base], base)
+
+
+def _remedy(name: str, names: Collection[str]) -> str:
+    """Say what to do about an argument of `--set` that is no setting of the algorithm."""
+    if name == "env_id":
+        return "; name the environment as ENV"
+    owners = [each for each, has in SETTINGS_CLASSES.items() if name in has.__dataclass_fields__]
+    if owners:
+        return f", which is one of {' and '.join(owners)}; leave it out"
+    return "; " + did_you_mean(name, names, "--dry-run prints them all")
 
 
 def _split(assignment: str, option: str, form: str) -> tuple[str, str]:

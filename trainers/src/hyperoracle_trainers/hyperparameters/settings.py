@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from hyperoracle_trainers.hyperparameters.environment_names import (
     UnknownEnvironmentError,
@@ -279,6 +281,44 @@ class ACKTRSettings(TrainerSettings):
 
 AnySettings = PPOSettings | A2CSettings | ACKTRSettings
 """Settings of any algorithm."""
+
+
+SETTINGS_CLASSES: Mapping[str, type[AnySettings]] = {
+    "ppo": PPOSettings,
+    "a2c": A2CSettings,
+    "acktr": ACKTRSettings,
+}
+"""The settings of each algorithm, by its name on the command line."""
+
+
+def settings_from_json(algorithm: str, values: Mapping[str, Any]) -> AnySettings:
+    """Return the settings that were written down as JSON, which has no tuples.
+
+    Args:
+        algorithm: a key of `SETTINGS_CLASSES`.
+        values: every setting by name.
+
+    Raises:
+        KeyError: an unknown algorithm.
+        TypeError: an unknown or a missing setting.
+        SettingsError: a setting has no meaning.
+    """
+    typed: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
+    return SETTINGS_CLASSES[algorithm](**typed)
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
+    """Return what to say of a name that nobody knows.
+
+    Args:
+        name: as it was given.
+        known: the names that there are.
+        otherwise: the remedy if none of them is near.
+    """
+    near = difflib.get_close_matches(name, known, n=2)
+    return f"did you mean {' or '.join(near)}?" if near else otherwise
 
 
 def _checked_env_id(env_id: str, preprocessing: str) -> str:

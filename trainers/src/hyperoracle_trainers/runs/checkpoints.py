@@ -14,8 +14,11 @@ from time import monotonic
 from typing import Any
 
 from hyperoracle_trainers.algorithms.trainer import Trainer
-from hyperoracle_trainers.hyperparameters.arguments import settings_from_json
-from hyperoracle_trainers.hyperparameters.settings import AnySettings, SettingsError
+from hyperoracle_trainers.hyperparameters.settings import (
+    AnySettings,
+    SettingsError,
+    settings_from_json,
+)
 from hyperoracle_trainers.runs.log import package_versions
 from hyperoracle_trainers.saved_state import DamagedFileError, State, read_state, write_state
 

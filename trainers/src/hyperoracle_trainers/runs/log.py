@@ -25,9 +25,8 @@ from typing import Any, Literal, Self, TextIO
 
 from hyperoracle_trainers.algorithms.decisions import BaseSchedule
 from hyperoracle_trainers.algorithms.phase import Phase
-from hyperoracle_trainers.hyperparameters.arguments import settings_from_json
 from hyperoracle_trainers.hyperparameters.schedulable import HYPERPARAMETERS
-from hyperoracle_trainers.hyperparameters.settings import TrainerSettings
+from hyperoracle_trainers.hyperparameters.settings import TrainerSettings, settings_from_json
 
 logger = logging.getLogger("hyperoracle_trainers")
 

@@ -16,7 +16,6 @@ from hyperoracle_client.settings import load_settings
 from hyperoracle_protocol.strategies import STRATEGIES, KeyedStrategy
 from hyperoracle_trainers.algorithms.decisions import BaseSchedule
 from hyperoracle_trainers.hyperparameters.arguments import (
-    SETTINGS_CLASSES,
     ArgumentError,
     Space,
     check_folder,
@@ -24,9 +23,16 @@ from hyperoracle_trainers.hyperparameters.arguments import (
     parse_settings,
     parse_space,
 )
-from hyperoracle_trainers.hyperparameters.paper_presets import PAPER_PRESETS, PaperPreset
-from hyperoracle_trainers.hyperparameters.presets import default_settings
-from hyperoracle_trainers.hyperparameters.settings import AnySettings
+from hyperoracle_trainers.hyperparameters.presets import (
+    PAPER_PRESETS,
+    PaperPreset,
+    default_settings,
+)
+from hyperoracle_trainers.hyperparameters.settings import (
+    SETTINGS_CLASSES,
+    AnySettings,
+    did_you_mean,
+)
 from hyperoracle_trainers.hyperparameters.sources import RecordedSource, read_schedule
 from hyperoracle_trainers.runs.checkpoints import Checkpoint
 from hyperoracle_trainers.runs.evaluation import video_file
@@ -34,6 +40,7 @@ from hyperoracle_trainers.runs.writers import check_writer_names
 
 EVALUATION_EPISODES = 5
 _STUDY_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+_KEYED = tuple(name for name, each in STRATEGIES.items() if issubclass(each, KeyedStrategy))
 _ORACLE_ONLY = ("study", "strategy", "study_set", "role", "hold", "prefetch")
 
 
@@ -166,8 +173,8 @@ def _preset(args: argparse.Namespace) -> PaperPreset | None:
         return None
     if args.preset not in PAPER_PRESETS:
         raise ArgumentError(
-            f"--preset {args.preset}: expected one of {', '.join(PAPER_PRESETS)}; "
-            "--list-presets says what they are"
+            f"--preset {args.preset}: expected a name that --list-presets prints, got another; "
+            + did_you_mean(args.preset, PAPER_PRESETS, "choose one of them")
         )
     return PAPER_PRESETS[args.preset]
 
@@ -263,11 +270,11 @@ def _strategy(args: argparse.Namespace, preset: PaperPreset | None) -> str | Map
     """Return the strategy's name, or its definition where something is said about it."""
     by_paper = "epgt" if preset or args.study_set else DEFAULT_STRATEGY.name
     name: str = args.strategy or by_paper
-    by_hyper_states = issubclass(STRATEGIES[name], KeyedStrategy)
+    by_hyper_states = name in _KEYED
     if not by_hyper_states and args.study_set:
         raise ArgumentError(
-            f"--study-set {args.study_set[0]}: expected the strategy epgt or dqn, got {name}; "
-            "leave one of the two out"
+            f"--study-set {args.study_set[0]}: expected the strategy {' or '.join(_KEYED)}, got "
+            f"{name}; leave one of the two out"
         )
     if not by_hyper_states or (preset is None and not args.study_set):
         return name

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
 
@@ -11,87 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from hyperoracle_trainers.algorithms.phase import Phase
-from hyperoracle_trainers.saved_state import State
-
-_LAST_EPISODES = 20
 _SHORT = {"learning_rate": "lr", "clip_range": "clip"}  # what must fit into 80 columns
-
-
-class Tally:
-    """Sums up a run while it goes on, so that a run that is cut off has figures too.
-
-    Attributes:
-        env_steps: taken so far.
-        update_steps: made so far.
-        episodes: environment episodes that ended.
-        last_episode_env_step: env steps taken when the phase was over in which the last episode
-            ended; None before the first.
-        source_seconds: wall time spent in the hyperparameter source.
-    """
-
-    def __init__(self) -> None:
-        self._started = perf_counter()
-        self._recent: deque[float] = deque(maxlen=_LAST_EPISODES)
-        self._sum_of_returns = 0.0
-        self.env_steps = 0
-        self.update_steps = 0
-        self.episodes = 0
-        self.last_episode_env_step: int | None = None
-        self.source_seconds = 0.0
-
-    def record(self, phase: Phase) -> None:
-        """Add a phase."""
-        self.env_steps, self.update_steps = phase.env_step, phase.update_step
-        self.source_seconds += phase.source_seconds
-        self.add_returns(phase.episode_returns)
-
-    def add_returns(self, episode_returns: Sequence[float]) -> None:
-        """Add the returns of episodes that ended."""
-        if episode_returns:
-            self.last_episode_env_step = self.env_steps
-        self.episodes += len(episode_returns)
-        self._recent.extend(episode_returns)
-        self._sum_of_returns += sum(episode_returns)
-
-    def state(self) -> State:
-        """Return all sums, and the wall time so far."""
-        return {
-            "recent": list(self._recent),
-            "sum_of_returns": self._sum_of_returns,
-            "env_steps": self.env_steps,
-            "update_steps": self.update_steps,
-            "episodes": self.episodes,
-            "last_episode_env_step": self.last_episode_env_step,
-            "source_seconds": self.source_seconds,
-            "wall_seconds": self.wall_seconds,
-        }
-
-    def restore(self, state: State) -> None:
-        """Go on where ``state`` was taken; the time between counts for nothing."""
-        self._recent.extend(state["recent"])
-        self._sum_of_returns = state["sum_of_returns"]
-        self.env_steps = state["env_steps"]
-        self.update_steps = state["update_steps"]
-        self.episodes = state["episodes"]
-        self.last_episode_env_step = state.get("last_episode_env_step")
-        self.source_seconds = state["source_seconds"]
-        self._started = perf_counter() - state["wall_seconds"]
-
-    @property
-    def recent_return(self) -> float | None:
-        """Mean return of the last 20 episodes; None before the first."""
-        return sum(self._recent) / len(self._recent) if self._recent else None
-
-    @property
-    def mean_return(self) -> float | None:
-        """Mean return of all episodes; None before the first."""
-        return self._sum_of_returns / self.episodes if self.episodes else None
-
-    @property
-    def wall_seconds(self) -> float:
-        """Wall time since the tally began."""
-        return perf_counter() - self._started
 
 
 class TrainingRow:

@@ -18,9 +18,9 @@ from hyperoracle_trainers.runs.evaluation import (
     video_file,
 )
 from hyperoracle_trainers.runs.plan import EVALUATION_EPISODES
+from hyperoracle_trainers.runs.planned_run import RunFailed, make_trainer_or_fail
 from hyperoracle_trainers.runs.progress import EvaluationRow, training_progress
 from hyperoracle_trainers.runs.resumed_plan import OF_THE_RUN, check_left_out
-from hyperoracle_trainers.runs.training_run import RunFailed, make_trainer_or_fail
 
 _NOT_SEED = tuple(name for name in OF_THE_RUN if name != "seed")
 _OF_TRAINING = ("total_env_steps", "checkpoint_every", "oracle", "url", "dry_run", "resume")

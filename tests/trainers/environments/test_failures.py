@@ -9,13 +9,12 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from trainers.short_runs import ALGORITHMS, Scripted, small_trainer
 
 from hyperoracle_trainers.environments.failures import EnvironmentFailed, TrainingDivergedError
 from hyperoracle_trainers.environments.vector import make_environments
 from hyperoracle_trainers.runs.evaluation import evaluate
 from hyperoracle_trainers.runs.run import run
-
-from .short_runs import ALGORITHMS, Scripted, small_trainer
 
 
 @pytest.fixture

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from trainers.short_runs import train
 
 from hyperoracle_trainers.environments.vector import VectorEnvironment, make_environments
 from hyperoracle_trainers.hyperparameters.settings import SettingsError
-
-from .short_runs import train
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Truncated-v0", "Terminating-v0"])

@@ -43,8 +43,16 @@ def test_every_kind_of_setting_gets_its_type() -> None:
     [
         ("learning_rate", "name=value"),
         ("=1", "name=value"),
-        ("learning_rat=1", "expected one of seed"),
-        ("env_id=Acrobot-v1", "expected one of seed"),
+        (
+            "learning_rat=1",
+            "expected a setting of ppo, got 'learning_rat'; did you mean learning_rate",
+        ),
+        ("env_id=Acrobot-v1", "name the environment as ENV"),
+        (
+            "momentum=0.5",
+            "expected a setting of ppo, got 'momentum', which is one of a2c and acktr",
+        ),
+        ("x=1", "expected a setting of ppo, got 'x'; --dry-run prints them all"),
         ("learning_rate=fast", "expected a number, got 'fast'"),
         ("rollout_length=2.5", "expected a whole number, got '2.5'"),
         ("hidden_sizes=64,x", "expected a whole number"),
@@ -110,7 +118,11 @@ def test_any_schedulable_hyperparameter_may_be_scaled(name: str) -> None:
         ("gamma=choice:0.9,1.5@0.9", "between 0 and 1, got 1.5"),
         ("epochs=choice:1.5,10", "whole numbers between 1 and inf, got 1.5"),
         ("clip_range=choice:nan,0.2", "got nan"),
-        ("hidden_sizes=choice:1,2@1", "a hyperparameter among"),
+        ("hidden_sizes=choice:1,2@1", "those of this algorithm are learning_rate, "),
+        (
+            "gama=choice:0.9,0.99",
+            "expected a hyperparameter that can be scheduled, got 'gama'; did you mean gamma",
+        ),
     ],
 )
 def test_a_wrong_space_is_told_in_one_line(entry: str, expected: str) -> None:

@@ -4,14 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trainers.short_runs import small_trainer
 
 from hyperoracle_trainers.algorithms.phase import EPISODE_ENV_STEPS, EpisodeWatch, Phase
 from hyperoracle_trainers.hyperparameters.settings import PPOSettings
 from hyperoracle_trainers.runs import evaluation as video
 from hyperoracle_trainers.runs.evaluation import evaluate, mean_of
 from hyperoracle_trainers.runs.run import run
-
-from .short_runs import small_trainer
 
 
 def _evaluated(env_id: str, **options: Any) -> list[float]:

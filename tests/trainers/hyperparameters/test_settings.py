@@ -194,7 +194,8 @@ def test_ppo_on_mujoco_has_the_reference_settings() -> None:
             r"algorithm: expected one of 'ppo', 'a2c', 'acktr', got 'dqn'",
         ),
         (("ppo", "Nothing-v9", {}), r"env_id: expected a registered"),
-        (("a2c", "CartPole-v1", {"epochs": 3}), r"epochs: expected settings of A2CSettings"),
+        (("a2c", "CartPole-v1", {"epochs": 3}), r"epochs: expected settings of A2CSettings; see"),
+        (("a2c", "CartPole-v1", {"gama": 0.9}), r"gama: expected .*; did you mean gamma\?"),
     ],
 )
 def test_default_settings_refuse_in_one_line(

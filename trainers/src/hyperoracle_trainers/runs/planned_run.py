@@ -13,6 +13,7 @@ from rich.progress import Progress
 
 from hyperoracle_client import Job, Oracle
 from hyperoracle_trainers.algorithms.oracle_source import OracleSource
+from hyperoracle_trainers.algorithms.phase import Phase
 from hyperoracle_trainers.algorithms.trainer import Trainer
 from hyperoracle_trainers.environments.failures import EnvironmentFailed, TrainingDivergedError
 from hyperoracle_trainers.hyperparameters.settings import AnySettings
@@ -23,13 +24,13 @@ from hyperoracle_trainers.runs.checkpoints import (
     checkpoints_in,
     restore_trainer,
 )
-from hyperoracle_trainers.runs.evaluation import check_rendering, evaluate, mean_of, record_video
+from hyperoracle_trainers.runs.evaluation import check_rendering, evaluate, record_video
 from hyperoracle_trainers.runs.log import RunLog, package_versions
 from hyperoracle_trainers.runs.plan import OraclePlan, TrainingPlan
 from hyperoracle_trainers.runs.processes import stop_on_request, termination_as_interrupt
-from hyperoracle_trainers.runs.progress import EvaluationRow, Tally, TrainingRow, training_progress
+from hyperoracle_trainers.runs.progress import EvaluationRow, TrainingRow, training_progress
 from hyperoracle_trainers.runs.resumed_plan import plan_state
-from hyperoracle_trainers.runs.run import make_trainer, phases_of
+from hyperoracle_trainers.runs.run import Tally, make_trainer, train
 from hyperoracle_trainers.runs.writers import RunWriter, RunWriters, make_writer
 from hyperoracle_trainers.saved_state import State
 
@@ -83,11 +84,10 @@ def carry_out(plan: TrainingPlan) -> dict[str, Any]:
         evaluation_returns: list[float] = []
         try:
             _train(plan, trainer, source, job, log, writers, tally, progress)
-            wall_seconds = tally.wall_seconds
             evaluation_returns = _evaluated(plan, trainer, progress)
             recorded = _recorded(plan, trainer)
         except KeyboardInterrupt:
-            wall_seconds = tally.wall_seconds
+            tally.end()
             status = "interrupted"
         except TrainingDivergedError as error:
             raise RunFailed(f"{error}; {_what_there_is(plan)}") from None
@@ -98,9 +98,9 @@ def carry_out(plan: TrainingPlan) -> dict[str, Any]:
             "env_id": plan.settings.env_id,
             "seed": plan.settings.seed,
             "status": status,
-            **_training_figures(tally, wall_seconds, evaluation_returns, plan.evaluation_episodes),
+            **tally.summary(evaluation_returns, plan.evaluation_episodes).figures(),
             "oracle": None if plan.oracle is None or job is None
-            else _oracle_figures(plan.oracle, job, tally, wall_seconds),
+            else _oracle_figures(plan.oracle, job, tally),
             "folder": str(plan.folder),
             "checkpoint": str(kept[-1]) if (kept := checkpoints_in(plan.folder)) else None,
             "video": None if recorded is None else str(recorded),
@@ -179,18 +179,22 @@ def _train(
     keeper = CheckpointKeeper(
         plan.folder, plan.settings.total_env_steps, plan.checkpoint_every, trainer.place.env_step
     )
-    with phases_of(trainer, source) as phases, ExitStack() as stack:
+
+    def show(phase: Phase) -> None:
+        row.update(phase.env_step, tally.recent_return, phase.hyperparameters)
+
+    with ExitStack() as stack:
+        # Without checkpoints there is nothing to wait for: Ctrl-C ends the run at once.
         stop = stack.enter_context(stop_on_request()) if keeper.keeps_any else None
-        for phase in phases:
-            tally.record(phase)
-            log.record(phase)
-            writers.record(phase)
-            row.update(phase.env_step, tally.recent_return, phase.hyperparameters)
+
+        def keep(phase: Phase) -> None:
             asked_to_stop = stop is not None and stop.is_made
             if asked_to_stop or keeper.is_due(phase.env_step):
                 keeper.save(trainer, _run_state(plan, tally, log, job))
             if asked_to_stop:
                 raise KeyboardInterrupt
+
+        train(trainer, source, tally, [log.record, writers.record, show, keep])
 
 
 def _run_state(plan: TrainingPlan, tally: Tally, log: RunLog, job: Job | None) -> State:
@@ -255,27 +259,7 @@ def _recorded(plan: TrainingPlan, trainer: Trainer[Any]) -> Path | None:
     return plan.video
 
 
-def _training_figures(
-    tally: Tally, wall_seconds: float, evaluation_returns: list[float], evaluation_episodes: int
-) -> dict[str, Any]:
-    return {
-        "env_steps": tally.env_steps,
-        "update_steps": tally.update_steps,
-        "episodes": tally.episodes,
-        "final_return": tally.recent_return,
-        "mean_return": tally.mean_return,
-        "last_episode_env_step": tally.last_episode_env_step,
-        "evaluation_episodes": evaluation_episodes,
-        "evaluation_return": mean_of(evaluation_returns, evaluation_episodes),
-        "evaluation_returns": evaluation_returns,
-        "wall_seconds": wall_seconds,
-        "env_steps_per_second": tally.env_steps / wall_seconds,
-    }
-
-
-def _oracle_figures(
-    plan: OraclePlan, job: Job, tally: Tally, wall_seconds: float
-) -> dict[str, Any]:
+def _oracle_figures(plan: OraclePlan, job: Job, tally: Tally) -> dict[str, Any]:
     return {
         "url": plan.url,
         "study": plan.study,
@@ -283,5 +267,5 @@ def _oracle_figures(
         "role": job.role,
         "stats": asdict(job.stats),
         "source_seconds": tally.source_seconds,
-        "overhead_percent": 100.0 * tally.source_seconds / wall_seconds,
+        "overhead_percent": 100.0 * tally.source_seconds / tally.wall_seconds,
     }

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from hyperoracle_trainers.experiments.pace import Pace
+from hyperoracle_trainers.experiments.runner import Pace
 
 
 def test_without_any_run_nothing_is_said() -> None:

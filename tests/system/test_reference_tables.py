@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hyperoracle_trainers.hyperparameters.arguments import SETTINGS_CLASSES
 from hyperoracle_trainers.hyperparameters.schedulable import HYPERPARAMETERS
+from hyperoracle_trainers.hyperparameters.settings import SETTINGS_CLASSES
 from reference_tables import (
     AUTHORS_NAMES,
     defaults_table,
