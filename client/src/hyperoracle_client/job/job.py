@@ -17,8 +17,8 @@ from hyperoracle_client.errors import (
 )
 from hyperoracle_client.hyper_state import make_compressor
 from hyperoracle_client.hyper_state.tensors import TensorSource
+from hyperoracle_client.job.circuit import Circuit
 from hyperoracle_client.job.decision import Hyperparameters
-from hyperoracle_client.job.delivery.circuit import Circuit
 from hyperoracle_client.job.delivery.earlier_process import EarlierProcess
 from hyperoracle_client.job.delivery.report_sender import ReportSender
 from hyperoracle_client.job.delivery.spool import Spool

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from hyperoracle_client.errors import OracleError, OracleRefused, OracleUnreachable
-from hyperoracle_client.job.delivery.circuit import Backoff, Circuit
+from hyperoracle_client.job.circuit import Backoff, Circuit
 from hyperoracle_client.job.endpoint import Endpoint, exchange, is_passing
 from hyperoracle_client.job.notices import Notices
 from hyperoracle_client.transports import Channel, Request

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hyperoracle_client.errors import OracleRefused, OracleUnreachable, one_line
-from hyperoracle_client.job.delivery.circuit import Backoff
+from hyperoracle_client.job.circuit import Backoff
 from hyperoracle_client.job.delivery.earlier_process import Heritage
 from hyperoracle_client.job.delivery.spool import OutgoingReport, Spool
 from hyperoracle_client.job.endpoint import exchange, is_passing
