@@ -16,6 +16,7 @@ from support.oracle_process import OracleProcess
 from support.wire_client import Wire
 
 from hyperoracle_client import Job, Oracle, OracleMisconfigured, OracleRefused
+from hyperoracle_client.api import OracleApi
 from hyperoracle_client.errors import refusal
 
 PATIENT = {
@@ -71,7 +72,7 @@ class TestAnyOracle:
         job.report([20.0], env_step=200)
         stats = job.finish()
         assert (stats.proposals, stats.fallbacks, stats.reports_sent) == (20, 0, 21)
-        with oracle._endpoint.api() as api:
+        with OracleApi.at(oracle._endpoint) as api:
             told = api.job(job.id)
             found = api.study(study)
         assert (told.status, told.env_step, told.last_return) == ("finished", 200, 10.5)
@@ -116,7 +117,7 @@ class TestAnyOracle:
                 job.report([1.0], env_step=update)
                 assert job.propose(env_step=update).source == "oracle"
             job.finish()
-        with oracle._endpoint.api() as api:
+        with OracleApi.at(oracle._endpoint) as api:
             found = api.study(study)
         assert len(found.encoder_versions) == 1
         assert found.neighbours_from_other_jobs > 0
@@ -144,7 +145,7 @@ class TestAnyOracle:
             assert job.propose(env_step=n).source == "oracle"
             job.report([1.0], env_step=n + 1)
         job.finish()
-        with oracle._endpoint.api() as api:
+        with OracleApi.at(oracle._endpoint) as api:
             assert api.job(job.id).credited_proposals == 5
 
     def test_the_fixed_strategy_answers_the_defaults(self, oracle: Oracle, study: str) -> None:
@@ -178,7 +179,7 @@ class TestAnyOracle:
         second.propose(env_step=1)
         second.report([2.0], env_step=2)
         assert second.finish().reports_sent == 1
-        with oracle._endpoint.api() as api:
+        with OracleApi.at(oracle._endpoint) as api:
             assert api.job(second.id).credited_proposals == 2
 
     def test_proposals_can_be_explained_and_the_schedule_exported(
@@ -192,7 +193,7 @@ class TestAnyOracle:
             last = job.propose(env_step=n)
             job.report([1.0], env_step=n + 1)
         job.finish()
-        with oracle._endpoint.api() as api:
+        with OracleApi.at(oracle._endpoint) as api:
             explanation = api.explanation(last.proposal_id)
             assert explanation.chosen.hyperparameters == last
             assert len(api.memory(study, limit=1).entries) == 1
@@ -233,7 +234,7 @@ def test_a_server_that_is_killed_and_restarted_gets_every_report_once(
         assert job.propose(env_step=60).source == "oracle"
         stats = job.finish()
         assert (stats.reports_sent, stats.reports_pending, stats.reports_dropped) == (60, 0, 0)
-        with oracle._endpoint.api() as api:
+        with OracleApi.at(oracle._endpoint) as api:
             told = api.job(job.id)
     assert told.reports == 60
     assert math.isclose(told.last_return or 0.0, np.mean(range(40, 60)))

@@ -14,7 +14,7 @@ from client.conftest import SPACE, eventually
 from client.scripted_oracle import ScriptedOracle
 
 from hyperoracle_client import Oracle, OracleMisconfigured, cli
-from hyperoracle_client import settings as user_folders
+from hyperoracle_client import settings as client_settings
 from hyperoracle_client.job.delivery.spool import read_spool
 from hyperoracle_client.settings import load_settings
 
@@ -29,8 +29,8 @@ def homeless(
     """Where temporary folders are; the home is one of `HOMES`, and XDG's variables are not set."""
     for variable in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "HYPERORACLE_SPOOL_DIRECTORY"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr(user_folders, "_temporary", {})
-    monkeypatch.setattr(user_folders, "_said", set())
+    monkeypatch.setattr(client_settings, "_temporary", {})
+    monkeypatch.setattr(client_settings, "_said", set())
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))

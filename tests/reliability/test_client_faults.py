@@ -15,7 +15,7 @@ from types import ModuleType
 import pytest
 from support.oracle_process import OracleProcess
 
-from hyperoracle_client.job.delivery.circuit import FAILURES_THAT_OPEN
+from hyperoracle_client.job.circuit import FAILURES_THAT_OPEN
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "client_faults.py"
 UPDATES = 200

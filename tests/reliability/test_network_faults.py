@@ -32,7 +32,7 @@ from support.waiting import wait_until
 from support.wire_client import Wire
 
 from hyperoracle_client import Job, Oracle, Scale
-from hyperoracle_client.job.delivery.circuit import FAILURES_THAT_OPEN
+from hyperoracle_client.job.circuit import FAILURES_THAT_OPEN
 from hyperoracle_client.job.stats import JobStats
 from hyperoracle_trainers.algorithms.actor_critic import A2C
 from hyperoracle_trainers.algorithms.oracle_source import OracleSource

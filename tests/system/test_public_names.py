@@ -38,6 +38,15 @@ def test_documents_import_public_names_only(path: Path) -> None:
         assert not name or name in import_module(module).__all__, f"{path.name}: {module}.{name}"
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_documents_name_of_the_client_what_is_public_only(path: Path) -> None:
+    """Seen to fail: a README named a class by the module that it lay in."""
+    for dotted in re.findall(r"\bhyperoracle_client(?:\.\w+)*", path.read_text(encoding="utf-8")):
+        module, _, name = dotted.rpartition(".")
+        is_public_name = module in PUBLIC_MODULES and name in import_module(module).__all__
+        assert dotted in PUBLIC_MODULES or is_public_name, f"{path.name}: {dotted}"
+
+
 def test_documents_import_something() -> None:
     found = [each for path in DOCUMENTS for each in imports(path.read_text(encoding="utf-8"))]
     assert {module for module, _ in found} == set(PUBLIC_MODULES)

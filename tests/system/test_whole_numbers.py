@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hyperoracle_client import Choice, Job, Oracle, Scale
+from hyperoracle_client.api import OracleApi
 from hyperoracle_protocol.space import search_space_adapter
 from hyperoracle_protocol.studies import StudyDefinition
 
@@ -57,7 +58,7 @@ def test_asked_for_held_resumed_explained_and_exported(url: str, tmp_path: Path)
         run(again, range(3, 6))
         proposal = again.propose(env_step=6).proposal_id
         again.finish()
-        with oracle._endpoint.api() as api:
+        with OracleApi.at(oracle._endpoint) as api:
             assert kinds(api.explanation(proposal).chosen.hyperparameters) == KINDS
             rows = api.schedule("s").rows
             table = list(csv.DictReader(io.StringIO(api.schedule_csv("s"))))
@@ -88,6 +89,6 @@ def test_a_study_whose_definition_has_floats_for_them(url: str, tmp_path: Path) 
         {"space": floats, "strategy": {"name": "random"}, "seed": 1}
     )
     with patient(url, tmp_path) as oracle:
-        with oracle._endpoint.api() as api:
+        with OracleApi.at(oracle._endpoint) as api:
             api.put_study("s", definition)
         run(oracle.start_job(space=SPACE, **JOB), range(2))

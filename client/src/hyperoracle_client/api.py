@@ -27,6 +27,7 @@ from hyperoracle_client.transports import (
     Transport,
     wire_headers,
 )
+from hyperoracle_client.transports.endpoint import Endpoint
 from hyperoracle_protocol.base import Message
 from hyperoracle_protocol.gain import StudyGain
 from hyperoracle_protocol.inspection import (
@@ -83,6 +84,22 @@ class OracleApi:
             verify=(tls or ssl.create_default_context()) if is_tls else False,
             trust_env=False,  # the hot calls know no proxies either
             transport=None if transport is None else _Seam(transport),
+        )
+
+    @classmethod
+    def at(cls, endpoint: Endpoint) -> Self:
+        """An api to where an endpoint leads, by its settings.
+
+        Raises:
+            OracleMisconfigured: an embedded oracle of another process.
+        """
+        settings = endpoint.settings
+        return cls(
+            settings.url,
+            settings.token,
+            timeout_seconds=settings.request_deadline_seconds,
+            transport=endpoint.embedded(),
+            tls=endpoint.tls,
         )
 
     def close(self) -> None:

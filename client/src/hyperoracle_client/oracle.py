@@ -13,9 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from hyperoracle_client.errors import OracleMisconfigured, one_line
 from hyperoracle_client.hyper_state.tensors import TensorSource
-from hyperoracle_client.job.endpoint import Endpoint
 from hyperoracle_client.job.job import Job
 from hyperoracle_client.settings import load_settings, say_if_temporary
+from hyperoracle_client.transports.endpoint import Endpoint
 from hyperoracle_client.transports.forks import call_at_exit
 from hyperoracle_protocol.base import Definition, Name
 from hyperoracle_protocol.jobs import Role, StartJob

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from hyperoracle_client import Categorical, Choice, Oracle, Scale
+from hyperoracle_client.api import OracleApi
 from hyperoracle_trainers.algorithms.oracle_source import OracleSource
 from hyperoracle_trainers.hyperparameters.presets import default_settings
 from hyperoracle_trainers.hyperparameters.settings import SettingsError
@@ -66,7 +67,7 @@ def test_a_value_out_of_range_is_told_and_not_credited(tmp_path: Path) -> None:
         phases = []
         run(_trainer(), source, observers=[phases.append])
         stats = source.job.stats  # type: ignore[attr-defined] # a real job
-        with oracle._endpoint.api() as api:
+        with OracleApi.at(oracle._endpoint) as api:
             job = api.job(source.job.id)  # type: ignore[attr-defined] # a real job
             rows = api.schedule("s").rows
     clamped = [row for row in rows if not row.as_proposed]

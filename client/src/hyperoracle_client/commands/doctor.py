@@ -14,8 +14,8 @@ from hyperoracle_client.commands.options import add_options
 from hyperoracle_client.commands.printing import print_json
 from hyperoracle_client.errors import OracleError, OracleRefused, ProtocolMismatch
 from hyperoracle_client.job.delivery.spool import SUFFIX, read_spool
-from hyperoracle_client.job.endpoint import Endpoint
 from hyperoracle_client.settings import ClientSettings, load_settings, why_temporary
+from hyperoracle_client.transports.endpoint import Endpoint
 from hyperoracle_protocol.version import PROTOCOL_VERSION
 
 DISTRIBUTIONS = ("protocol", "client", "server", "trainers")
@@ -68,7 +68,7 @@ def examine(arguments: dict[str, Any]) -> Iterator[Finding]:
         yield Finding("oracle", False, str(error), "see the message")
         return
     try:
-        with endpoint.api() as api:
+        with OracleApi.at(endpoint) as api:
             yield from _oracle(api, settings)
     finally:
         endpoint.close()

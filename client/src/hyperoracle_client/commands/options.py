@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from hyperoracle_client.job.endpoint import Endpoint
 from hyperoracle_client.settings import load_settings
+from hyperoracle_client.transports.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from hyperoracle_client.api import OracleApi
@@ -65,9 +65,11 @@ def opened_api(args: argparse.Namespace) -> Iterator[OracleApi]:
     Raises:
         OracleMisconfigured: settings that cannot work, a store that cannot be opened.
     """
+    from hyperoracle_client.api import OracleApi  # takes 0.2 s with httpx: not at import
+
     endpoint = Endpoint(load_settings({"url": args.url, "token": args.token}))
     try:
-        with endpoint.api() as api:
+        with OracleApi.at(endpoint) as api:
             yield api
     finally:
         endpoint.close()

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 
 from hyperoracle_client.errors import OracleError, OracleUnreachable
 from hyperoracle_client.job.delivery.report_sender import ReportSender
-from hyperoracle_client.job.endpoint import Endpoint
 from hyperoracle_client.job.tasks import Background, JoinTask
 from hyperoracle_client.transports import Channel
+from hyperoracle_client.transports.endpoint import Endpoint
 from hyperoracle_protocol.jobs import FinishJob
 
 logger = logging.getLogger("hyperoracle_client")
@@ -77,8 +77,10 @@ class Ending:
         return trouble
 
     def _tell(self, job_id: str, finish: FinishJob, deadline: float) -> str | None:
+        from hyperoracle_client.api import OracleApi  # takes 0.2 s with httpx: not at import
+
         try:
-            with self._endpoint.api() as api:
+            with OracleApi.at(self._endpoint) as api:
                 api.finish_job(job_id, finish, max(0.5, deadline - time.monotonic()))
         except OracleError as error:
             logger.warning("the oracle was not told that the job has finished: %s", error)

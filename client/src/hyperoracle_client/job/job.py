@@ -17,18 +17,19 @@ from hyperoracle_client.errors import (
 )
 from hyperoracle_client.hyper_state import make_compressor
 from hyperoracle_client.hyper_state.tensors import TensorSource
+from hyperoracle_client.job.circuit import Circuit
+from hyperoracle_client.job.conduct import Conduct
 from hyperoracle_client.job.decision import Hyperparameters
-from hyperoracle_client.job.delivery.circuit import Circuit
 from hyperoracle_client.job.delivery.earlier_process import EarlierProcess
 from hyperoracle_client.job.delivery.report_sender import ReportSender
 from hyperoracle_client.job.delivery.spool import Spool
 from hyperoracle_client.job.ending import Ending
-from hyperoracle_client.job.endpoint import Endpoint
 from hyperoracle_client.job.given import Given, in_words, used_instead
-from hyperoracle_client.job.notices import Conduct, Notice, Notices
+from hyperoracle_client.job.notices import Notice, Notices
 from hyperoracle_client.job.session import Asker, NoAnswer, Session
 from hyperoracle_client.job.stats import Counts, JobStats
 from hyperoracle_client.job.tasks import Background, HeartbeatTask, JoinTask, ProbeTask
+from hyperoracle_client.transports.endpoint import Endpoint
 from hyperoracle_client.transports.forks import stays_with_this_process
 from hyperoracle_protocol.jobs import FinishJob, StartedJob, StartJob
 from hyperoracle_protocol.space import default_values

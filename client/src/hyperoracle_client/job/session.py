@@ -22,8 +22,8 @@ from hyperoracle_client.errors import (
 )
 from hyperoracle_client.hyper_state import Compressor
 from hyperoracle_client.hyper_state.tensors import TensorSource
+from hyperoracle_client.job.circuit import Circuit
 from hyperoracle_client.job.decision import Decision, Hyperparameters, ValueChecker
-from hyperoracle_client.job.delivery.circuit import Circuit
 from hyperoracle_client.job.delivery.credits import CreditBook
 from hyperoracle_client.job.stats import Counts
 from hyperoracle_client.transports import Channel, Request

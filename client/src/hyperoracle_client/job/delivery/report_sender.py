@@ -16,13 +16,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from hyperoracle_client.errors import OracleRefused, OracleUnreachable, one_line
-from hyperoracle_client.job.delivery.circuit import Backoff
+from hyperoracle_client.job.circuit import Backoff
 from hyperoracle_client.job.delivery.earlier_process import Heritage
 from hyperoracle_client.job.delivery.spool import OutgoingReport, Spool
-from hyperoracle_client.job.endpoint import exchange, is_passing
 from hyperoracle_client.job.notices import Notices
 from hyperoracle_client.settings import ClientSettings
 from hyperoracle_client.transports import Channel, Request
+from hyperoracle_client.transports.endpoint import exchange, is_passing
 from hyperoracle_protocol.codec import BINARY_MEDIA_TYPE, encode_frame
 from hyperoracle_protocol.jobs import Receipt
 

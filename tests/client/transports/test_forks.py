@@ -18,6 +18,7 @@ from support.forked import a_forked_child, in_a_forked_child
 from support.oracle_process import OracleProcess
 
 from hyperoracle_client import Job, Oracle, OracleMisconfigured, OracleUnreachable
+from hyperoracle_client.api import OracleApi
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="nothing forks there")
 
@@ -166,7 +167,7 @@ def test_a_child_cannot_start_a_job_at_its_parents_embedded_oracle(
         in_a_forked_child(lambda: started(oracle))
     assert "\n" not in str(caught.value)
     with pytest.raises(OracleMisconfigured, match="hyperoracle serve"):
-        in_a_forked_child(oracle._endpoint.api)
+        in_a_forked_child(lambda: OracleApi.at(oracle._endpoint))
 
 
 def test_a_child_that_lives_on_does_not_keep_the_store_locked(

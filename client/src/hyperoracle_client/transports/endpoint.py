@@ -1,23 +1,24 @@
-"""Where the oracle is: makes the channels and apis that lead there."""
+"""Where the oracle is: makes the channels that lead there, and says what an api needs."""
 
 from __future__ import annotations
 
 import ssl
 import time
-from typing import TYPE_CHECKING
 
 from hyperoracle_client.errors import OracleMisconfigured, OracleRefused, refusal
 from hyperoracle_client.settings import ClientSettings
-from hyperoracle_client.transports import Channel, Request, Response, wire_headers
+from hyperoracle_client.transports import Channel, Request, Response, Transport, wire_headers
 from hyperoracle_client.transports.embedded import EmbeddedChannel, OwnTransport, open_embedded
 from hyperoracle_client.transports.http import HttpChannel
 
-if TYPE_CHECKING:
-    from hyperoracle_client.api import OracleApi
-
 
 class Endpoint:
-    """An oracle's address, remote or embedded; an embedded one is opened at once."""
+    """An oracle's address, remote or embedded; an embedded one is opened at once.
+
+    Attributes:
+        settings: those that name it.
+        tls: whom an https oracle must be vouched for by, None for others.
+    """
 
     def __init__(self, settings: ClientSettings) -> None:
         """Open the endpoint that the settings name.
@@ -28,7 +29,7 @@ class Endpoint:
         """
         self.settings = settings
         self._headers = wire_headers(settings.token)
-        self._tls = _trust(settings) if settings.url.startswith("https") else None
+        self.tls = _trust(settings) if settings.url.startswith("https") else None
         self._embedded: OwnTransport | None = None
         if settings.embedded_path is not None:
             self._embedded = OwnTransport(open_embedded(settings.embedded_path), settings.url)
@@ -44,30 +45,21 @@ class Endpoint:
         Raises:
             OracleMisconfigured: an embedded oracle that is closed, or another process's.
         """
-        if self._embedded is not None:
-            self._embedded.check_owner()
-            return EmbeddedChannel(self._embedded)
+        if (transport := self.embedded()) is not None:
+            return EmbeddedChannel(transport)
         if self.settings.embedded_path is not None:
             raise OracleMisconfigured(f"the oracle {self.url} is closed: open it again")
-        return HttpChannel(self.url, self._headers, self._tls)
+        return HttpChannel(self.url, self._headers, self.tls)
 
-    def api(self) -> OracleApi:
-        """A new api for all other calls.
+    def embedded(self) -> Transport | None:
+        """The embedded oracle, None of a remote one and of one that is closed.
 
         Raises:
-            OracleMisconfigured: an embedded oracle of another process.
+            OracleMisconfigured: it is another process's.
         """
         if self._embedded is not None:
             self._embedded.check_owner()
-        from hyperoracle_client.api import OracleApi  # costs 0.2 s with httpx: not at import
-
-        return OracleApi(
-            self.url,
-            self.settings.token,
-            timeout_seconds=self.settings.request_deadline_seconds,
-            transport=self._embedded,
-            tls=self._tls,
-        )
+        return self._embedded
 
     def close(self) -> None:
         """Close an embedded oracle."""

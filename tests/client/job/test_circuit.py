@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from hyperoracle_client.job.delivery.circuit import FAILURES_THAT_OPEN, Backoff, Circuit
+from hyperoracle_client.job.circuit import FAILURES_THAT_OPEN, Backoff, Circuit
 
 
 def test_pauses_double_up_to_the_most_with_jitter_below() -> None:

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from hyperoracle_client import Job
+from hyperoracle_client.job.conduct import Conduct, rank_and_size
 from hyperoracle_client.job.delivery.spool import OutgoingReport
-from hyperoracle_client.job.notices import Conduct, Notices, rank_and_size
+from hyperoracle_client.job.notices import Notices
 from hyperoracle_protocol.space import Scale
 from hyperoracle_protocol.strategies import KlAdaptiveStrategy
 from hyperoracle_protocol.studies import ReturnSetting, StudyDefinition

@@ -31,7 +31,7 @@ from hyperoracle_client import (
     OracleRefused,
     OracleUnreachable,
 )
-from hyperoracle_client.job.delivery.circuit import FAILURES_THAT_OPEN
+from hyperoracle_client.job.circuit import FAILURES_THAT_OPEN
 from hyperoracle_protocol.hyper_state import HyperStateLayout, TensorShape, sketch_layout
 
 DEADLINE = 0.05

@@ -11,9 +11,9 @@ from support.oracle_process import OracleProcess
 
 from hyperoracle_client.api import OracleApi
 from hyperoracle_client.errors import OracleRefused
-from hyperoracle_client.job.endpoint import exchange
 from hyperoracle_client.transports import Request, RequestIds
 from hyperoracle_client.transports.embedded import EmbeddedChannel, open_embedded
+from hyperoracle_client.transports.endpoint import exchange
 from hyperoracle_client.transports.http import HttpChannel
 
 NOBODY = Request("POST", "/v1/jobs/nobody/report", {"content-type": "application/json"}, b"{}")

@@ -12,6 +12,7 @@ from client.conftest import CHOSEN, SPACE, eventually, network
 from client.scripted_oracle import ScriptedOracle, break_the_connection, refuse
 
 from hyperoracle_client import Job, Oracle
+from hyperoracle_client.api import OracleApi
 from hyperoracle_protocol.hyper_state import (
     HyperStateLayout,
     TensorShape,
@@ -243,7 +244,7 @@ def test_a_resumed_job_delivers_whatever_its_store_has_become(
     third = connect("embedded:other.db" if what == "another store" else f"embedded:{copy}",
                     **PATIENT)  # fmt: skip
     job = trained(third, range(6, 9), resume_from=state)
-    with third._endpoint.api() as api:
+    with OracleApi.at(third._endpoint) as api:
         told = api.job(job.id)
     if what == "another store":
         assert (told.last_return, told.reports, told.credited_proposals) == (7.0, 3, 2)
