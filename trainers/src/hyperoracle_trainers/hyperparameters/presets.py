@@ -28,7 +28,9 @@ from hyperoracle_trainers.hyperparameters.settings import (
 
 def _read(name: str) -> dict[str, Any]:
     """Return what a TOML file of this package says."""
-    return tomllib.loads(files(__package__).joinpath(name).read_text(encoding="utf-8"))
+    return tomllib.loads(
+        files("hyperoracle_trainers.hyperparameters").joinpath(name).read_text(encoding="utf-8")
+    )
 
 
 _DEFAULTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = _read("defaults.toml")
