@@ -11,9 +11,9 @@ from typing import Any, Literal, Self
 
 from hyperoracle_client.errors import OracleError, OracleMisconfigured, OracleUnreachable
 from hyperoracle_client.hyper_state.tensors import TensorSource
+from hyperoracle_client.job.arguments import ArgumentReader, in_words, used_instead
 from hyperoracle_client.job.conduct import Conduct
 from hyperoracle_client.job.decision import Hyperparameters
-from hyperoracle_client.job.given import Given, in_words, used_instead
 from hyperoracle_client.job.membership import Membership
 from hyperoracle_client.job.notices import Notice, Notices
 from hyperoracle_client.job.session import NoAnswer, Session
@@ -62,7 +62,9 @@ class Job:
         self._last: Hyperparameters | None = None
         self._told: set[str] = set()
         self._over: str | None = None  # why the job takes no more calls
-        self._given = Given(definition.returns, self._counts, self._tell, settings.on_error)
+        self._arguments = ArgumentReader(
+            definition.returns, self._counts, self._tell, settings.on_error
+        )
 
         self._conduct = Conduct(self._notices, definition, start.total_env_steps)
         self._conduct.begins()
@@ -154,7 +156,7 @@ class Job:
         began = time.monotonic()
         with self._lock:
             try:
-                metadata = self._given.proposal(
+                metadata = self._arguments.proposal(
                     self._env_step, self._updates, env_step, update_step, signals, base_values
                 )
                 self._env_step = metadata["env_step"]
@@ -197,8 +199,8 @@ class Job:
             try:
                 if self._over is not None:
                     raise OracleMisconfigured(self._over)
-                self._env_step = self._given.count("env_step", env_step, self._env_step)
-                report = self._given.report(
+                self._env_step = self._arguments.count("env_step", env_step, self._env_step)
+                report = self._arguments.report(
                     episode_returns, phase_return, custom_return, self._env_step
                 )
                 self._conduct.reports(report)
