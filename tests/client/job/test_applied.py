@@ -10,7 +10,7 @@ from client.conftest import CHOSEN
 from client.scripted_oracle import ScriptedOracle
 
 from hyperoracle_client import Job, OracleMisconfigured
-from hyperoracle_client.job.given import used_instead
+from hyperoracle_client.job.arguments import used_instead
 
 Start = Callable[..., Job]
 

@@ -93,4 +93,4 @@ def test_a_second_interrupt_while_the_job_finishes_loses_no_report(
     (path,) = (tmp_path / "spool").iterdir()
     assert [report.env_step for report in read_spool(path).reports] == [0, 1, 2]
     assert [r for r in caplog.records if "3 reports could not be delivered" in r.getMessage()]
-    assert not job._background._thread.is_alive()
+    assert not job._membership._background._thread.is_alive()

@@ -78,12 +78,13 @@ def test_a_child_gets_its_defaults_is_told_why_once_and_the_parents_job_goes_on(
 def test_a_child_does_not_hang_whatever_was_locked_at_the_fork(oracle: Oracle) -> None:
     """Seen to fail without new locks in the child."""
     job = started(oracle)
+    beside = job._membership
     held, done = threading.Event(), threading.Event()
 
     def hold_everything() -> None:
         with (
-            job._lock, job._sender._lock, job._join.outcome._cond, job._circuit._lock,
-            job._background._wake._cond,
+            job._lock, beside._sender._lock, beside._join.outcome._cond, beside._circuit._lock,
+            beside._background._wake._cond,
         ):  # fmt: skip
             held.set()
             done.wait(60)

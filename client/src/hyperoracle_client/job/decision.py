@@ -93,7 +93,7 @@ class ValueChecker:
 
 
 @dataclass(slots=True)
-class Decision:
+class HeldDecision:
     """An answer of the oracle's that is in force.
 
     Attributes:

@@ -9,29 +9,18 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from hyperoracle_client.errors import (
-    OracleError,
-    OracleMisconfigured,
-    OracleRefused,
-    OracleUnreachable,
-)
-from hyperoracle_client.hyper_state import make_compressor
+from hyperoracle_client.errors import OracleError, OracleMisconfigured, OracleUnreachable
 from hyperoracle_client.hyper_state.tensors import TensorSource
-from hyperoracle_client.job.circuit import Circuit
+from hyperoracle_client.job.arguments import ArgumentReader, in_words, used_instead
 from hyperoracle_client.job.conduct import Conduct
 from hyperoracle_client.job.decision import Hyperparameters
-from hyperoracle_client.job.delivery.earlier_process import EarlierProcess
-from hyperoracle_client.job.delivery.report_sender import ReportSender
-from hyperoracle_client.job.delivery.spool import Spool
-from hyperoracle_client.job.ending import Ending
-from hyperoracle_client.job.given import Given, in_words, used_instead
+from hyperoracle_client.job.membership import Membership
 from hyperoracle_client.job.notices import Notice, Notices
-from hyperoracle_client.job.session import Asker, NoAnswer, Session
+from hyperoracle_client.job.session import NoAnswer, Session
 from hyperoracle_client.job.stats import Counts, JobStats
-from hyperoracle_client.job.tasks import Background, HeartbeatTask, JoinTask, ProbeTask
 from hyperoracle_client.transports.endpoint import Endpoint
 from hyperoracle_client.transports.forks import stays_with_this_process
-from hyperoracle_protocol.jobs import FinishJob, StartedJob, StartJob
+from hyperoracle_protocol.jobs import FinishJob, StartJob
 from hyperoracle_protocol.space import default_values
 from hyperoracle_protocol.studies import StudyDefinition
 
@@ -62,72 +51,47 @@ class Job:
         resume_from: Mapping[str, Any] | None = None,
     ) -> None:
         """Begin to join in the background; `wait_until_joined` waits for that a while."""
-        assert start.job_key is not None
         settings = endpoint.settings
-        self._endpoint = endpoint
         self._settings = settings
-        self._start = start
-        self._source = source
-        self._prefetch = prefetch
-        self._space = definition.space
         self._defaults = default_values(definition.space)
         self._lock = threading.RLock()
         self._counts = Counts()
         self._notices = Notices()
         self._updates = 0
         self._env_step = 0
-        self._session: Session | None = None
         self._last: Hyperparameters | None = None
         self._told: set[str] = set()
         self._over: str | None = None  # why the job takes no more calls
-        self._given = Given(definition.returns, self._counts, self._tell, settings.on_error)
+        self._arguments = ArgumentReader(
+            definition.returns, self._counts, self._tell, settings.on_error
+        )
 
-        self._channel, self._background_channel = endpoint.channel(), endpoint.channel()
-        self._circuit = Circuit(settings.circuit_least_seconds, settings.circuit_most_seconds)
         self._conduct = Conduct(self._notices, definition, start.total_env_steps)
         self._conduct.begins()
-        self._heartbeat = HeartbeatTask(
-            self._background_channel, settings.request_deadline_seconds, lambda: self._env_step,
-            self._notices,
-        )  # fmt: skip
-        self._spool = Spool(settings.spool_directory, study, start.job_key)
-        self._earlier = EarlierProcess(self._spool, resume_from)
-        self._sender = ReportSender(
-            self._background_channel, self._spool, settings,
-            on_contact=self._heartbeat.contact, on_withdrawal=self._withdraw,
-            notices=self._notices,
-        )  # fmt: skip
-        self._join = JoinTask(
-            endpoint, definition, study, start,
-            on_joined=self._joined, on_away=self._sender.oracle_is_away,
-            on_refused=lambda error: self._sender.give_up(str(error)),
-        )  # fmt: skip
-        probe = ProbeTask(self._channel, self._circuit, settings.propose_deadline_seconds)
-        self._background = Background(
-            f"hyperoracle-{study}", (self._join, probe, self._sender, self._heartbeat)
-        )
-        self._ending = Ending(
-            endpoint, start.job_key, self._join, self._sender, self._background,
-            (self._channel, self._background_channel),
+        self._membership = Membership(
+            endpoint, study, definition, start, source,
+            prefetch=prefetch, resume_from=resume_from, lock=self._lock, counts=self._counts,
+            notices=self._notices, env_step=lambda: self._env_step,
         )  # fmt: skip
         stays_with_this_process(self)
-        self._background.start()
+        self._membership.begin()
 
     @property
     def id(self) -> str | None:
         """The job's id at the oracle, None until it has joined."""
-        return None if self._session is None else self._session.started.job_id
+        session = self._membership.session
+        return None if session is None else session.started.job_id
 
     @property
     def role(self) -> str | None:
         """The role that the study gave the job, None until it has joined."""
-        return None if self._session is None else self._session.started.role
+        session = self._membership.session
+        return None if session is None else session.started.role
 
     @property
     def key(self) -> str:
         """The job's key: start a job with the same one to go on after an interruption."""
-        assert self._start.job_key is not None
-        return self._start.job_key
+        return self._membership.key
 
     @property
     def is_finished(self) -> bool:
@@ -142,21 +106,11 @@ class Job:
     @property
     def stats(self) -> JobStats:
         """What has happened so far."""
-        sender = self._sender
-        errors = (self._counts.last_error, sender.last_error, self._join.last_error)
-        last_error = next((str(error) for error in errors if error is not None), None)
-        return JobStats(
-            **self._counts.told(),
-            last_error=last_error,
-            joined=self._session is not None,
-            circuit="open" if self._circuit.is_open else "closed",
-            reports_sent=sender.sent,
-            reports_not_applied=sender.not_applied,
-            reports_pending=sender.pending,
-            reports_spooled=sender.spilled,
-            reports_dropped=sender.dropped + self._counts.reports_not_made,
-            notices=self._notices.counts,
-        )
+        told = {**self._counts.told(), **self._membership.told()}
+        told["reports_dropped"] += self._counts.reports_not_made
+        if self._counts.last_error is not None:
+            told["last_error"] = self._counts.last_error
+        return JobStats(**told, notices=self._notices.counts)
 
     def wait_until_joined(self, seconds: float) -> bool:
         """Wait for the oracle to take the job; whether it has.
@@ -166,16 +120,8 @@ class Job:
             OracleUnreachable: it did not answer in time, and `on_error` is "raise".
         """
         if self._over is not None:
-            return self._session is not None
-        self._join.outcome.wait(seconds)
-        if self._join.refusal is not None:
-            raise self._join.refusal
-        if self._settings.on_error == "raise" and self._session is None:
-            raise OracleUnreachable(
-                f"{self._endpoint.url} did not start the job within {seconds} s: "
-                f"{self._join.last_error or 'no answer'}"
-            )
-        return self._session is not None
+            return self._membership.session is not None
+        return self._membership.wait(seconds)
 
     def propose(
         self,
@@ -210,7 +156,7 @@ class Job:
         began = time.monotonic()
         with self._lock:
             try:
-                metadata = self._given.proposal(
+                metadata = self._arguments.proposal(
                     self._env_step, self._updates, env_step, update_step, signals, base_values
                 )
                 self._env_step = metadata["env_step"]
@@ -253,16 +199,12 @@ class Job:
             try:
                 if self._over is not None:
                     raise OracleMisconfigured(self._over)
-                self._env_step = self._given.count("env_step", env_step, self._env_step)
-                report = self._given.report(
+                self._env_step = self._arguments.count("env_step", env_step, self._env_step)
+                report = self._arguments.report(
                     episode_returns, phase_return, custom_return, self._env_step
                 )
                 self._conduct.reports(report)
-                if self._session is not None:
-                    report.credits = self._session.book.report()
-                    report.applied = self._session.book.applied() or None
-                self._sender.add(report)
-                self._background.wake_for(self._sender)
+                self._membership.deliver(report)
             except Exception as error:  # not even a bug may stop training
                 self._counts.reports_not_made += 1
                 if self._settings.on_error == "raise":
@@ -298,8 +240,9 @@ class Job:
                 if different:
                     self._counts.applied_differently += 1
                     self._notices.tell("applied_differently", in_words(self._last, different))
-                    if self._last.source != "default" and self._session is not None:
-                        self._session.used_instead(different)
+                    session = self._membership.session
+                    if self._last.source != "default" and session is not None:
+                        session.used_instead(different)
             except Exception as error:  # not even a bug may stop training
                 if self._settings.on_error == "raise":
                     raise
@@ -314,13 +257,7 @@ class Job:
         `Oracle.start_job` as `resume_from`.
         """
         with self._lock:
-            session = self._session
-            return {
-                "job_key": self.key,
-                "job_id": self.id,
-                "session": None if session is None else session.state(),
-                **self._sender.state(),
-            }
+            return self._membership.state()
 
     def finish(self, reason: Reason = "completed") -> JobStats:
         """Deliver what waits, within `finish_deadline_seconds`, and end the job.
@@ -352,7 +289,7 @@ class Job:
     def abandon(self) -> None:
         """Forget a job that could not start."""
         self._over = "the job could not start: start another one"
-        self._background.stop(0.0)
+        self._membership.abandon()
 
     def leave_to(self, owner: int) -> None:
         """In a forked child: the job goes on in the process `owner`, and is over here."""
@@ -360,9 +297,7 @@ class Job:
         why = f"the job belongs to process {owner}, of which this one was forked: start another one"
         self._over = self._over or why
         self._notices.leave_to(owner)
-        self._sender.leave_to(owner)
-        self._channel.close()
-        self._background_channel.close()
+        self._membership.leave_to(owner, self._lock)
 
     def __enter__(self) -> Self:
         return self
@@ -382,15 +317,7 @@ class Job:
     def _joined_session(self) -> Session:
         if self._over is not None:
             raise NoAnswer(self._over)
-        if self._session is None:
-            refusal = self._join.refusal
-            raise NoAnswer("not joined yet" if refusal is None else f"refused: {refusal}")
-        return self._session
-
-    def _withdraw(self) -> None:
-        """The oracle wants to be asked again (called in the background)."""
-        if self._session is not None:
-            self._session.withdraw()
+        return self._membership.joined_session()
 
     def _fall_back(self, why: str, error: Exception | None) -> Hyperparameters:
         self._counts.fallbacks += 1
@@ -401,43 +328,13 @@ class Job:
         self._last = Hyperparameters(self._defaults, "default", why=why)
         return self._last
 
-    def _joined(self, started: StartedJob) -> None:
-        """The oracle has taken the job (called in the background).
-
-        Raises:
-            OracleRefused: it wants a hyper-state that this job's tensors cannot give.
-        """
-        try:
-            compressor = make_compressor(started.layout, self._start.tensors)
-        except OracleError as error:
-            raise OracleRefused(str(error), status=422) from None
-        try:
-            self._channel.connect(time.monotonic() + self._settings.request_deadline_seconds)
-        except OracleUnreachable as error:
-            self._circuit.failed(str(error))
-        left = self._earlier.left_to(started)
-        session = Session(
-            started, Asker(self._channel, started, self._space), self._circuit, left.book,
-            self._counts,
-            source=self._source, compressor=compressor, prefetch=self._prefetch,
-            total_env_steps=self._start.total_env_steps,
-            on_contact=self._heartbeat.contact, on_circuit_open=self._background.wake,
-        )  # fmt: skip
-        if left.session is not None:
-            session.restore(left.session)
-        with self._lock:
-            self._sender.join(started.job_id, left)
-            self._heartbeat.start(started.job_id, started.lease_seconds)
-            self._session = session
-
     def _finish(self, reason: Reason, seconds: float) -> JobStats:
         with self._lock:
             if self._over is not None:
                 return self.stats
             self._over = "the job is finished: start another one"
         self._conduct.ends()
-        trouble = self._ending.run(
-            lambda: self.id,
+        trouble = self._membership.end(
             lambda: FinishJob(env_step=self._env_step, reason=reason, notices=self._notices.counts),
             seconds,
         )

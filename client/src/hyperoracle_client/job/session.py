@@ -23,8 +23,8 @@ from hyperoracle_client.errors import (
 from hyperoracle_client.hyper_state import Compressor
 from hyperoracle_client.hyper_state.tensors import TensorSource
 from hyperoracle_client.job.circuit import Circuit
-from hyperoracle_client.job.decision import Decision, Hyperparameters, ValueChecker
-from hyperoracle_client.job.delivery.credits import CreditBook
+from hyperoracle_client.job.decision import HeldDecision, Hyperparameters, ValueChecker
+from hyperoracle_client.job.delivery.sequences import SequenceBook
 from hyperoracle_client.job.stats import Counts
 from hyperoracle_client.transports import Channel, Request
 from hyperoracle_protocol.codec import BINARY_MEDIA_TYPE, encode_frame
@@ -87,7 +87,7 @@ class Asker:
         self._sequence = sequence
         self._channel.begin(Request("POST", self._path, _HEADERS, body), deadline)
 
-    def complete(self, deadline: float) -> Decision:
+    def complete(self, deadline: float) -> HeldDecision:
         """The answer to the request that was begun.
 
         Raises:
@@ -111,13 +111,13 @@ class Asker:
             )
         return self.decision(proposal)
 
-    def decision(self, proposal: Proposal, uses: int = 0) -> Decision:
+    def decision(self, proposal: Proposal, uses: int = 0) -> HeldDecision:
         """The decision that a proposal is, used so often already.
 
         Raises:
             OracleUnreachable: its values do not fit the space.
         """
-        return Decision(proposal, self._checker.checked(proposal.hyperparameters), uses)
+        return HeldDecision(proposal, self._checker.checked(proposal.hyperparameters), uses)
 
 
 logger = logging.getLogger("hyperoracle_client")
@@ -142,7 +142,7 @@ class Session:
         started: StartedJob,
         asker: Asker,
         circuit: Circuit,
-        book: CreditBook,
+        book: SequenceBook,
         counts: Counts,
         *,
         source: TensorSource,
@@ -178,7 +178,7 @@ class Session:
         self._prefetch = prefetch
         self._on_contact = on_contact
         self._on_circuit_open = on_circuit_open
-        self._decision: Decision | None = None
+        self._decision: HeldDecision | None = None
         self._is_prefetched = False
         self._is_withdrawn = False
         self._asked_at = 0.0
@@ -221,7 +221,7 @@ class Session:
 
     def _ask(
         self, metadata: Mapping[str, Any], params: Any, grads: Any, deadline: float
-    ) -> Decision:
+    ) -> HeldDecision:
         """The answer to the prefetched question, or to a new one."""
         if self._is_prefetched:
             return self._complete(deadline)
@@ -270,7 +270,7 @@ class Session:
             self._failed(error)
             raise
 
-    def _complete(self, deadline: float) -> Decision:
+    def _complete(self, deadline: float) -> HeldDecision:
         """Receive the answer to the request that was begun."""
         self._is_prefetched = False
         try:

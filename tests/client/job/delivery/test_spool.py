@@ -15,9 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hyperoracle_client.job.delivery import report_sender
-from hyperoracle_client.job.delivery.credits import CreditBook, ReportCredits
 from hyperoracle_client.job.delivery.earlier_process import Heritage
 from hyperoracle_client.job.delivery.report_sender import ReportSender
+from hyperoracle_client.job.delivery.sequences import ReportCredits, SequenceBook
 from hyperoracle_client.job.delivery.spool import OutgoingReport, Spool, read_spool
 from hyperoracle_client.settings import ClientSettings
 from hyperoracle_client.transports import Channel
@@ -162,7 +162,7 @@ def test_leftovers_that_cannot_be_rewritten_at_the_join_stay_on_disk_and_the_res
     away.spool.append(None, reports(1, 2))  # of an earlier process
     away.report(3)
     with no_file_grows_past(away.spool.path.stat().st_size - 1):
-        away.sender.join("j", Heritage(CreditBook(), reports(1, 2), previous=0))
+        away.sender.join("j", Heritage(SequenceBook(), reports(1, 2), previous=0))
         assert away.sender.spilled == 2
     away.sender.spill_rest()
     assert (away.sender.spilled, numbers_in(away.spool)) == (3, [1, 2, 3])

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from hyperoracle_client.job.delivery.credits import CreditBook
+from hyperoracle_client.job.delivery.sequences import SequenceBook
 from hyperoracle_client.job.delivery.spool import OutgoingReport, Spool
 from hyperoracle_protocol.jobs import StartedJob
 
@@ -26,7 +26,7 @@ class Heritage(NamedTuple):
         dropped: reports that the earlier process could not deliver, and that nobody will.
     """
 
-    book: CreditBook
+    book: SequenceBook
     reports: list[OutgoingReport]
     previous: int | None
     session: Mapping[str, Any] | None = None
@@ -61,7 +61,7 @@ class EarlierProcess:
             return _numbered_after(reports, started)
         # It repeats what the earlier process asked after its checkpoint, with the same
         # sequences: the oracle gives the same answers and counts nothing twice.
-        session, book = state["session"], CreditBook.restored(state["session"]["book"])
+        session, book = state["session"], SequenceBook.restored(state["session"]["book"])
         is_known = state.get("job_id") in (None, started.job_id)
         if is_known and _has(started, state["previous"]):
             return Heritage(book, reports, state["previous"], _without_unknown(session, started))
@@ -101,7 +101,7 @@ def _numbered_after(reports: list[OutgoingReport], started: StartedJob) -> Herit
     """A beginning after every sequence that was used."""
     numbered = [r.credits.sequence for r in reports if r.credits is not None]
     last_sequence = max([started.last_sequence, *numbered])
-    return Heritage(CreditBook(last_sequence), reports, None if last_sequence else 0)
+    return Heritage(SequenceBook(last_sequence), reports, None if last_sequence else 0)
 
 
 def _has(started: StartedJob, report: int | None) -> bool:

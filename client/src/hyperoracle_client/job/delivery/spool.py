@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hyperoracle_client.job.delivery.credits import ReportCredits
+from hyperoracle_client.job.delivery.sequences import ReportCredits
 
 logger = logging.getLogger("hyperoracle_client")
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperoracle_client.job.delivery.credits import CreditBook
+from hyperoracle_client.job.delivery.sequences import SequenceBook
 
 OPERATIONS = st.lists(st.sampled_from(["applied", "failed", "lost", "report"]), max_size=60)
 
@@ -24,7 +24,7 @@ def credited(reports: list, proposals: set[int]) -> dict[int, list[int]]:
 def test_a_report_credits_exactly_the_applied_proposals_of_the_phase_before_it(
     operations: list[str], last_sequence: int
 ) -> None:
-    book = CreditBook(last_sequence)
+    book = SequenceBook(last_sequence)
     proposals: set[int] = set()
     reports = []
     phase: list[int] = []
@@ -46,7 +46,7 @@ def test_a_report_credits_exactly_the_applied_proposals_of_the_phase_before_it(
 
 @given(OPERATIONS)
 def test_sequences_only_grow_and_are_shared_by_proposals_and_reports(operations: list[str]) -> None:
-    book = CreditBook()
+    book = SequenceBook()
     handed_out = [
         book.report().sequence if operation == "report" else book.issue()[0]
         for operation in operations
@@ -55,7 +55,7 @@ def test_sequences_only_grow_and_are_shared_by_proposals_and_reports(operations:
 
 
 def test_a_proposal_lists_the_failed_ones_that_no_report_has_covered() -> None:
-    book = CreditBook()
+    book = SequenceBook()
     book.issue()
     book.settle(applied=False)
     assert book.issue() == (2, [1])
@@ -65,7 +65,7 @@ def test_a_proposal_lists_the_failed_ones_that_no_report_has_covered() -> None:
 
 
 def test_a_prefetched_proposal_belongs_to_the_report_after_its_use() -> None:
-    book = CreditBook()
+    book = SequenceBook()
     book.issue()
     book.settle(applied=True)
     book.issue()  # asked for the next update, not used yet
@@ -75,5 +75,5 @@ def test_a_prefetched_proposal_belongs_to_the_report_after_its_use() -> None:
 
 
 def test_a_resumed_job_credits_nothing_of_the_process_before_it() -> None:
-    book = CreditBook(last_sequence=7)
+    book = SequenceBook(last_sequence=7)
     assert book.report() == (8, 7, 7, [])

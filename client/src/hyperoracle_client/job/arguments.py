@@ -46,7 +46,7 @@ def number(value: Any) -> float:
         return math.inf if value > 0 else -math.inf
 
 
-class Given:
+class ArgumentReader:
     """Reads the arguments of one job's calls."""
 
     def __init__(

@@ -17,7 +17,7 @@ class ReportCredits(NamedTuple):
     not_applied: list[int]
 
 
-class CreditBook:
+class SequenceBook:
     """Hands out a job's sequences and remembers the fate of its proposals.
 
     A proposal is *issued* when its request is sent and *settled* when its answer was applied or
@@ -94,7 +94,7 @@ class CreditBook:
         }
 
     @classmethod
-    def restored(cls, state: Mapping[str, Any]) -> CreditBook:
+    def restored(cls, state: Mapping[str, Any]) -> SequenceBook:
         """The book whose `state` this is: sequences go on after the last one in it."""
         book = cls(state["last_sequence"])
         book._last_settled = state["last_settled"]

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperoracle_client import Job, OracleMisconfigured
-from hyperoracle_client.job.given import Given
+from hyperoracle_client.job.arguments import ArgumentReader
 from hyperoracle_client.job.stats import Counts
 from hyperoracle_protocol.jobs import FinishJob, ProposeMetadata, Report
 from hyperoracle_protocol.studies import ReturnSetting
@@ -26,7 +26,7 @@ Start = Callable[..., Job]
 PATIENT = {"propose_deadline_seconds": 5.0}
 
 
-class Reader(Given):
+class Reader(ArgumentReader):
     """A reader that remembers what it was to say."""
 
     def __init__(self, **returns: Any) -> None:
