@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -99,6 +100,17 @@ def test_reports_that_had_not_arrived_are_in_the_state_and_sent_from_there(
         (3, 1),
         (5, 3),
     ]
+
+
+def test_a_pickled_state_names_no_class_of_ours(server: ScriptedOracle, start: Start) -> None:
+    """Seen to fail: a report that waited held one, which later had another name."""
+    server.layout = STATISTICS
+    job = start(QUICK, model=network(np.random.default_rng(0)))
+    server.always["report"] = break_the_connection
+    train(job, range(3))
+    state = job.state()
+    assert all(report["credits"] for report in state["reports"])
+    assert b"hyperoracle_" not in pickle.dumps(state)
 
 
 def test_where_it_differs_it_goes_on_after_the_last_sequence_and_disowns_the_others(

@@ -60,7 +60,10 @@ class OutgoingReport:
 
     def fields(self) -> dict[str, Any]:
         """Everything about it, as JSON can write it."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        if self.credits is not None:  # a class of ours in a pickled state would bind it to its name
+            fields["credits"] = list(self.credits)
+        return fields
 
     def metadata(self) -> dict[str, Any]:
         """The protocol's `ReportMetadata` of a report whose credits are known."""
