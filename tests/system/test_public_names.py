@@ -67,3 +67,16 @@ def test_the_trainers_package_loads_what_is_used_only() -> None:
             "print(*({'torch', 'gymnasium', 'numpy'} & set(sys.modules)))")  # fmt: skip
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.split() == []
+
+
+def test_architecture_names_modules_that_are_there() -> None:
+    """Seen to fail with the walks of before the rooms."""
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r" (client|server)   (\w\S+\.py)", page)
+    missing = [
+        f"{part}: {module}"
+        for part, module in rows
+        if not (ROOT / part / "src" / f"hyperoracle_{part}" / module).is_file()
+    ]
+    assert {part for part, _ in rows} == {"client", "server"}
+    assert not missing
