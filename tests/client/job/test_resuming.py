@@ -62,7 +62,7 @@ def test_a_resumed_job_repeats_its_requests_byte_by_byte(
     server.layout = layout
     server.answer["valid_for_updates"] = valid_for_updates
     model = network(np.random.default_rng(0))
-    lost = start(model=model)
+    lost = start(PATIENT, model=model)  # a busy machine is no subject here
     train(lost, range(5))
     state = lost.state()
     train(lost, range(5, 9))
@@ -71,7 +71,7 @@ def test_a_resumed_job_repeats_its_requests_byte_by_byte(
     server.last_sequence = max(*proposals, *reports)
     server.calls.clear()
 
-    resumed = start(model=model, resume_from=state)
+    resumed = start(PATIENT, model=model, resume_from=state)
     train(resumed, range(5, 9))
     assert resumed.finish().reports_dropped == 0
     assert server.of("start")[0].job_key == lost.key
