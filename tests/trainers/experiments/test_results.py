@@ -47,9 +47,14 @@ def test_a_result_of_another_definition_is_not_taken_for_this_one(tmp_path: Path
         is_made(tmp_path, cell)
 
 
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [lambda content: content[:40], lambda content: content[:12] + b"\xff" * 8 + content[20:]],
+    ids=["cut short", "overwritten"],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, damage) -> None:
     cell = cells_of(tiny(tmp_path))[0]
     path = plant(tmp_path, cell, 1.0)
-    path.write_bytes(path.read_bytes()[:40])
+    path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ResultsError, match="remove the file and run again"):
         read_results(tmp_path, [cell])

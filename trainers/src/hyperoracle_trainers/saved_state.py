@@ -67,7 +67,7 @@ def write_state(path: Path, state: State) -> None:
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def read_state(path: Path) -> State:
@@ -132,7 +132,7 @@ def _with_arrays(value: Any, archive: zipfile.ZipFile) -> Any:
     return {key: _with_arrays(each, archive) for key, each in value.items()}
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a rename in ``folder`` outlast a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -78,7 +78,7 @@ def _first_missing(chain: Chain, folder: Path) -> int:
     if chain.asks_oracle and 0 < first < len(complete) and not kept.is_dir():
         raise ResultsError(
             f"{chain.name}: expected the memory that its {first} made generations left, got none; "
-            f"go on where they were made, or remove {folder}/{chain.name}--*"
+            "go on where they were made, or begin in another --results folder"
         )
     return first
 

@@ -10,10 +10,13 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from hyperoracle_trainers.saved_state import sync_folder
 
 Record = dict[str, Any]
 """A run's cell, outcome, and what it was made with."""
@@ -49,20 +52,23 @@ def write_packed(folder: Path, records: Mapping[str, Record]) -> Path:
         own = {key: value for key, value in records[name].items() if key not in constant}
         # The order of keys is part of a result: reports print some of them in it.
         lines.append(json.dumps({"name": name, "keys": list(records[name]), "result": own}))
-    unfinished = folder / f".{PACKED}.part"
-    with unfinished.open("wb") as file:
-        content = "".join(f"{line}\n" for line in lines).encode()
-        file.write(gzip.compress(content, _LEVEL, mtime=0))
-        file.flush()
-        os.fsync(file.fileno())
-    read = {name: _record(unfinished, line) for name, line in _lines(unfinished).items()}
-    if {n: json.dumps(r) for n, r in read.items()} != {
-        n: json.dumps(r) for n, r in records.items()
-    }:
-        unfinished.unlink()
-        raise ResultsError(f"{unfinished}: expected what was written, got something else")
-    path = folder / PACKED
-    unfinished.replace(path)
+    path, unfinished = folder / PACKED, folder / f".{PACKED}.part"
+    try:
+        with unfinished.open("wb") as file:
+            content = "".join(f"{line}\n" for line in lines).encode()
+            # The time of writing would be in the file, and tell apart what is the same.
+            file.write(gzip.compress(content, _LEVEL, mtime=0))
+            file.flush()
+            os.fsync(file.fileno())
+        if not _holds(unfinished, records):
+            raise ResultsError(
+                f"{path}: expected to read back what was written, got something else; nothing was "
+                "changed: check the disk and write it again"
+            )
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    sync_folder(folder)  # who removes what is packed now must find it packed after a power failure
     return path
 
 
@@ -87,22 +93,48 @@ def read_packed(folder: Path, name: str) -> Record | None:
     if not path.exists():
         return None
     line = _lines_of(path).get(name)
-    return None if line is None else _record(path, line)
+    return None if line is None else line.unpacked()[1]
 
 
-def _lines_of(path: Path) -> dict[str, tuple[Record, str]]:
+class _Line(NamedTuple):
+    """A result as it is kept: its text takes a tenth of what it takes unpacked."""
+
+    constant: Record
+    text: str
+
+    def unpacked(self) -> tuple[str, Record]:
+        """The result's name, and the result with its keys in their order."""
+        line = json.loads(self.text)
+        every = {**self.constant, **line["result"]}
+        return str(line["name"]), {key: every[key] for key in line["keys"]}
+
+
+def _holds(path: Path, records: Mapping[str, Record]) -> bool:
+    """Whether a file holds these results and no others, the order of their keys the same."""
+    try:
+        lines = _lines(path)
+    except ResultsError:
+        return False
+    return lines.keys() == records.keys() and all(
+        # As texts: then numbers that are none are equal, and 1 is not 1.0.
+        json.dumps(line.unpacked()[1]) == json.dumps(records[name])
+        for name, line in lines.items()
+    )
+
+
+def _lines_of(path: Path) -> dict[str, _Line]:
     status = path.stat()
     return _lines_once(path, status.st_mtime_ns, status.st_size, status.st_ino)
 
 
 @lru_cache(maxsize=4)
-def _lines_once(path: Path, *state: int) -> dict[str, tuple[Record, str]]:
+def _lines_once(path: Path, *state: int) -> dict[str, _Line]:
     del state
     return _lines(path)
 
 
-def _lines(path: Path) -> dict[str, tuple[Record, str]]:
-    """Each result's line, and what all share, by name.
+def _lines(path: Path) -> dict[str, _Line]:
+    """Each result's line, by name; all of them can be unpacked.
 
     Raises:
         ResultsError: the file is damaged.
@@ -110,39 +142,24 @@ def _lines(path: Path) -> dict[str, tuple[Record, str]]:
     number = 1
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
-            header = json.loads(next(file))
+            header = json.loads(file.readline())
             if header["format"] != FORMAT:
                 raise ValueError(f"format {header['format']}")
             found = {}
-            for line in file:
+            for text in file:
                 number += 1
-                found[str(json.loads(line)["name"])] = header["constant"], line
+                line = _Line(header["constant"], text)
+                name, _ = line.unpacked()  # damage is met here, where its line is known
+                found[name] = line
             if len(found) != header["results"]:
                 raise ValueError(f"{len(found)} of {header['results']} results")
-    except (OSError, EOFError, StopIteration, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
+        got = f"no {error}" if isinstance(error, KeyError) else error
         raise ResultsError(
-            f"{path}, line {number}: expected packed results, got "
-            f"{error or type(error).__name__}; take the file from where it was made"
-        ) from None
-    return found
-
-
-def _record(path: Path, line: tuple[Record, str]) -> Record:
-    constant, text = line
-    packed = json.loads(text)
-    every = {**constant, **packed["result"]}
-    try:
-        return {key: every[key] for key in packed["keys"]}
-    except (KeyError, TypeError) as error:
-        raise ResultsError(
-            f"{path}: {packed['name']}: expected a result, got {error!r}; "
+            f"{path}, line {number}: expected packed results, got {got}; "
             "take the file from where it was made"
         ) from None
-
-
-def _texts(records: Mapping[str, Record]) -> dict[str, str]:
-    """Results by which not even a number that is none or the order of keys differs unseen."""
-    return {name: json.dumps(record) for name, record in records.items()}
+    return found
 
 
 def _shared(records: list[Record]) -> Record:

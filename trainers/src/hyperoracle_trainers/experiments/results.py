@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Iterable
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -52,7 +55,7 @@ def read_record(path: Path) -> Record:
     """
     try:
         record: Record = json.loads(gzip.decompress(path.read_bytes()))
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise ResultsError(
             f"{path}: expected a result, got {error}; remove the file and run again"
         ) from None
@@ -74,19 +77,34 @@ def read_made(folder: Path, cell: Cell) -> Record | None:
     Raises:
         ResultsError: the file is damaged, or of another definition.
     """
-    path = result_file(folder, cell)
-    record = _read(folder, cell.name)
+    record = read_result(folder, cell.name)
     if record is None:
         return None
-    if not path.exists():
-        path = folder / PACKED
     got = record["fingerprint"]
     if got != cell.fingerprint:
         raise ResultsError(
-            f"{path}: expected a result of this definition ({cell.fingerprint}), got one of "
-            f"another ({got}); give the changed experiment another name or --results folder"
+            f"{_place_of(folder, cell.name)}: expected a result of this definition "
+            f"({cell.fingerprint}), got one of another ({got}); "
+            "give the changed experiment another name or --results folder"
         )
     return record
+
+
+def read_result(folder: Path, name: str) -> Record | None:
+    """Return a result by its run's name, from the run's own file or from that of many.
+
+    Raises:
+        ResultsError: the file is damaged.
+    """
+    path = folder / f"{name}{ENDING}"
+    try:
+        return read_record(path)
+    except ResultsError:
+        if path.exists():
+            raise
+        # There is none, or it has been packed since: packed results are written before the
+        # files that they were in are removed.
+        return read_packed(folder, name)
 
 
 def read_results(folder: Path, cells: Iterable[Cell]) -> list[Record]:
@@ -115,22 +133,26 @@ def pack_results(
         ResultsError: there is no result, a file is damaged, or one run has two results that were
             not made from the same definition. Then nothing was changed.
     """
-    paths = sorted(folder.glob(f"*{ENDING}"))
-    names = set(packed_names(folder))
-    if not paths and not names:
+    if not folder.is_dir():
         raise ResultsError(f"{folder}: expected results, got none; correct the folder")
-    records = {name: found for name in names if (found := read_packed(folder, name)) is not None}
-    steps = 2 * len(paths)
-    for step, path in enumerate(paths, 1):
-        record, name = read_record(path), _name_of(path)
-        if name in records:
-            _check_same(path, record, folder / PACKED, records[name])
-        records[name] = record
-        packed(step, steps)
-    write_packed(folder, records)
-    for step, path in enumerate(paths, len(paths) + 1):
-        path.unlink()
-        packed(step, steps)
+    with _alone_in(folder):
+        paths = sorted(folder.glob(f"*{ENDING}"))
+        names = set(packed_names(folder))
+        if not paths and not names:
+            raise ResultsError(f"{folder}: expected results, got none; correct the folder")
+        found = ((name, read_packed(folder, name)) for name in names)
+        records = {name: record for name, record in found if record is not None}
+        steps = 2 * len(paths)
+        for step, path in enumerate(paths, 1):
+            record, name = read_record(path), _name_of(path)
+            if name in records:
+                _check_same(path, record, folder / PACKED, records[name])
+            records[name] = record
+            packed(step, steps)
+        write_packed(folder, records)
+        for step, path in enumerate(paths, len(paths) + 1):
+            path.unlink()
+            packed(step, steps)
     return len(records), len(records.keys() - names)
 
 
@@ -155,13 +177,13 @@ def merge_results(sources: Iterable[Path], target: Path) -> tuple[int, int]:
             raise ResultsError(f"{source}: expected a folder of results, got none; correct it")
         names = {_name_of(path) for path in source.glob(f"*{ENDING}")} | set(packed_names(source))
         for name in sorted(names):
-            record = _read(source, name)
+            record = read_result(source, name)
             assert record is not None
-            before = _read(target, name)
+            before = read_result(target, name)
             is_known = before is not None or name in wanted
             where, ours = wanted.get(name, (target, before))
             if ours is not None:
-                _check_same(source / f"{name}{ENDING}", record, where / f"{name}{ENDING}", ours)
+                _check_same(_place_of(source, name), record, _place_of(where, name), ours)
             else:
                 wanted[name] = source, record
             known += is_known
@@ -175,10 +197,21 @@ def _name_of(path: Path) -> str:
     return path.name.removesuffix(ENDING)
 
 
-def _read(folder: Path, name: str) -> Record | None:
-    """A run's result, from its own file or from that of many."""
+def _place_of(folder: Path, name: str) -> Path:
+    """The file that a result is in."""
     path = folder / f"{name}{ENDING}"
-    return read_record(path) if path.exists() else read_packed(folder, name)
+    return path if path.exists() else folder / PACKED
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process packs the folder: the later would undo what the earlier did."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)  # and with it the lock
 
 
 def _check_same(path: Path, record: Record, known_path: Path, known: Record) -> None:

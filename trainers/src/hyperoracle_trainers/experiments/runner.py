@@ -17,7 +17,7 @@ from typing import Any
 
 from hyperoracle_trainers.experiments.definition import Experiment
 from hyperoracle_trainers.experiments.plan import Chain, chains_of
-from hyperoracle_trainers.experiments.results import ENDING, is_made, read_made, read_record
+from hyperoracle_trainers.experiments.results import is_made, read_made, read_result
 
 Made = Callable[[str], None]
 """Told the name of a run as soon as its result is there."""
@@ -206,7 +206,8 @@ class _Work:
 
     def note(self, name: str) -> None:
         """Count a run that was made now."""
-        record = read_record(self._folder / f"{name}{ENDING}")
+        record = read_result(self._folder, name)
+        assert record is not None
         self._pace.make((record["task"], record["strategy"]), record["wall_seconds"])
         self._made += 1
 
