@@ -38,7 +38,7 @@ test-long: $(VENV)/.installed-tools
 	$(PYTEST) -m "long or not long" --timeout 3600
 
 test-surroundings: $(VENV)/.installed-tools
-	.ci/surroundings.sh $(ONLY) -- $(TESTS)
+	TMPDIR=$$(.ci/scratch.sh) .ci/surroundings.sh $(ONLY) -- $(IN_TWO) $(TESTS)
 
 images-test: $(VENV)/.installed
 	@$(PIP) --group images
