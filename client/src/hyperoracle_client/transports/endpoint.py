@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ssl
 import time
+from typing import TYPE_CHECKING
 
 from hyperoracle_client.errors import OracleMisconfigured, OracleRefused, refusal
 from hyperoracle_client.settings import ClientSettings
 from hyperoracle_client.transports import Channel, Request, Response, Transport, wire_headers
 from hyperoracle_client.transports.embedded import EmbeddedChannel, OwnTransport, open_embedded
 from hyperoracle_client.transports.http import HttpChannel
+
+if TYPE_CHECKING:
+    from hyperoracle_client.api import OracleApi
 
 
 class Endpoint:
@@ -50,6 +54,16 @@ class Endpoint:
         if self.settings.embedded_path is not None:
             raise OracleMisconfigured(f"the oracle {self.url} is closed: open it again")
         return HttpChannel(self.url, self._headers, self.tls)
+
+    def api(self) -> OracleApi:
+        """A new api for every call but the hot ones; to be closed.
+
+        Raises:
+            OracleMisconfigured: an embedded oracle that is closed, or another process's.
+        """
+        from hyperoracle_client.api import OracleApi  # costs 0.2 s with httpx: not at import
+
+        return OracleApi.at(self)
 
     def embedded(self) -> Transport | None:
         """The embedded oracle, None of a remote one and of one that is closed.
