@@ -47,12 +47,20 @@ def in_a_forked_child(act: Callable[[], Any], seconds: float = 30.0) -> Any:
 
 @contextmanager
 def a_forked_child() -> Iterator[int]:
-    """A child that does nothing, and lives until the block's end."""
+    """A child that does nothing, and lives until the block's end.
+
+    When the block begins, it has let go of what is its parent's alone (`os.register_at_fork`).
+    """
+    reading, writing = os.pipe()
     child = fork()
     if child == 0:
+        os.write(writing, b".")
         signal.pause()
         os._exit(0)
+    os.close(writing)
     try:
+        with os.fdopen(reading, "rb") as begun:
+            assert begun.read(1) == b"."
         yield child
     finally:
         os.kill(child, signal.SIGKILL)

@@ -320,7 +320,8 @@ def test_the_parent_keeps_its_connection_when_its_child_ends(
 ) -> None:
     job = start(PATIENT)
     assert job.propose(env_step=0) == CHOSEN
-    connections = len(server._connections)
+    connections = set(server._connections)  # that of joining may end at any moment
     in_a_forked_child(lambda: job.propose(env_step=1).source)
     assert job.propose(env_step=1) == CHOSEN
-    assert len(server._connections) == connections
+    assert server._connections
+    assert server._connections <= connections, "none is new"
