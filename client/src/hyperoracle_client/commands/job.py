@@ -41,12 +41,11 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         print_json(found)
         return 0
-    columns = ("job", "status", "role", "started", "env steps", "of", "proposals", "last return")
-    print_table(
-        columns,
+    print_table(  # as many as 80 columns hold; `job show` and --json have the rest
+        ("job", "status", "role", "started", "env steps", "return"),
         [
-            (j.job_id, j.finish_reason or j.status, j.role, j.created_at, j.env_step,
-             j.total_env_steps, j.proposals, j.last_return)
+            (j.job_id, j.finish_reason or j.status, j.role, f"{j.created_at:%Y-%m-%d %H:%M}",
+             j.env_step, j.last_return)
             for j in found.jobs
         ],
     )  # fmt: skip

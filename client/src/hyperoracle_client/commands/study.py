@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from pydantic import ValidationError
 
 from hyperoracle_client.commands.options import add_options, opened_api
-from hyperoracle_client.commands.printing import print_fields, print_json, print_table
+from hyperoracle_client.commands.printing import (
+    print_fields,
+    print_json,
+    print_table,
+    print_wrapped,
+)
 from hyperoracle_client.errors import OracleMisconfigured, OracleRefused, one_line
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.gain import GuardReport, StudyGain
@@ -20,6 +25,8 @@ from hyperoracle_protocol.studies import StudyDefinition
 
 if TYPE_CHECKING:
     from hyperoracle_client.api import OracleApi
+
+_BELOW = " " * len("  mean return over the job ")
 
 
 def register(subparsers: Any) -> None:
@@ -93,12 +100,11 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         print_json(found)
         return 0
-    columns = ("study", "strategy", "jobs", "running", "proposals", "reports", "memory")
+    columns = ("study", "strategy", "jobs", "running", "proposals", "memory")
     print_table(
         columns,
         [
-            (s.name, s.definition.strategy.name, s.jobs, s.running_jobs, s.proposals, s.reports,
-             s.memory_size)
+            (s.name, s.definition.strategy.name, s.jobs, s.running_jobs, s.proposals, s.memory_size)
             for s in found.studies
         ],
     )  # fmt: skip
@@ -152,8 +158,8 @@ def print_gain(gain: StudyGain) -> None:
         ("Regret of exploration", gain.regret_of_exploration),
     ):
         print(title)
-        print(f"  final return             {compared.final_return.in_words}")
-        print(f"  mean return over the job {compared.mean_return.in_words}")
+        print_wrapped(f"  final return             {compared.final_return.in_words}", _BELOW)
+        print_wrapped(f"  mean return over the job {compared.mean_return.in_words}", _BELOW)
     if gain.gain_over_default.final_return.verdict is not None:  # an earlier release's do not
         print("Verdicts and intervals hold however often you look.")
 
@@ -170,9 +176,10 @@ def print_ends(gain: StudyGain) -> None:
             told = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in ends.items())
             print(f"  {role:8} {told}")
     if gain.jobs_of_other_tasks:
-        print(
+        print_wrapped(
             f"  {gain.jobs_of_other_tasks} jobs are of another environment or length than most: "
-            "they are not compared here"
+            "they are not compared here",
+            "  ",
         )
 
 
