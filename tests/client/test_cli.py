@@ -74,6 +74,16 @@ def test_wrong_usage_exits_with_2() -> None:
         assert caught.value.code == 2
 
 
+@pytest.mark.parametrize(("given", "meant"), [("stuyd", "study"), ("expotr", "export")])
+def test_a_mistyped_command_is_told_the_nearest(
+    given: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main([given])
+    assert caught.value.code == 2
+    assert f"there is no command {given!r}; did you mean {meant}" in capsys.readouterr().err
+
+
 def test_the_asked_command_is_found_behind_options() -> None:
     assert cli.asked_command(["--url", "job", "--json", "study", "list"]) == "study"
     assert cli.asked_command(["--help"]) is None
