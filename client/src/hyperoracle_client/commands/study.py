@@ -22,6 +22,7 @@ from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.gain import GuardReport, StudyGain
 from hyperoracle_protocol.inspection import Figure, KeyDiagnosis
 from hyperoracle_protocol.studies import StudyDefinition
+from hyperoracle_protocol.terminal import progress, size_of
 
 if TYPE_CHECKING:
     from hyperoracle_client.api import OracleApi
@@ -252,7 +253,11 @@ def _backup(args: argparse.Namespace) -> int:
     if args.file.exists():
         raise OracleMisconfigured(f"{args.file} is there already: choose another name")
     try:
-        with opened_api(args) as api, _private(partial) as file:
+        with (
+            opened_api(args) as api,
+            _private(partial) as file,
+            progress(f"backup of {args.name}", lambda: size_of(partial), quiet=args.json),
+        ):
             api.take_snapshot(args.name, file)
         partial.replace(args.file)
     except OSError as error:
@@ -272,7 +277,11 @@ def _restore(args: argparse.Namespace) -> int:
         file = args.file.open("rb")
     except OSError as error:
         raise OracleMisconfigured(f"cannot read {args.file}: {error.strerror}") from None
-    with file, opened_api(args) as api:
+    with (
+        file,
+        opened_api(args) as api,
+        progress(f"restore of {args.name}", file.tell, quiet=args.json),
+    ):
         study = api.restore_study(args.name, file)
     if args.json:
         print_json(study)
