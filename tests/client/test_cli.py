@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -234,7 +235,10 @@ def test_a_jobs_proposals_are_listed_by_what_explain_takes(
         assert explained["chosen"]["hyperparameters"] == each["hyperparameters"]
     table = run(capsys, "--url", store, "job", "proposals", job, "--limit", "2")[1]
     assert table.splitlines()[-1] == "2 of 5; --limit 0 lists all"
-    assert table.splitlines()[1].startswith(listed["proposals"][0]["proposal_id"])
+    newest = listed["proposals"][0]
+    columns = re.split("  +", table.splitlines()[1])
+    assert columns[:4] == [newest["proposal_id"], "4", "4", "explored"]
+    assert newest["held"] is False
     code, _, err = run(capsys, "--url", store, "job", "proposals", "job-of-nobody")
     assert (code, err.count("\n")) == (1, 1)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from hyperoracle_client.commands.options import add_options, opened_api
 from hyperoracle_client.commands.printing import print_fields, print_json, print_table
+from hyperoracle_protocol.inspection import ScheduleRow
 
 SHOWN_PROPOSALS = 20
 """Of a job, unless more are asked for."""
@@ -71,14 +72,22 @@ def _proposals(args: argparse.Namespace) -> int:
         print_json({"job_id": args.job_id, "of": len(rows), "proposals": listed})
         return 0
     print_table(
-        ("proposal", "env step", "explored", "used", "hyperparameters"),
+        ("proposal", "update", "env step", "was", "hyperparameters"),
         [
-            (each["proposal_id"], each["env_step"], each["explored"],
-             "as proposed" if each["applied"] and each["as_proposed"]
-             else "otherwise" if each["applied"] else "the defaults", each["hyperparameters"])
-            for each in listed
+            (f"{row.job_id}.{row.sequence}", row.update_step, row.env_step, _in_a_word(row),
+             row.hyperparameters)
+            for row in shown
         ],
     )  # fmt: skip
     if len(shown) < len(rows):
         print(f"{len(shown)} of {len(rows)}; --limit 0 lists all")
     return 0
+
+
+def _in_a_word(row: ScheduleRow) -> str:
+    """What became of a proposal, and how it came about; `hyperoracle explain` says more."""
+    if not row.applied:
+        return "not used"
+    if not row.as_proposed:
+        return "changed"
+    return "held" if row.held else "explored" if row.explored else "chosen"
