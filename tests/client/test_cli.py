@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -72,6 +73,16 @@ def test_wrong_usage_exits_with_2() -> None:
         with pytest.raises(SystemExit) as caught:
             cli.main(arguments)
         assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(("given", "meant"), [("stuyd", "study"), ("expotr", "export")])
+def test_a_mistyped_command_is_told_the_nearest(
+    given: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main([given])
+    assert caught.value.code == 2
+    assert f"there is no command {given!r}; did you mean {meant}" in capsys.readouterr().err
 
 
 def test_the_asked_command_is_found_behind_options() -> None:
@@ -224,7 +235,10 @@ def test_a_jobs_proposals_are_listed_by_what_explain_takes(
         assert explained["chosen"]["hyperparameters"] == each["hyperparameters"]
     table = run(capsys, "--url", store, "job", "proposals", job, "--limit", "2")[1]
     assert table.splitlines()[-1] == "2 of 5; --limit 0 lists all"
-    assert table.splitlines()[1].startswith(listed["proposals"][0]["proposal_id"])
+    newest = listed["proposals"][0]
+    columns = re.split("  +", table.splitlines()[1])
+    assert columns[:4] == [newest["proposal_id"], "4", "4", "explored"]
+    assert newest["held"] is False
     code, _, err = run(capsys, "--url", store, "job", "proposals", "job-of-nobody")
     assert (code, err.count("\n")) == (1, 1)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from hyperoracle_client.commands.options import add_options
 from hyperoracle_client.errors import OracleError
+from hyperoracle_protocol.names import did_you_mean
 
 COMMANDS_GROUP = "hyperoracle.commands"
 _WITH_VALUE = ("--url", "--token")
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if asked in commands:
             _load(commands[asked])(subparsers)
         else:
+            if asked is not None and (meant := did_you_mean(asked, commands, "")):
+                parser.error(f"there is no command {asked!r}; {meant}")
             _summarise(commands, subparsers)
         args, rest = parser.parse_known_args(given)
         if rest and "take_words" in args:

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from hyperoracle_client.errors import OracleMisconfigured, one_line
+from hyperoracle_protocol.names import expected_one_of
 
 logger = logging.getLogger("hyperoracle_client")
 
@@ -228,10 +229,8 @@ def load_settings(arguments: Mapping[str, Any] | None = None) -> ClientSettings:
     for source, found in (*_files(), ("the environment", _environment()), ("the call", given)):
         unknown = sorted(found.keys() - ClientSettings.model_fields.keys())
         if unknown:
-            raise OracleMisconfigured(
-                f"expected settings among {sorted(ClientSettings.model_fields)}, got "
-                f"{unknown} in {source}"
-            )
+            told = expected_one_of(sorted(ClientSettings.model_fields), unknown[0], "settings")
+            raise OracleMisconfigured(f"{source}: {told}")
         values.update(found)
         sources.update(dict.fromkeys(found, source))
     try:

@@ -2,7 +2,9 @@
 
 Typed messages (`studies`, `strategies`, `jobs`, `inspection`), error codes (`errors`), the
 search-space language (`space`), the hyper-state's layout and sketch (`hyper_state`), the binary
-body (`codec`) and the version that both ends agree on (`version`). It depends on pydantic alone.
+body (`codec`) and the version that both ends agree on (`version`). Besides, what both ends tell
+people in the same way: a mistyped name (`names`), how far a command is (`terminal`). It depends on
+pydantic alone.
 """
 
 from hyperoracle_protocol.space import Categorical, Choice, Float, Int, Scale

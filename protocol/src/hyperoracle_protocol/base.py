@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from hyperoracle_protocol.names import expected_one_of
+
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
 else:
@@ -90,7 +92,11 @@ def one_line(error: ValidationError, *, with_input: bool = False) -> str:
     for finding in error.errors(include_url=False):
         path = ".".join(str(part) for part in finding["loc"])
         what = finding["msg"].removeprefix("Value error, ")
-        if with_input and finding["type"] not in ("missing", "value_error"):
+        if finding["type"] == "union_tag_invalid":  # of a strategy, a name that is none
+            tags = finding["ctx"]["expected_tags"].replace("'", "").split(", ")
+            kind = "strategies" if path.endswith("strategy") else "kinds"
+            what = expected_one_of(tags, str(finding["ctx"]["tag"]), kind)
+        elif with_input and finding["type"] not in ("missing", "value_error"):
             got = repr(finding["input"])
             what += f", got {got if len(got) <= LONGEST_INPUT else got[:LONGEST_INPUT] + '…'}"
         findings.append(f"{path}: {what}" if path else what)

@@ -199,6 +199,7 @@ class ScheduleRow(Message):
     Attributes:
         applied: whether the job used these hyperparameters; it used its defaults otherwise.
         as_proposed: whether they are what was proposed; else the job said what it used instead.
+        held: whether it was asked while an earlier decision held, which it repeats.
     """
 
     job_id: str
@@ -208,6 +209,7 @@ class ScheduleRow(Message):
     applied: bool
     as_proposed: bool = True
     explored: bool
+    held: bool = False
     hyperparameters: dict[str, Value]
     hyper_return: Finite | None
 

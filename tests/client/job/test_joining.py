@@ -88,12 +88,14 @@ def test_start_waits_no_longer_than_its_deadline(server: ScriptedOracle, start: 
 @pytest.mark.parametrize("kind", ["study", "start"])
 @pytest.mark.parametrize(("status", "code"), [(409, "study_conflict"), (422, "invalid_request")])
 def test_a_mistake_is_told_at_the_start(
-    server: ScriptedOracle, start: Callable, on_error: str, kind: str, status: int, code: str
-) -> None:
+    server: ScriptedOracle, start: Callable, on_error: str, kind: str, status: int, code: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
     server.always[kind] = refuse(status, code)
     with pytest.raises(OracleRefused, match=code) as caught:
         start({"on_error": on_error})
     assert (caught.value.status, caught.value.code) == (status, code)
+    assert code not in caplog.text  # the exception says it: once is enough
 
 
 def test_a_mistake_found_after_the_start_stops_nothing(
@@ -112,6 +114,7 @@ def test_a_mistake_found_after_the_start_stops_nothing(
     assert values == DEFAULTS
     assert "study_conflict" in values.why
     assert sum("refuses the job" in record.getMessage() for record in caplog.records) == 1
+    assert sum("study_conflict" in record.getMessage() for record in caplog.records) == 1
 
 
 def test_trouble_of_the_servers_own_is_not_a_mistake(
@@ -184,3 +187,19 @@ def test_closing_the_oracle_finishes_its_jobs(
     assert [message.reason for message in server.of("finish")] == ["interrupted"]
     assert len(server.of("report")) == 1
     assert job.propose(env_step=2).why == "the job is finished: start another one"
+
+
+def test_one_refusal_of_many_calls_is_said_whole_once(
+    server: ScriptedOracle, start: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = start(QUICK)
+    for kind in ("propose", "report", "heartbeat", "finish"):
+        server.always[kind] = refuse(401, "unauthenticated")
+    with caplog.at_level(logging.WARNING, "hyperoracle_client"):
+        for step in range(3):
+            job.propose(env_step=step)
+            job.report([1.0], env_step=step + 1)
+        job.finish()
+    said = [record.getMessage() for record in caplog.records]
+    assert sum("unauthenticated" in line for line in said) == 1
+    assert any("for the reason said before" in line for line in said)

@@ -216,6 +216,8 @@ def test_a_decision_is_held_for_the_updates_that_the_study_asks(wire, name):
     job = wire.job(name, tensors=[])
     answers = [wire.propose(job, s, update_step=s).json for s in range(1, 8)]
     assert [a["held"] for a in answers] == [False, True, True, False, True, True, False]
+    rows = wire.call("GET", f"/v1/studies/{name}/schedule").json["rows"]
+    assert [row["held"] for row in rows] == [a["held"] for a in answers]
     assert [a["valid_for_updates"] for a in answers] == [3, 2, 1, 3, 2, 1, 3]
     assert answers[0]["bins"] == answers[1]["bins"] == answers[2]["bins"]
     # A held answer is no decision of its own: only the three decisions can be credited.

@@ -21,6 +21,7 @@ from server.oracle.test_restart import picture, work
 from support.crafted_snapshots import TO_SCHEMA_0005, crafted
 from support.handles import oracle_of
 from support.oracle_process import OracleProcess
+from support.terminal import Terminal
 from support.wire_client import Wire
 
 from hyperoracle_client import cli
@@ -346,3 +347,24 @@ def test_a_store_of_another_release_is_no_damaged_one(
     damaged[4096 * 3 : 4096 * 5] = bytes(8192)
     other.write_bytes(damaged)
     assert hyperoracle_db("verify", other)[0] == 1
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_backup_shows_on_a_terminal_how_far_it_is_unless_a_script_asks(
+    hyperoracle_db, store, tmp_path, monkeypatch, options
+):
+    screen = Terminal(monkeypatch)
+    verify = stores.verify
+
+    def slowly(path: Path):
+        screen.written.wait(0.2 if options else 10.0)
+        return verify(path)
+
+    monkeypatch.setattr(stores, "verify", slowly)
+    assert hyperoracle_db("backup", tmp_path / "backup", "--store", store, *options)[0] == 0
+    shown = screen.getvalue()
+    if options:
+        assert shown == ""
+    else:
+        assert "backup: 0." in shown
+        assert shown.endswith("\r\x1b[K")

@@ -90,7 +90,10 @@ def test_a_run_that_is_left_early_interrupts_its_job() -> None:
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        ({"learning_rat": Scale([1, 2])}, r"^space: expected hyperparameters .* got learning_rat;"),
+        (
+            {"learning_rat": Scale([1, 2])},
+            r"^space: expected .*, got 'learning_rat'; did you mean learning_rate\?",
+        ),
         (
             {"epochs": Categorical(["few", "many"], default="few")},
             r"^space: expected numbers for epochs, got names; use Choice or Scale$",

@@ -327,6 +327,14 @@ def test_the_presets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(name in printed for name in listed)
 
 
+def test_a_mistyped_strategy_is_told_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "ppo", "CartPole-v1", "--strategy", "kl_adaptiv"])
+    assert caught.value.code == 2
+    told = capsys.readouterr().err
+    assert "one of 9 strategies, got 'kl_adaptiv'; did you mean kl_adaptive?" in told
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -7,6 +7,7 @@ from typing import Any
 
 from hyperoracle_client.commands.options import add_options, opened_api
 from hyperoracle_client.commands.printing import print_fields, print_json, print_table
+from hyperoracle_protocol.inspection import ScheduleRow
 
 SHOWN_PROPOSALS = 20
 """Of a job, unless more are asked for."""
@@ -41,12 +42,11 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         print_json(found)
         return 0
-    columns = ("job", "status", "role", "started", "env steps", "of", "proposals", "last return")
-    print_table(
-        columns,
+    print_table(  # as many as 80 columns hold; `job show` and --json have the rest
+        ("job", "status", "role", "started", "env steps", "return"),
         [
-            (j.job_id, j.finish_reason or j.status, j.role, j.created_at, j.env_step,
-             j.total_env_steps, j.proposals, j.last_return)
+            (j.job_id, j.finish_reason or j.status, j.role, f"{j.created_at:%Y-%m-%d %H:%M}",
+             j.env_step, j.last_return)
             for j in found.jobs
         ],
     )  # fmt: skip
@@ -72,14 +72,22 @@ def _proposals(args: argparse.Namespace) -> int:
         print_json({"job_id": args.job_id, "of": len(rows), "proposals": listed})
         return 0
     print_table(
-        ("proposal", "env step", "explored", "used", "hyperparameters"),
+        ("proposal", "update", "env step", "was", "hyperparameters"),
         [
-            (each["proposal_id"], each["env_step"], each["explored"],
-             "as proposed" if each["applied"] and each["as_proposed"]
-             else "otherwise" if each["applied"] else "the defaults", each["hyperparameters"])
-            for each in listed
+            (f"{row.job_id}.{row.sequence}", row.update_step, row.env_step, _in_a_word(row),
+             row.hyperparameters)
+            for row in shown
         ],
     )  # fmt: skip
     if len(shown) < len(rows):
         print(f"{len(shown)} of {len(rows)}; --limit 0 lists all")
     return 0
+
+
+def _in_a_word(row: ScheduleRow) -> str:
+    """What became of a proposal, and how it came about; `hyperoracle explain` says more."""
+    if not row.applied:
+        return "not used"
+    if not row.as_proposed:
+        return "changed"
+    return "held" if row.held else "explored" if row.explored else "chosen"

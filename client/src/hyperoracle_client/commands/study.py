@@ -11,15 +11,23 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from pydantic import ValidationError
 
 from hyperoracle_client.commands.options import add_options, opened_api
-from hyperoracle_client.commands.printing import print_fields, print_json, print_table
+from hyperoracle_client.commands.printing import (
+    print_fields,
+    print_json,
+    print_table,
+    print_wrapped,
+)
 from hyperoracle_client.errors import OracleMisconfigured, OracleRefused, one_line
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.gain import GuardReport, StudyGain
 from hyperoracle_protocol.inspection import Figure, KeyDiagnosis
 from hyperoracle_protocol.studies import StudyDefinition
+from hyperoracle_protocol.terminal import progress, size_of
 
 if TYPE_CHECKING:
     from hyperoracle_client.api import OracleApi
+
+_BELOW = " " * len("  mean return over the job ")
 
 
 def register(subparsers: Any) -> None:
@@ -93,12 +101,11 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         print_json(found)
         return 0
-    columns = ("study", "strategy", "jobs", "running", "proposals", "reports", "memory")
+    columns = ("study", "strategy", "jobs", "running", "proposals", "memory")
     print_table(
         columns,
         [
-            (s.name, s.definition.strategy.name, s.jobs, s.running_jobs, s.proposals, s.reports,
-             s.memory_size)
+            (s.name, s.definition.strategy.name, s.jobs, s.running_jobs, s.proposals, s.memory_size)
             for s in found.studies
         ],
     )  # fmt: skip
@@ -152,8 +159,8 @@ def print_gain(gain: StudyGain) -> None:
         ("Regret of exploration", gain.regret_of_exploration),
     ):
         print(title)
-        print(f"  final return             {compared.final_return.in_words}")
-        print(f"  mean return over the job {compared.mean_return.in_words}")
+        print_wrapped(f"  final return             {compared.final_return.in_words}", _BELOW)
+        print_wrapped(f"  mean return over the job {compared.mean_return.in_words}", _BELOW)
     if gain.gain_over_default.final_return.verdict is not None:  # an earlier release's do not
         print("Verdicts and intervals hold however often you look.")
 
@@ -170,9 +177,10 @@ def print_ends(gain: StudyGain) -> None:
             told = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in ends.items())
             print(f"  {role:8} {told}")
     if gain.jobs_of_other_tasks:
-        print(
+        print_wrapped(
             f"  {gain.jobs_of_other_tasks} jobs are of another environment or length than most: "
-            "they are not compared here"
+            "they are not compared here",
+            "  ",
         )
 
 
@@ -245,7 +253,11 @@ def _backup(args: argparse.Namespace) -> int:
     if args.file.exists():
         raise OracleMisconfigured(f"{args.file} is there already: choose another name")
     try:
-        with opened_api(args) as api, _private(partial) as file:
+        with (
+            opened_api(args) as api,
+            _private(partial) as file,
+            progress(f"backup of {args.name}", lambda: size_of(partial), quiet=args.json),
+        ):
             api.take_snapshot(args.name, file)
         partial.replace(args.file)
     except OSError as error:
@@ -265,7 +277,11 @@ def _restore(args: argparse.Namespace) -> int:
         file = args.file.open("rb")
     except OSError as error:
         raise OracleMisconfigured(f"cannot read {args.file}: {error.strerror}") from None
-    with file, opened_api(args) as api:
+    with (
+        file,
+        opened_api(args) as api,
+        progress(f"restore of {args.name}", file.tell, quiet=args.json),
+    ):
         study = api.restore_study(args.name, file)
     if args.json:
         print_json(study)

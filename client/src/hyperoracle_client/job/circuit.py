@@ -7,6 +7,7 @@ import math
 import random
 import threading
 import time
+from collections.abc import Callable
 
 logger = logging.getLogger("hyperoracle_client")
 
@@ -59,7 +60,17 @@ class Circuit:
     thereby settled without a lock around the call.
     """
 
-    def __init__(self, least_seconds: float, most_seconds: float) -> None:
+    def __init__(
+        self, least_seconds: float, most_seconds: float, in_short: Callable[[object], str] = str
+    ) -> None:
+        """Make a closed one.
+
+        Args:
+            least_seconds: until the first probe.
+            most_seconds: between two probes.
+            in_short: how the log says why it opened.
+        """
+        self._in_short = in_short
         self._backoff = Backoff(least_seconds, most_seconds)
         self._lock = threading.Lock()
         self._retry_at = math.inf
@@ -91,7 +102,8 @@ class Circuit:
             if not self.is_open:
                 self._opened_at = now
                 self.is_open = True
-                logger.warning("oracle circuit open, training goes on with the defaults: %s", why)
+                told = self._in_short(why)
+                logger.warning("oracle circuit open, training goes on with the defaults: %s", told)
             pause = self._backoff.next_pause()
             if self._is_on_trial:
                 pause = max(pause, lost_seconds * (1.0 / MOST_SHARE_LOST - 1.0))

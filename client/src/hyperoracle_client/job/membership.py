@@ -79,8 +79,11 @@ class Membership:
         self._prefetch = prefetch
         self._lock = lock
         self._counts = counts
+        self._notices = notices
         self._channel, self._background_channel = endpoint.channel(), endpoint.channel()
-        self._circuit = Circuit(settings.circuit_least_seconds, settings.circuit_most_seconds)
+        self._circuit = Circuit(
+            settings.circuit_least_seconds, settings.circuit_most_seconds, notices.in_short
+        )
         self._heartbeat = HeartbeatTask(
             self._background_channel, settings.request_deadline_seconds, env_step, notices
         )
@@ -93,7 +96,7 @@ class Membership:
         self._join = JoinTask(
             endpoint, definition, study, start,
             on_joined=self._joined, on_away=self._sender.oracle_is_away,
-            on_refused=lambda error: self._sender.give_up(str(error)),
+            on_refused=lambda error: self._sender.give_up(str(error)), notices=notices,
         )  # fmt: skip
         probe = ProbeTask(self._channel, self._circuit, settings.propose_deadline_seconds)
         self._background = Background(
@@ -111,9 +114,7 @@ class Membership:
             OracleRefused: it will not.
             OracleUnreachable: it did not answer in time, and `on_error` is "raise".
         """
-        self._join.outcome.wait(seconds)
-        if self._join.refusal is not None:
-            raise self._join.refusal
+        self._join.wait(seconds)
         if self._settings.on_error == "raise" and self.session is None:
             raise OracleUnreachable(
                 f"{self._endpoint.url} did not start the job within {seconds} s: "
@@ -254,7 +255,8 @@ class Membership:
             with OracleApi.at(self._endpoint) as api:
                 api.finish_job(job_id, finish, max(0.5, deadline - time.monotonic()))
         except OracleError as error:
-            logger.warning("the oracle was not told that the job has finished: %s", error)
+            told = self._notices.in_short(error)
+            logger.warning("the oracle was not told that the job has finished: %s", told)
             return str(error)
         return None
 

@@ -7,11 +7,14 @@ so that `hyperoracle job show` has it too.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections import Counter
 from typing import Literal
 
 logger = logging.getLogger("hyperoracle_client")
+
+_REQUEST_ID = re.compile(r" \[request [^]]*\]$")  # of the one call that met the trouble
 
 Notice = Literal[
     "applied_differently",
@@ -46,6 +49,7 @@ class Notices:
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._said: set[tuple[str, str]] = set()
+        self._troubles: set[str] = set()
         self._lock = threading.Lock()
 
     def leave_to(self, owner: int) -> None:  # noqa: ARG002 - as forks.Heirloom
@@ -69,6 +73,17 @@ class Notices:
             self._said.add((notice, kind))
         if is_first:
             logger.warning("%s (said once, counted as %r)", message, notice, exc_info=error)
+
+    def in_short(self, trouble: object) -> str:
+        """A trouble's words for the log: whole where they come first, a reference ever after.
+
+        One refusal meets proposals, reports, heartbeats and the job's end alike.
+        """
+        words = _REQUEST_ID.sub("", str(trouble))
+        with self._lock:
+            is_first = words not in self._troubles
+            self._troubles.add(words)
+        return str(trouble) if is_first else "for the reason said before"
 
     @property
     def counts(self) -> dict[str, int]:

@@ -110,6 +110,7 @@ class JoinTask:
         on_joined: Callable[[StartedJob], None],
         on_away: Callable[[], None],
         on_refused: Callable[[OracleRefused], None],
+        notices: Notices,
     ) -> None:
         """Make the task.
 
@@ -121,6 +122,7 @@ class JoinTask:
             on_joined: called once, when the oracle has taken the job; may refuse the answer.
             on_away: called after each attempt that the oracle did not answer.
             on_refused: called once, when the oracle will not have the job.
+            notices: the job's.
         """
         self._endpoint = endpoint
         self._definition = definition
@@ -129,9 +131,12 @@ class JoinTask:
         self._on_joined = on_joined
         self._on_away = on_away
         self._on_refused = on_refused
+        self._notices = notices
         settings = endpoint.settings
         self._backoff = Backoff(settings.circuit_least_seconds, settings.circuit_most_seconds)
         self._due = -math.inf
+        self._lock = threading.Lock()
+        self._is_awaited = True  # who starts a job waits for it, and is told by an exception
         self.outcome = threading.Event()
         self.refusal: OracleRefused | None = None
         self.last_error: OracleError | None = None
@@ -154,8 +159,12 @@ class JoinTask:
                 self._later(error)
             else:
                 self._due = math.inf
-                self.refusal = self.last_error = error
-                logger.warning("the oracle refuses the job, it keeps its defaults: %s", error)
+                with self._lock:
+                    self.refusal = self.last_error = error
+                    is_awaited = self._is_awaited
+                if not is_awaited:
+                    told = self._notices.in_short(error)
+                    logger.warning("the oracle refuses the job, it keeps its defaults: %s", told)
                 self._on_refused(error)
                 self.outcome.set()
         except OracleUnreachable as error:
@@ -163,6 +172,19 @@ class JoinTask:
         else:
             self._due = math.inf
             self.outcome.set()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the outcome; a refusal that comes later is said in the log.
+
+        Raises:
+            OracleRefused: the oracle will not have the job.
+        """
+        self.outcome.wait(seconds)
+        with self._lock:
+            self._is_awaited = False
+            refusal = self.refusal
+        if refusal is not None:
+            raise refusal
 
     def hurry(self) -> None:
         """Try again at once, unless the outcome is known."""
@@ -277,6 +299,7 @@ class HeartbeatTask:
             is_lost = isinstance(error, OracleRefused) and not is_passing(error)
             if is_lost and not self._has_told:
                 self._has_told = True
-                logger.warning("the job's lease is not kept, the oracle refuses: %s", error)
+                told = self._notices.in_short(error)
+                logger.warning("the job's lease is not kept, the oracle refuses: %s", told)
             else:
                 logger.debug("oracle heartbeat failed: %s", error)

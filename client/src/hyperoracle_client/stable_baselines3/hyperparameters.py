@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hyperoracle_client.errors import OracleMisconfigured
+from hyperoracle_protocol.names import expected_one_of
 from hyperoracle_protocol.space import Categorical, Hyperparameter, Scale, Value
 
 Schedule = Callable[[float], float]
@@ -162,10 +163,11 @@ class OnPolicyHyperparameters:
         if name not in SCHEDULABLE or not hasattr(self._algorithm, _attribute(name)):
             there = [each for each in SCHEDULABLE if hasattr(self._algorithm, _attribute(each))]
             why = f" ({_WHY_NOT[name]})" if name in _WHY_NOT else ""
-            raise OracleMisconfigured(
-                f"expected hyperparameters among {', '.join(there)} of {kind}, got {name!r}{why}: "
-                "leave it out of the space"
-            )
+            if why or name in SCHEDULABLE:  # rightly spelled
+                told = f"expected hyperparameters of {kind}, got {name!r}{why}"
+            else:
+                told = expected_one_of(there, name, f"hyperparameters of {kind}")
+            raise OracleMisconfigured(f"{told}; leave it out of the space")
         own = getattr(self._algorithm, _attribute(name))
         if own is None:
             raise OracleMisconfigured(

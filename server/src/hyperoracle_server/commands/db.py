@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from hyperoracle_protocol.terminal import progress, size_of
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.ledger.files import store_path
 from hyperoracle_server.settings import ServerSettings
@@ -82,13 +84,16 @@ def _store(args: argparse.Namespace) -> Path:
 
 def _backup(args: argparse.Namespace) -> int:
     store = _store(args)
-    if args.study is None:
-        manifest = taking.take_store(store, args.file)
-    else:
-        manifest = taking.take_study(store, args.study, args.file)
+    partial = args.file.with_name(args.file.name + ".partial")
+    with _progress(args, "backup", partial):
+        if args.study is None:
+            manifest = taking.take_store(store, args.file)
+        else:
+            manifest = taking.take_study(store, args.study, args.file)
     what = f"the study {args.study}" if args.study is not None else f"the store {store}"
     # What cannot be restored is no backup: better told now than when it is needed.
-    _, wrong = stores.verify(args.file)
+    with _progress(args, "examining the backup", args.file):
+        _, wrong = stores.verify(args.file)
     told = f"{what} is in {args.file} ({args.file.stat().st_size / 1e6:.1f} MB)"
     if wrong:
         told = "\n".join([f"{told}, but cannot be restored from it:", *wrong])
@@ -99,7 +104,8 @@ def _backup(args: argparse.Namespace) -> int:
 
 def _restore(args: argparse.Namespace) -> int:
     store = _store(args)
-    moved = stores.restore_store(args.file, store, replace=args.replace)
+    with _progress(args, "restore", store.with_name(store.name + ".restoring")):
+        moved = stores.restore_store(args.file, store, replace=args.replace)
     former = "" if moved is None else f"; the former one is {moved}"
     _tell(args, {"store": str(store), "former": moved and str(moved)},
           f"the store {store} is restored from {args.file}{former}")  # fmt: skip
@@ -119,6 +125,11 @@ def _verify(args: argparse.Namespace) -> int:
     lines = [f"{path}: {finding}" for finding in wrong] or [f"{path}: {what}, nothing is wrong"]
     _tell(args, {"file": str(path), "snapshot": described, "findings": wrong}, "\n".join(lines))
     return 1 if wrong else 0
+
+
+def _progress(args: argparse.Namespace, what: str, file: Path) -> AbstractContextManager[None]:
+    quiet = getattr(args, "json", False)
+    return progress(what, lambda: size_of(file), quiet=quiet)
 
 
 def _tell(args: argparse.Namespace, fields: dict[str, Any], text: str) -> None:

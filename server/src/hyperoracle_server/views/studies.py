@@ -114,7 +114,7 @@ def schedule(oracle: Oracle, study_name: str, job_id: str | None = None) -> Sche
     oracle.ledger.writer.flush()
     p = t.proposals.c
     query = (
-        select(p.job_id, p.sequence, p.update_step, p.env_step, p.status, p.explored,
+        select(p.job_id, p.sequence, p.update_step, p.env_step, p.status, p.explored, p.held,
                p.hyper_action, p.hyper_return)
         .where(p.job_id.in_(list(names)))
         .order_by(p.job_id, p.sequence)
@@ -153,6 +153,7 @@ def _schedule_row(
         applied=row.status != "not_applied" or used is not None,
         as_proposed=used is None,
         explored=row.explored,
+        held=row.held,
         hyperparameters=chosen if used is None else {**chosen, **used},
         hyper_return=row.hyper_return,
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from hyperoracle_client import Categorical, Choice, Float, Int, Oracle, Scale
+from hyperoracle_protocol.names import expected_one_of
 from hyperoracle_trainers.algorithms.trainer import Trainer
 from hyperoracle_trainers.hyperparameters.schedulable import HYPERPARAMETERS
 from hyperoracle_trainers.hyperparameters.settings import SettingsError, TrainerSettings
@@ -128,8 +129,9 @@ def _check_space(space: Space, settings: TrainerSettings) -> None:
     unknown = sorted(set(space) - set(settings.schedulable()))
     if unknown:
         raise SettingsError(
-            f"space: expected hyperparameters among {', '.join(settings.schedulable())}, "
-            f"got {', '.join(unknown)}; rename or remove them"
+            "space: "
+            + expected_one_of(settings.schedulable(), unknown[0], "hyperparameters")
+            + "; rename or remove it"
         )
     if names:
         raise SettingsError(

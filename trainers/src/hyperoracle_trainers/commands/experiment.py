@@ -214,8 +214,9 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(rows))
     else:
+        width = max(len(str(row["name"])) for row in rows)
         for row in rows:
-            print(f"{row['name']:16} {row['planned_runs']:6} runs  {row['title']}")
+            print(f"{row['name']:{width}} {row['planned_runs']:6} runs  {row['title']}")
     return 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperoracle_client.commands.options import add_options, words_between_options
+from hyperoracle_protocol.names import expected_one_of
 from hyperoracle_protocol.strategies import STRATEGIES
 
 EXIT_INTERRUPTED = 130
@@ -38,7 +39,10 @@ def register(subparsers: Any) -> None:
     oracle.add_argument("--oracle", metavar="URL", help="http://host:port or embedded:PATH")
     oracle.add_argument("--study", metavar="NAME", help="default: ENV-ALGORITHM")
     oracle.add_argument(
-        "--strategy", choices=tuple(STRATEGIES), help="default: the service's own; of a preset epgt"
+        "--strategy",
+        metavar="NAME",
+        type=_strategy,
+        help=f"{', '.join(STRATEGIES)}; default: the service's own, of a preset epgt",
     )
     oracle.add_argument(
         "--study-set",
@@ -59,6 +63,13 @@ def register(subparsers: Any) -> None:
     add_options(parser)
     words_between_options(parser, "algorithm", "env")
     parser.set_defaults(run=run)
+
+
+def _strategy(name: str) -> str:
+    """Return the name of a strategy; argparse's own words for another would name all."""
+    if name not in STRATEGIES:
+        raise argparse.ArgumentTypeError(expected_one_of(STRATEGIES, name, "strategies"))
+    return name
 
 
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:

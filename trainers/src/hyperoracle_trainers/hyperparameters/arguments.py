@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hyperoracle_client import Choice, OracleMisconfigured, Scale
+from hyperoracle_protocol.names import did_you_mean
 from hyperoracle_trainers.hyperparameters.schedulable import HYPERPARAMETERS, Hyperparameter
-from hyperoracle_trainers.hyperparameters.settings import SETTINGS_CLASSES, did_you_mean
+from hyperoracle_trainers.hyperparameters.settings import SETTINGS_CLASSES
 
 DEFAULT_SPACE = ("learning_rate=scale:0.5,1,2", "clip_range=choice:0.1,0.2,0.3@0.2")
 """The search space where none is given, as far as the algorithm knows the hyperparameters."""

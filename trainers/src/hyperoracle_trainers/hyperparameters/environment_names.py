@@ -6,7 +6,6 @@ registers the environment, and the names that Atari games had before ``ALE/Name-
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import logging
@@ -16,6 +15,8 @@ from pathlib import Path
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
+
+from hyperoracle_protocol.names import did_you_mean
 
 logger = logging.getLogger("hyperoracle_trainers")
 
@@ -54,12 +55,13 @@ def specification_of(env_id: str) -> EnvSpec:
     try:
         return gymnasium.spec(name)
     except (gymnasium.error.Error, ImportError) as error:
-        reason = " ".join(str(error).split())
-        near = difflib.get_close_matches(name, gymnasium.registry, n=1)
-        nearest = f", nearest {near[0]}" if near and near[0] not in reason else ""
+        # Gymnasium's own guess lacks the version, which has to be given.
+        reason = " ".join(str(error).partition(" Did you mean")[0].split())
+        remedy = did_you_mean(name, gymnasium.registry, "correct the name, or")
+        remedy += " If not," if remedy.endswith("?") else ""
         raise UnknownEnvironmentError(
-            f"expected a registered Gymnasium environment, got {env_id!r} ({reason}{nearest}); "
-            "correct the name, or write module:NAME with the module that registers it"
+            f"expected a registered Gymnasium environment, got {env_id!r} ({reason}); {remedy} "
+            "write module:NAME with the module that registers it"
         ) from None
 
 

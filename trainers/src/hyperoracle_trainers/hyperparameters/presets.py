@@ -13,6 +13,7 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Any, Literal, overload
 
+from hyperoracle_protocol.names import did_you_mean
 from hyperoracle_protocol.strategies import STRATEGIES
 from hyperoracle_trainers.hyperparameters.environment_names import game_of, specification_of
 from hyperoracle_trainers.hyperparameters.settings import (
@@ -22,7 +23,6 @@ from hyperoracle_trainers.hyperparameters.settings import (
     AnySettings,
     PPOSettings,
     SettingsError,
-    did_you_mean,
 )
 
 

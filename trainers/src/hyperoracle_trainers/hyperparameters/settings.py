@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -307,18 +306,6 @@ def settings_from_json(algorithm: str, values: Mapping[str, Any]) -> AnySettings
         name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
     }
     return SETTINGS_CLASSES[algorithm](**typed)
-
-
-def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
-    """Return what to say of a name that nobody knows.
-
-    Args:
-        name: as it was given.
-        known: the names that there are.
-        otherwise: the remedy if none of them is near.
-    """
-    near = difflib.get_close_matches(name, known, n=2)
-    return f"did you mean {' or '.join(near)}?" if near else otherwise
 
 
 def _checked_env_id(env_id: str, preprocessing: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from hyperoracle_protocol.names import FEW
 from hyperoracle_trainers.hyperparameters.schedulable import HYPERPARAMETERS
 from hyperoracle_trainers.saved_state import State
 
@@ -268,8 +269,10 @@ def _chosen_job(path: Path, job: str | None, jobs: list[str]) -> str:
     if job is None and len(found) == 1:
         return found[0]
     if job is None or job not in found:
+        listed = ", ".join(found[:FEW])
+        more = "" if len(found) <= FEW else f" and {len(found) - FEW} more"
         raise ScheduleError(
-            f"{path.name}: expected --job to be one of {', '.join(found) or 'no job at all'}; "
+            f"{path.name}: expected --job to be one of {listed or 'no job at all'}{more}; "
             f"got {job or 'none'}"
         )
     return job

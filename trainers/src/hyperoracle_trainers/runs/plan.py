@@ -13,6 +13,7 @@ from typing import Any
 
 from hyperoracle_client import DEFAULT_STRATEGY, Scale
 from hyperoracle_client.settings import load_settings
+from hyperoracle_protocol.names import did_you_mean
 from hyperoracle_protocol.strategies import STRATEGIES, KeyedStrategy
 from hyperoracle_trainers.algorithms.decisions import BaseSchedule
 from hyperoracle_trainers.hyperparameters.arguments import (
@@ -31,7 +32,6 @@ from hyperoracle_trainers.hyperparameters.presets import (
 from hyperoracle_trainers.hyperparameters.settings import (
     SETTINGS_CLASSES,
     AnySettings,
-    did_you_mean,
 )
 from hyperoracle_trainers.hyperparameters.sources import RecordedSource, read_schedule
 from hyperoracle_trainers.runs.checkpoints import Checkpoint

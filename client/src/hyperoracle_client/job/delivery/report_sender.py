@@ -185,7 +185,9 @@ class ReportSender:
             receipt = _receipt(answer.body, report.credits.sequence)
         except OracleRefused as error:
             if is_passing(error) or error.status in _UNAUTHORISED or error.code is None:
-                self._log_once("oracle reports wait, the oracle refuses them for now: %s", error)
+                line = "oracle reports wait, the oracle refuses them for now: %s"
+                if line not in self._told:
+                    self._log_once(line, self._notices.in_short(error))
                 self._retry_later(str(error))
             else:
                 self._done()
@@ -281,7 +283,8 @@ class ReportSender:
     def _drop_one(self, why: str) -> None:
         self.dropped += 1
         self.last_error = why
-        self._notices.tell("report_dropped", f"oracle report dropped: {why}")
+        told = self._notices.in_short(why)
+        self._notices.tell("report_dropped", f"oracle report dropped: {told}")
 
     def _has_to_spill(self) -> bool:
         return self._away and self._spilled < len(self._pending)
