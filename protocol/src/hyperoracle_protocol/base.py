@@ -93,9 +93,10 @@ def one_line(error: ValidationError, *, with_input: bool = False) -> str:
         path = ".".join(str(part) for part in finding["loc"])
         what = finding["msg"].removeprefix("Value error, ")
         if finding["type"] == "union_tag_invalid":  # of a strategy, a name that is none
-            tags = finding["ctx"]["expected_tags"].replace("'", "").split(", ")
+            context = finding.get("ctx", {})
+            tags = str(context.get("expected_tags")).replace("'", "").split(", ")
             kind = "strategies" if path.endswith("strategy") else "kinds"
-            what = expected_one_of(tags, str(finding["ctx"]["tag"]), kind)
+            what = expected_one_of(tags, str(context.get("tag")), kind)
         elif with_input and finding["type"] not in ("missing", "value_error"):
             got = repr(finding["input"])
             what += f", got {got if len(got) <= LONGEST_INPUT else got[:LONGEST_INPUT] + '…'}"
