@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import sys
+from functools import partial
 from typing import Any
 
 from hyperoracle_client.commands.options import add_options
 from hyperoracle_trainers.commands.train import at_least_one
+
+BENCHMARKS: tuple[str, ...] = ()
+"""Modules of `bench/`, each with `add_arguments(parser)` and `run(args, say)`, which returns figures.
+
+Beyond the standard library they import what they need when they run."""
 
 
 def register(subparsers: Any) -> None:
     """Add `hyperoracle bench`."""
     parser = subparsers.add_parser("bench", help=__doc__, description=__doc__)
     benchmarks = parser.add_subparsers(metavar="BENCHMARK", required=True)
+    for name in BENCHMARKS:
+        module = importlib.import_module(f"hyperoracle_trainers.bench.{name}")
+        help_text = str(module.__doc__).partition("\n")[0]
+        each = benchmarks.add_parser(
+            name,
+            help=help_text,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(each)
+        add_options(each)
+        each.set_defaults(run=partial(_run, name, module))
     trainers = benchmarks.add_parser(
         "trainers",
         help="our PPO and A2C beside Stable-Baselines3's",
@@ -49,6 +68,27 @@ def register(subparsers: Any) -> None:
     )
     add_options(trainers)
     trainers.set_defaults(run=_trainers)
+
+
+def _run(name: str, module: Any, args: argparse.Namespace) -> int:
+    """Measure, print, and tell by the exit code whether a budget is missed."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy starts its threads
+    from hyperoracle_trainers.bench.figures import machine
+    from hyperoracle_trainers.bench.processes import Unmeasurable
+
+    try:
+        figures = module.run(args, _say)
+    except Unmeasurable as error:
+        _say(f"hyperoracle bench {name}: {error}")
+        return 2
+    if args.json:
+        rows = [figure.as_json() for figure in figures]
+        print(json.dumps({"name": name, **machine(), "figures": rows}))
+    else:
+        from hyperoracle_trainers.commands.tables import figures_table, show
+
+        show(figures_table(name, figures))
+    return 1 if any(figure.ok is False for figure in figures) else 0
 
 
 def _trainers(args: argparse.Namespace) -> int:

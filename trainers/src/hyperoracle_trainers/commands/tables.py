@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
+from hyperoracle_trainers.bench.figures import Figure
 from hyperoracle_trainers.hyperparameters.presets import PaperPreset
 
 _WIDEST = 1000
@@ -180,6 +181,36 @@ def speed_table(row: Mapping[str, Any]) -> Table:
         table.caption = f"budget: {row['budget']:g} x the peer{goal} in CPU time: {verdict}"
         table.caption_justify = "left"
     return table
+
+
+def figures_table(name: str, figures: Sequence[Figure]) -> Table:
+    """Return the table of what a benchmark measured."""
+    table = Table(title=f"hyperoracle bench {name}", title_justify="left")
+    table.add_column("measured")
+    for column in ("value", "beside it", "budget"):
+        table.add_column(column, justify="right")
+    for each in figures:
+        beside = "\n".join(
+            f"{what} {_measure(value, each.unit)}" for what, value in each.beside.items()
+        )
+        table.add_row(
+            escape(each.what), _measure(each.value, each.unit), escape(beside), _budget(each)
+        )
+    return table
+
+
+def _measure(value: float, unit: str) -> str:
+    """Three significant digits, no exponent."""
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
+    return number(float(value), digits, unit)
+
+
+def _budget(figure: Figure) -> str:
+    if figure.budget is None:
+        return "-"
+    verdict = "kept" if figure.ok else "MISSED"
+    sign = ">=" if figure.at_least else "<="
+    return f"{sign} {figure.budget:g}: {verdict}"
 
 
 def _two_columns(title: str, rows: Iterable[tuple[str, str]]) -> Table:
