@@ -14,7 +14,7 @@ from hyperoracle_client.commands.options import add_options
 from hyperoracle_trainers.commands.train import at_least_one
 
 BENCHMARKS: tuple[str, ...] = ()
-"""Modules of `bench/`, each with `add_arguments(parser)` and `run(args, say)`, which returns figures.
+"""Modules of `bench/`: `add_arguments(parser)`, and `run(args, say)`, which returns figures.
 
 Beyond the standard library they import what they need when they run."""
 
