@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperoracle_protocol.codec import decode_frame
+from hyperoracle_protocol.codec import decode_frame, split_frames
 from hyperoracle_protocol.hyper_state import HyperStateLayout
 from hyperoracle_protocol.jobs import (
     FinishJob,
@@ -37,6 +37,7 @@ ROUTES = {
     "start": re.compile(r"POST /v1/studies/[^/]+/jobs"),
     "propose": re.compile(r"POST /v1/jobs/[^/]+/propose"),
     "report": re.compile(r"POST /v1/jobs/[^/]+/report"),
+    "reports": re.compile(r"POST /v1/jobs/[^/]+/reports"),
     "heartbeat": re.compile(r"POST /v1/jobs/[^/]+/heartbeat"),
     "finish": re.compile(r"POST /v1/jobs/[^/]+/finish"),
     "livez": re.compile(r"GET /livez"),
@@ -50,12 +51,14 @@ class ScriptedOracle:
 
     Attributes:
         calls: (kind, message) in order of arrival; a report's message has its returns, a
-            proposal's its features.
+            proposal's its features. One of several reports at once is followed by each of them.
         script: behaviours for the next calls of a kind, consumed one a call.
         always: a behaviour for every call of a kind.
         layout: told to jobs that start.
         job_id, last_sequence, last_report: told to jobs that start.
         answer: fields that replace a proposal's.
+        reports_at_once: told to jobs that start.
+        refused: sequences of reports that are refused where they come with others.
     """
 
     def __init__(self) -> None:
@@ -67,6 +70,8 @@ class ScriptedOracle:
         self.job_id = "j1"
         self.last_sequence = 0
         self.last_report: int | None = None
+        self.reports_at_once = 1
+        self.refused: set[int] = set()
         self.answer: dict[str, Any] = {}
         self.definition: StudyDefinition | None = None
         self.released = threading.Event()
@@ -156,6 +161,9 @@ class _Handler(BaseHTTPRequestHandler):
         script = self.oracle.script[self.kind]
         behave = script.popleft() if script else self.oracle.always.get(self.kind, answer)
         self.oracle.record(self.kind, self.message)
+        if self.kind == "reports":
+            for each in self.message:
+                self.oracle.record("report", each)
         behave(self)
 
     def _parse(self, body: bytes) -> Any:
@@ -165,11 +173,13 @@ class _Handler(BaseHTTPRequestHandler):
         models = {"start": StartJob, "heartbeat": Heartbeat, "finish": FinishJob}
         if self.kind in models:
             return models[self.kind].model_validate_json(body)
-        if self.kind in ("propose", "report"):
-            frame = decode_frame(body)
-            numbers = None if frame.dtype == "none" else np.frombuffer(frame.numbers, frame.dtype)
-            model = ProposeMetadata if self.kind == "propose" else ReportMetadata
-            return model.model_validate_json(bytes(frame.metadata)), numbers, body
+        if self.kind == "propose":
+            return _of_frame(ProposeMetadata, body)
+        if self.kind == "report":
+            return _of_frame(ReportMetadata, body)
+        if self.kind == "reports":
+            frames = split_frames(body, self.oracle.reports_at_once)
+            return [_of_frame(ReportMetadata, frame) for frame in frames]
         return None
 
     def reply(self, status: int, body: bytes, media_type: str = "application/json") -> None:
@@ -178,6 +188,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+
+def _of_frame(model: Any, body: bytes) -> Any:
+    frame = decode_frame(body)
+    numbers = None if frame.dtype == "none" else np.frombuffer(frame.numbers, frame.dtype)
+    return model.model_validate_json(bytes(frame.metadata)), numbers, body
 
 
 def good_answer(handler: _Handler) -> bytes:
@@ -193,6 +209,7 @@ def good_answer(handler: _Handler) -> bytes:
             lease_seconds=oracle.lease_seconds,
             last_sequence=oracle.last_sequence,
             last_report=oracle.last_report,
+            reports_at_once=oracle.reports_at_once,
         )
         return started.model_dump_json().encode()
     if handler.kind == "study":
@@ -218,13 +235,29 @@ def good_answer(handler: _Handler) -> bytes:
         }
         return json.dumps(proposal).encode()
     if handler.kind == "report":
-        metadata, _, body = handler.message
-        assert oracle.accepted.setdefault(metadata.sequence, body) == body, "sequence conflict"
-        receipt = {"sequence": metadata.sequence, "status": "applied", "credited": 1}
-        return json.dumps(receipt).encode()
+        return json.dumps(_receipt(oracle, handler.message)).encode()
+    if handler.kind == "reports":
+        receipts: dict[str, Any] = {"receipts": []}
+        for message in handler.message:
+            if message[0].sequence in oracle.refused:
+                receipts["refusal"] = problem(422, "invalid_request")
+                break
+            receipts["receipts"].append(_receipt(oracle, message))
+        return json.dumps(receipts).encode()
     if handler.kind == "livez":
         return b'{"status": "ok"}'
     return b"{}"
+
+
+def _receipt(oracle: ScriptedOracle, message: Any) -> dict[str, Any]:
+    metadata, _, body = message
+    assert oracle.accepted.setdefault(metadata.sequence, body) == body, "sequence conflict"
+    return {"sequence": metadata.sequence, "status": "applied", "credited": 1}
+
+
+def problem(status: int, code: str) -> dict[str, Any]:
+    """What a refusal's body says."""
+    return {"title": code, "status": status, "code": code, "detail": "No."}
 
 
 def answer(handler: _Handler) -> None:
@@ -274,8 +307,8 @@ def refuse(status: int, code: str = "invalid_request") -> Behaviour:
     """Answer with a problem."""
 
     def behave(handler: _Handler) -> None:
-        problem = {"title": code, "status": status, "code": code, "detail": "No."}
-        handler.reply(status, json.dumps(problem).encode(), "application/problem+json")
+        body = json.dumps(problem(status, code)).encode()
+        handler.reply(status, body, "application/problem+json")
 
     return behave
 

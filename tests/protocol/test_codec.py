@@ -1,11 +1,12 @@
 import contextlib
+import itertools
 import struct
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperoracle_protocol.codec import FrameError, decode_frame, encode_frame
+from hyperoracle_protocol.codec import FrameError, decode_frame, encode_frame, split_frames
 
 
 @given(
@@ -48,7 +49,7 @@ GOOD = encode_frame(b"{}", "float32", b"\0" * 12)
         (GOOD + b"\0", "36 bytes, got 37"),
         (GOOD[:12] + struct.pack("<I", 2**32 - 1) + GOOD[16:], "bytes, got 36"),
         (GOOD[:8] + struct.pack("<I", 2**31) + GOOD[12:], "bytes, got 36"),
-        (GOOD[:5] + b"\x00" + GOOD[6:], "bytes, got 36"),
+        (GOOD[:5] + b"\x00" + GOOD[6:], "no numbers of dtype none, got 3"),
     ],
 )
 def test_a_broken_frame_is_refused_with_what_was_expected(body, says):
@@ -67,3 +68,32 @@ def test_numbers_that_do_not_fit_their_dtype_are_refused():
         encode_frame(b"{}", "float32", b"123")
     with pytest.raises(FrameError, match="dtype"):
         encode_frame(b"{}", "int8", b"1")
+
+
+FRAMES = st.lists(
+    st.builds(
+        lambda text, numbers: encode_frame(text, "float64", bytes(8 * numbers)),
+        st.binary(max_size=40), st.integers(0, 5),
+    ),
+    min_size=1, max_size=6,
+)  # fmt: skip
+
+
+@given(FRAMES)
+def test_frames_one_behind_the_other_are_told_apart(frames):
+    assert split_frames(b"".join(frames), 6) == frames
+
+
+@given(FRAMES, st.data())
+def test_frames_that_end_too_early_are_refused(frames, data):
+    whole = b"".join(frames)
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    if cut in itertools.accumulate(map(len, frames)):
+        return  # whole frames, only fewer
+    with pytest.raises(FrameError):
+        split_frames(whole[:cut], 6)
+
+
+def test_more_frames_than_may_be_are_refused():
+    with pytest.raises(FrameError, match="at most 2 frames"):
+        split_frames(GOOD * 3, 2)

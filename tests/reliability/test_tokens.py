@@ -70,6 +70,8 @@ CALLS = [
     Call("POST", "/v1/studies/{study}/restore", "admin", answers=(422,)),
     Call("POST", "/v1/jobs/{job}/propose", "train", body=PROPOSE),
     Call("POST", "/v1/jobs/{job}/report", "train", body=REPORT),
+    # JSON is no frame, and its answer says so.
+    Call("POST", "/v1/jobs/{job}/reports", "train", body=REPORT, answers=(415,)),
     Call("GET", "/v1/jobs/{job}", "read"),
     Call("GET", "/v1/proposals/{proposal}/explanation", "read"),
     Call("POST", "/v1/jobs/{job}/heartbeat", "train"),

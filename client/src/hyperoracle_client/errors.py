@@ -77,6 +77,11 @@ def refusal(status: int, body: bytes) -> OracleRefused:
     except ValidationError:
         text = body[:120].decode("utf-8", "replace").strip()
         return OracleRefused(f"the oracle answered {status}: {text}", status=status)
+    return as_refusal(problem, status)
+
+
+def as_refusal(problem: Problem, status: int) -> OracleRefused:
+    """The exception for a problem that an oracle tells."""
     message = f"{problem.detail} ({problem.code})"
     if problem.expected is not None:
         message += f"; expected {problem.expected}, got {problem.got}"

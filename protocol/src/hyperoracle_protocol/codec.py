@@ -14,7 +14,7 @@ All integers and floats are little-endian.
     ...     ...   the numbers
 
 A proposal's numbers are the hyper-state (float16 or float32), a report's are the episode returns
-(float64).
+(float64). Several reports in one body are their frames, one behind the other.
 """
 
 from __future__ import annotations
@@ -81,6 +81,38 @@ def decode_frame(body: bytes | memoryview) -> Frame:
         FrameError: wrong magic, version, dtype, or lengths that do not add up.
     """
     view = memoryview(body)
+    expected = _frame_size(view)
+    if len(view) != expected:
+        raise FrameError(f"expected a body of {expected} bytes, got {len(view)}")
+    _, _, code, _, metadata_length, count = _HEADER.unpack_from(view)
+    start = _HEADER.size + metadata_length
+    return Frame(bytes(view[_HEADER.size : start]), _NAMES[code], count, view[start:])
+
+
+def split_frames(body: bytes, most: int) -> list[bytes]:
+    """The frames that lie one behind the other in a body.
+
+    Args:
+        body: what `b"".join(frames)` made.
+        most: that there may be.
+
+    Raises:
+        FrameError: none, more than `most`, or something that is no frame.
+    """
+    view, frames = memoryview(body), list[bytes]()
+    while view or not frames:
+        if len(frames) == most:
+            raise FrameError(f"expected at most {most} frames, got more")
+        size = _frame_size(view)
+        if len(view) < size:
+            raise FrameError(f"expected {size} bytes of frame {len(frames)}, got {len(view)}")
+        frames.append(bytes(view[:size]))
+        view = view[size:]
+    return frames
+
+
+def _frame_size(view: memoryview) -> int:
+    """The length in bytes that the frame at the start of `view` says it has."""
     if len(view) < _HEADER.size:
         raise FrameError(f"expected a frame of at least {_HEADER.size} bytes, got {len(view)}")
     magic, version, code, _, metadata_length, count = _HEADER.unpack_from(view)
@@ -90,9 +122,6 @@ def decode_frame(body: bytes | memoryview) -> Frame:
         raise FrameError(f"expected frame version {FRAME_VERSION}, got {version}")
     if code not in _NAMES:
         raise FrameError(f"expected a dtype code in {sorted(_NAMES)}, got {code}")
-    dtype = _NAMES[code]
-    expected = _HEADER.size + metadata_length + count * _SIZES[dtype]
-    if len(view) != expected or (dtype == "none" and count):
-        raise FrameError(f"expected a body of {expected} bytes, got {len(view)}")
-    start = _HEADER.size + metadata_length
-    return Frame(bytes(view[_HEADER.size : start]), dtype, count, view[start:])
+    if code == _DTYPES["none"] and count:
+        raise FrameError(f"expected no numbers of dtype none, got {count}")
+    return int(_HEADER.size + metadata_length + count * _SIZES[_NAMES[code]])

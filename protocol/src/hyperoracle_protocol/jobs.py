@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from hyperoracle_protocol.base import Asked, Count, Finite, Message, Name, Positive, Return
+from hyperoracle_protocol.errors import Problem
 from hyperoracle_protocol.hyper_state import MAX_FEATURES, HyperStateLayout, TensorShape
 from hyperoracle_protocol.space import MAX_HYPERPARAMETERS, Hyperparameter, Value
 
@@ -24,6 +25,9 @@ ReturnField = Literal["episode_returns", "phase_return", "custom_return"]
 MAX_EPISODE_RETURNS = 100_000
 MAX_APPLIED = 1_000
 """Proposals of which one report can say what was used instead."""
+
+MAX_REPORTS_AT_ONCE = 32
+"""Reports that one call brings: their study is at work for some milliseconds with them."""
 
 MAX_NOTICES = 32
 
@@ -96,6 +100,8 @@ class StartedJob(Message):
         last_sequence: the highest sequence seen; a resumed job goes on after it.
         last_report: the sequence of the newest report that was applied, 0 if none: a resumed
             job's next report follows it. Absent from an oracle of an earlier release.
+        reports_at_once: how many reports one call may bring (`POST /v1/jobs/{job}/reports`); an
+            oracle of an earlier release says nothing and takes them one by one.
     """
 
     job_id: str
@@ -106,6 +112,7 @@ class StartedJob(Message):
     lease_seconds: Finite
     last_sequence: Count
     last_report: Count | None = None
+    reports_at_once: Positive = 1
     unknown_fields: UnknownFields
 
 
@@ -300,6 +307,19 @@ class Receipt(Message):
         description="Whether the report brought no number of the kind that the study's return is "
         "made of (which a phase in which no episode ended does not). Absent where it did.",
     )
+
+
+class Receipts(Message):
+    """The answer to several reports in one call, each taken in as if it had come alone.
+
+    Attributes:
+        receipts: of the first reports, in the order of the request.
+        refusal: of the report behind those; the ones behind it were not looked at. Absent where all
+            were taken in. Where the first is refused the call itself is.
+    """
+
+    receipts: list[Receipt] = Field(max_length=MAX_REPORTS_AT_ONCE)
+    refusal: Problem | None = None
 
 
 class Heartbeat(Asked):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,7 @@ from support.handles import oracle_of
 from support.wire_client import Wire
 
 from hyperoracle_server.api.embedded import EmbeddedTransport
-from hyperoracle_server.api.turns import LONG_JSON_BYTES, PLACES, Turns
+from hyperoracle_server.api.turns import PLACES, Turns
 from hyperoracle_server.keyed.agent import KeyedAgent
 from hyperoracle_server.keyed.dqn.learner import QLearner
 
@@ -55,18 +56,22 @@ def turns(**studies: AStudy) -> Turns:
 
 def test_a_short_call_is_answered_where_it_arrives():
     async def run():
-        return await turns(a=AStudy()).take("propose", "a", 0, threading.get_ident)
+        return await turns(a=AStudy()).take(
+            "propose", "a", is_bulky=False, answer=threading.get_ident
+        )
 
     assert asyncio.run(run()) == threading.get_ident()
 
 
 @pytest.mark.parametrize(
-    ("seconds", "json_bytes", "job"),
-    [(0.1, 0, "a"), (0.0, LONG_JSON_BYTES + 1, "a"), (0.0, 0, "unknown")],
+    ("seconds", "is_bulky", "job"),
+    [(0.1, False, "a"), (0.0, True, "a"), (0.0, False, "unknown")],
 )
-def test_a_long_call_a_long_body_and_what_needs_the_store_are_not(seconds, json_bytes, job):
+def test_a_long_call_a_long_body_and_what_needs_the_store_are_not(seconds, is_bulky, job):
     async def run():
-        return await turns(a=AStudy(seconds)).take("report", job, json_bytes, threading.get_ident)
+        return await turns(a=AStudy(seconds)).take(
+            "report", job, is_bulky=is_bulky, answer=threading.get_ident
+        )
 
     assert asyncio.run(run()) != threading.get_ident()
 
@@ -93,10 +98,17 @@ def test_calls_of_a_study_at_work_wait_in_one_thread_and_others_are_answered():
             working = pool.submit(work)
             assert held.wait(PATIENCE)
             before = threading.active_count()
-            calls = [asyncio.create_task(given.take("propose", "busy", 0, lambda n=n: answer(n)))
-                     for n in range(20)]  # fmt: skip
+            calls = [
+                asyncio.create_task(
+                    given.take("propose", "busy", is_bulky=False, answer=partial(answer, n))
+                )
+                for n in range(20)
+            ]
             await asyncio.sleep(0)  # they begin
-            assert await given.take("propose", "idle", 0, lambda: "at once") == "at once"
+            assert (
+                await given.take("propose", "idle", is_bulky=False, answer=lambda: "at once")
+                == "at once"
+            )
             assert threading.active_count() <= before + 1
             assert waiting == []
             release.set()
@@ -115,8 +127,8 @@ def test_a_refusal_reaches_the_caller_and_lets_the_next_one_pass():
         for seconds in (0.0, 1.0):
             given = turns(a=AStudy(seconds))
             with pytest.raises(ValueError, match="no"):
-                await given.take("report", "a", 0, refuse)
-            assert await given.take("report", "a", 0, lambda: 1) == 1
+                await given.take("report", "a", is_bulky=False, answer=refuse)
+            assert await given.take("report", "a", is_bulky=False, answer=lambda: 1) == 1
 
     asyncio.run(run())
 

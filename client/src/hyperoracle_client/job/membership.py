@@ -239,7 +239,7 @@ class Membership:
         if left.session is not None:
             session.restore(left.session)
         with self._lock:  # a report is made before the session or after it
-            self._sender.join(started.job_id, left)
+            self._sender.join(started.job_id, left, started.reports_at_once)
             self._heartbeat.start(started.job_id, started.lease_seconds)
             self.session = session
 

@@ -28,15 +28,15 @@ from hyperoracle_server.settings import ServerSettings
 
 _T = TypeVar("_T")
 
-_HOT = re.compile(r"/v1/jobs/([^/]+)/(propose|report)")
+_HOT = re.compile(r"/v1/jobs/([^/]+)/(propose|reports?)")
 
 
 class _CallersThread:
     """A way in whose calls are worked on where they come from; it never suspends."""
 
-    async def take(self, call: Call, job: str, json_bytes: int, answer: Callable[[], _T]) -> _T:
+    async def take(self, call: Call, job: str, *, is_bulky: bool, answer: Callable[[], _T]) -> _T:
         """Make the answer now."""
-        del call, job, json_bytes
+        del call, job, is_bulky
         return answer()
 
     async def wait(self, durable: Future[Any]) -> None:

@@ -1,4 +1,4 @@
-"""The two hot calls, from the bytes that came to the bytes that go.
+"""The hot calls, from the bytes that came to the bytes that go.
 
 Both ways in, HTTP (plain Starlette routes) and in-process (`embedded`), answer by `answer_hot`: no
 parsing but the one here.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from fastapi import FastAPI
@@ -22,20 +22,27 @@ from starlette.routing import Match, Route
 from starlette.types import Scope
 
 from hyperoracle_protocol.base import MAX_RETURN, Message
-from hyperoracle_protocol.codec import BINARY_MEDIA_TYPE, FrameError, decode_frame
+from hyperoracle_protocol.codec import (
+    BINARY_MEDIA_TYPE,
+    FrameError,
+    decode_frame,
+    split_frames,
+)
 from hyperoracle_protocol.errors import HTTP_STATUS, ErrorCode
 from hyperoracle_protocol.jobs import (
     MAX_EPISODE_RETURNS,
+    MAX_REPORTS_AT_ONCE,
     Proposal,
     Propose,
     ProposeMetadata,
     Receipt,
+    Receipts,
     Report,
     ReportMetadata,
 )
 from hyperoracle_server.api.deployment import Deployment
 from hyperoracle_server.api.openapi import self_contained
-from hyperoracle_server.api.problems import invalid_request
+from hyperoracle_server.api.problems import invalid_request, problem
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.oracle import calls
 from hyperoracle_server.oracle.admission import Call
@@ -47,6 +54,12 @@ log = logging.getLogger(__name__)
 
 JSON_MEDIA_TYPE = "application/json"
 
+LONG_JSON_BYTES = 64 * 1024
+"""Reading a longer body of JSON takes long."""
+
+LONG_REPORTS_BYTES = 3 * 1024
+"""So do more reports than fit into so much: about a dozen."""
+
 _M = TypeVar("_M", bound=Message)
 _T = TypeVar("_T")
 
@@ -54,7 +67,7 @@ _T = TypeVar("_T")
 class Way(Protocol):
     """How a way in works on hot calls: where, and how it waits."""
 
-    async def take(self, call: Call, job: str, json_bytes: int, answer: Callable[[], _T]) -> _T:
+    async def take(self, call: Call, job: str, *, is_bulky: bool, answer: Callable[[], _T]) -> _T:
         """Make a job's answer, once it is its turn (`Turns.take`)."""
         raise NotImplementedError
 
@@ -85,33 +98,52 @@ async def answer_hot(
         OracleError: the call is refused.
     """
     oracle, metrics = deployment.oracle, deployment.metrics
-    make = _propose if name == "propose" else _report
-    json_bytes = 0 if media_type == BINARY_MEDIA_TYPE else len(body)
+    make = partial(_MAKERS[name], oracle, job, media_type, body)
     try:
-        answer = await way.take(name, job, json_bytes, partial(make, oracle, job, media_type, body))
-        if answer.durable is not None:
-            waiting_since = time.perf_counter()
-            await way.wait(answer.durable)
+        reply = await way.take(name, job, is_bulky=_is_bulky(name, media_type, body), answer=make)
+        waiting_since = time.perf_counter()
+        futures = [answer.durable for answer in reply.answers if answer.durable is not None]
+        for durable in futures:
+            await way.wait(durable)
+        if futures:
             oracle.observer.stage("commit", time.perf_counter() - waiting_since)
     except OracleError as error:
-        if name == "report":
+        if name != "propose":
             metrics.count_report("rejected")
         metrics.observe_request(name, HTTP_STATUS[error.code], time.perf_counter() - began)
         raise
-    if answer.outcome is not None:
-        metrics.count_report(answer.outcome)
+    for answer in reply.answers:
+        if answer.outcome is not None:
+            metrics.count_report(answer.outcome)
+    if reply.refusal is not None:
+        metrics.count_report("rejected")
     seconds = time.perf_counter() - began
     metrics.observe_request(name, 200, seconds)
     if log.isEnabledFor(logging.DEBUG):
         study = oracle.study_of_job(job)
         log.debug("%s answered", name, extra=about(study=study, job=job, seconds=seconds))
-    return answer.body
+    return reply.body
+
+
+class _Reply(NamedTuple):
+    """What a hot call is answered with, once all of its answers are durable."""
+
+    body: bytes
+    answers: Sequence[Answer]
+    refusal: OracleError | None = None
+
+
+def _is_bulky(name: Call, media_type: str, body: bytes) -> bool:
+    """Whether reading a body takes long."""
+    if name == "reports":
+        return len(body) > LONG_REPORTS_BYTES
+    return media_type != BINARY_MEDIA_TYPE and len(body) > LONG_JSON_BYTES
 
 
 # -- bytes to messages -------------------------------------------------------------------------
 
 
-def _propose(oracle: Oracle, job_id: str, media_type: str, body: bytes) -> Answer:
+def _propose(oracle: Oracle, job_id: str, media_type: str, body: bytes) -> _Reply:
     """Answer `POST /v1/jobs/{job}/propose`."""
     started = time.perf_counter()
     if _is_binary(media_type):
@@ -131,11 +163,50 @@ def _propose(oracle: Oracle, job_id: str, media_type: str, body: bytes) -> Answe
             request = message.model_copy(update={"signature": state.signature})
             features = np.array(state.values, np.float64)
     oracle.observer.stage("parse", time.perf_counter() - started)
-    return calls.propose(oracle, job_id, request, features, body)
+    answer = calls.propose(oracle, job_id, request, features, body)
+    return _Reply(answer.body, (answer,))
 
 
-def _report(oracle: Oracle, job_id: str, media_type: str, body: bytes) -> Answer:
+def _report(oracle: Oracle, job_id: str, media_type: str, body: bytes) -> _Reply:
     """Answer `POST /v1/jobs/{job}/report`."""
+    answer = _taken_in(oracle, job_id, media_type, body)
+    return _Reply(answer.body, (answer,))
+
+
+def _reports(oracle: Oracle, job_id: str, media_type: str, body: bytes) -> _Reply:
+    """Answer `POST /v1/jobs/{job}/reports`: each frame as if it had come alone."""
+    if not _is_binary(media_type):
+        raise OracleError(
+            ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+            "several reports come as frames; one in JSON goes to /report",
+            expected=BINARY_MEDIA_TYPE, got=media_type,
+        )  # fmt: skip
+    try:
+        frames = split_frames(body, MAX_REPORTS_AT_ONCE)
+    except FrameError as error:
+        raise OracleError(ErrorCode.INVALID_REQUEST, f"the binary body: {error}") from None
+    answers: list[Answer] = []
+    refused = None
+    for frame in frames:
+        try:
+            answers.append(_taken_in(oracle, job_id, media_type, frame))
+        except OracleError as error:
+            if not answers:
+                raise
+            refused = error
+            break
+    receipts = b",".join(answer.body for answer in answers)
+    refusal = b"" if refused is None else b',"refusal":' + problem(refused, None)[1]
+    return _Reply(b'{"receipts":[' + receipts + b"]" + refusal + b"}", answers, refused)
+
+
+_MAKERS: dict[Call, Callable[[Oracle, str, str, bytes], _Reply]] = {
+    "propose": _propose, "report": _report, "reports": _reports,
+}  # fmt: skip
+
+
+def _taken_in(oracle: Oracle, job_id: str, media_type: str, body: bytes) -> Answer:
+    """The answer to one report."""
     started = time.perf_counter()
     if _is_binary(media_type):
         frame = _decode(body)
@@ -205,21 +276,21 @@ def _little_endian(dtype: str) -> np.dtype[Any]:
 
 
 def add_hot_routes(app: FastAPI, deployment: Deployment, way: Way) -> None:
-    """Add propose and report, first in the order of matching, and to the OpenAPI document."""
+    """Add them first in the order of matching, and to the OpenAPI document."""
     hot: tuple[tuple[Call, Any, Any, str], ...] = (
         ("propose", Propose, Proposal, "Ask which hyperparameters to use now"),
         ("report", Report, Receipt, "Tell what an environment phase brought"),
+        ("reports", None, Receipts, "Tell what several environment phases brought, in order"),
     )
     for name, request_model, response_model, summary in hot:
         endpoint = _endpoint(deployment, way, name)
         path = f"/v1/jobs/{{job}}/{name}"
-        body = {
-            "content": {
-                "application/json": {"schema": self_contained(request_model)},
-                BINARY_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}},
-            },
-            "required": True,
+        content: dict[str, Any] = {
+            BINARY_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}
         }
+        if request_model is not None:
+            content = {JSON_MEDIA_TYPE: {"schema": self_contained(request_model)}, **content}
+        body = {"content": content, "required": True}
         job = {"name": "job", "in": "path", "required": True, "schema": {"type": "string"}}
         app.add_api_route(path, endpoint, methods=["POST"], summary=summary, name=name,
                           response_model=response_model, tags=["jobs"],

@@ -30,9 +30,6 @@ from hyperoracle_server.oracle.study import StudyRuntime
 LONG_SECONDS = 0.004
 """A call that takes longer is worked on in a thread."""
 
-LONG_JSON_BYTES = 64 * 1024
-"""So does a longer body of JSON."""
-
 AT_WORK = 2
 """Calls that take long at the same time, over all studies: more would only divide the processor."""
 
@@ -55,13 +52,13 @@ class Turns:
         self._at_work = CapacityLimiter(AT_WORK)
         self._waiting = CapacityLimiter(WAITING)
 
-    async def take(self, call: Call, job: str, json_bytes: int, answer: Callable[[], T]) -> T:
+    async def take(self, call: Call, job: str, *, is_bulky: bool, answer: Callable[[], T]) -> T:
         """Answer a call of a job, once it is its turn.
 
         Args:
             call: which one.
             job: the caller.
-            json_bytes: length of a body of JSON, 0 of another.
+            is_bulky: whether its body alone makes it long, whatever its study has to do.
             answer: what is to be done.
 
         Raises:
@@ -71,7 +68,7 @@ class Turns:
         if study is None:  # it is refused, or its study has to be loaded again
             return await to_thread.run_sync(answer, limiter=self._waiting)
         queue = self._queues.get(study)
-        is_long = json_bytes > LONG_JSON_BYTES or expected_seconds(study, call, job) > LONG_SECONDS
+        is_long = is_bulky or expected_seconds(study, call, job) > LONG_SECONDS
         is_free = not is_long and (queue is None or not queue.locked())
         if is_free and study.lock.acquire(blocking=False):
             try:
@@ -157,7 +154,7 @@ class Places:
 
     def _study(self, scope: Scope) -> str | None:
         """The study that a call may have to wait for; hot calls have turns of their own."""
-        if scope["type"] != "http" or scope["path"].endswith(("/propose", "/report")):
+        if scope["type"] != "http" or scope["path"].endswith(("/propose", "/report", "/reports")):
             return None
         needed = requirement(scope["method"], scope["path"], self._study_of_job)
         return None if needed is None else needed.study

@@ -106,7 +106,7 @@ class Layouts:
             return None if is_open else agent.fresh_encoder(layout)
 
 
-Call = Literal["propose", "report"]
+Call = Literal["propose", "report", "reports"]
 """The two hot calls."""
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from hyperoracle_protocol.errors import ErrorCode
-from hyperoracle_protocol.jobs import StartedJob, StartJob
+from hyperoracle_protocol.jobs import MAX_REPORTS_AT_ONCE, StartedJob, StartJob
 from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.ledger import deletion
@@ -312,6 +312,7 @@ class Oracle:
                 lease_seconds=self.lease_seconds,
                 last_sequence=job.counts.last_sequence,
                 last_report=job.credit.last_applied_report,
+                reports_at_once=MAX_REPORTS_AT_ONCE,
                 unknown_fields=start.unknown_fields,
             )
 

@@ -65,7 +65,7 @@ class Metrics(Observer):
             ["route", "code"], buckets=_BUCKETS, registry=registry,
         )  # fmt: skip
         self._answered = {
-            route: self._requests.labels(route, "200") for route in ("propose", "report")
+            route: self._requests.labels(route, "200") for route in ("propose", "report", "reports")
         }
         stages = Histogram(
             "hyperoracle_stage_duration_seconds", "Time of a stage of a hot call.",

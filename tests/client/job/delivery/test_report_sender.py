@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import logging
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from client.conftest import eventually
 from client.scripted_oracle import (
     ScriptedOracle,
+    answer,
     answer_then_lose_it,
     break_the_connection,
     garbage,
@@ -23,7 +26,9 @@ from client.scripted_oracle import (
 
 from hyperoracle_client import Job, OracleUnreachable
 from hyperoracle_client.job.delivery import report_sender
+from hyperoracle_client.job.delivery.report_sender import MOST_REST_SECONDS
 from hyperoracle_client.job.delivery.spool import Spool, read_spool
+from hyperoracle_protocol.codec import decode_frame
 
 QUICK = {"circuit_least_seconds": 0.001, "circuit_most_seconds": 0.01}
 KEY = "a-key-of-its-own"
@@ -103,6 +108,114 @@ def test_a_report_that_is_refused_is_dropped_and_leaves_no_gap(
     chain = [(m.sequence, m.previous_report) for m, _, _ in server.of("report")]
     assert chain == [(1, 0), (2, 1), (3, 1), (4, 1)]
     assert sum("dropped" in record.getMessage() for record in caplog.records) == 1
+
+
+def held_back(server: ScriptedOracle, job: Job, count: int) -> None:
+    """Reports 1, on its way and not answered yet, and so many more that wait behind it."""
+    answered = threading.Event()
+
+    def wait(handler: Any) -> None:
+        assert answered.wait(10)
+        answer(handler)
+
+    server.script["report"].append(wait)
+    job.report([1.0], env_step=1)
+    server.wait_for("report", 1)
+    for n in range(2, 2 + count):
+        job.report([float(n)], env_step=n)
+    answered.set()
+
+
+def test_reports_that_wait_travel_together(server: ScriptedOracle, start: Start) -> None:
+    server.reports_at_once = 4
+    job = start()
+    held_back(server, job, 9)
+    stats = job.finish()
+    assert (stats.reports_sent, stats.reports_pending) == (10, 0)
+    assert [len(together) for together in server.of("reports")] == [4, 4]
+    assert sorted(server.accepted) == list(range(1, 11))
+    chain = [(m.sequence, m.previous_report) for m, _, _ in server.of("report")]
+    assert chain == [(n, n - 1) for n in range(1, 11)]
+
+
+def test_an_oracle_of_an_earlier_release_gets_them_one_by_one(
+    server: ScriptedOracle, start: Start
+) -> None:
+    job = start()
+    held_back(server, job, 5)
+    assert job.finish().reports_sent == 6
+    assert server.of("reports") == []
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [answer_then_lose_it, break_the_connection, garbage, refuse(503, "overloaded"),
+     reply_with(b'{"receipts": []}'), reply_with(b'{"hello": "world"}'),
+     reply_with(b'{"receipts": [{"sequence": 3, "status": "applied", "credited": 1}]}'),
+     reply_with(b'{"receipts": [{"sequence": 2, "status": "applied", "credited": 1}]}')],
+)  # fmt: skip
+def test_what_travelled_together_counts_once_whatever_happens_on_the_way(
+    server: ScriptedOracle, start: Start, behaviour: Callable
+) -> None:
+    server.reports_at_once = 3
+    server.script["reports"].extend([behaviour, behaviour])
+    job = start(QUICK)
+    held_back(server, job, 7)
+    stats = job.finish()
+    assert (stats.reports_sent, stats.reports_pending, stats.reports_dropped) == (8, 0, 0)
+    assert sorted(server.accepted) == list(range(1, 9))  # each with one body, or it would conflict
+
+
+@pytest.mark.parametrize("refused", [{2}, {4}, {5}, {2, 3}, {3, 5}, {2, 3, 4, 5, 6, 7}])
+def test_one_of_several_that_is_refused_is_dropped_and_leaves_no_gap(
+    refused: set[int], server: ScriptedOracle, start: Start
+) -> None:
+    """Would fail if those behind it kept the predecessor that they were first sent with."""
+    server.reports_at_once, server.refused = 4, refused
+    # Alone it is refused as well.
+    job = start(QUICK)
+    server.always["report"] = lambda handler: (
+        refuse(422) if handler.message[0].sequence in refused else answer
+    )(handler)
+    held_back(server, job, 6)
+    stats = job.finish()
+    kept = [n for n in range(1, 8) if n not in refused]
+    assert (stats.reports_sent, stats.reports_dropped) == (len(kept), len(refused))
+    assert sorted(server.accepted) == kept
+    bodies = [json.loads(bytes(decode_frame(server.accepted[n]).metadata)) for n in kept]
+    assert [body["previous_report"] for body in bodies] == [0, *kept[:-1]]
+
+
+def test_what_is_on_disk_after_a_refusal_follows_no_report_that_was_dropped(
+    server: ScriptedOracle, start: Start, tmp_path: Path
+) -> None:
+    server.reports_at_once, server.refused = 3, {2}
+    server.script["reports"].append(refuse(503, "overloaded"))  # to the spool with them
+    server.script["reports"].append(answer)
+    server.always["reports"] = server.always["report"] = refuse(503, "overloaded")
+    job = start({**QUICK, "finish_deadline_seconds": 0.5}, job_key=KEY)
+    held_back(server, job, 3)
+    eventually(lambda: job.stats.reports_dropped == 1)
+    job.finish()
+    spooled = read_spool(spool_file(tmp_path))
+    found = [(r.credits and r.credits.sequence, r.previous_report) for r in spooled.reports]
+    assert found == [(3, None), (4, None)]
+
+
+def test_a_sender_takes_a_small_share_of_the_processor(
+    server: ScriptedOracle, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the clock of the thread that sends: each call is said to have taken a second of it."""
+    clock = itertools.count()
+    monkeypatch.setattr(report_sender.time, "thread_time", lambda: float(next(clock)))
+    server.reports_at_once = 32
+    job = start()
+    job.report([0.0], env_step=0)
+    began = time.monotonic()
+    eventually(lambda: job.stats.reports_sent == 1)
+    while job.stats.reports_sent < 20:
+        job.report([0.0], env_step=1)
+    assert len(server.of("reports")) <= 1 + (time.monotonic() - began) / MOST_REST_SECONDS
 
 
 def test_reports_that_wait_for_a_token_say_so_once(

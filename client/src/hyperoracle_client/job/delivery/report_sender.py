@@ -1,4 +1,9 @@
-"""Delivers a job's reports in the background: in order, each until it is acknowledged."""
+"""Delivers a job's reports in the background: in order, each until it is acknowledged.
+
+Those that wait travel together, as many as the oracle takes at once. After a call the sender
+rests, so long that it has no more than a small share of the processor: a loop that reports a
+thousand times a second is hardly slower for it, and one that reports now and then is heard at once.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +15,13 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 from pydantic import ValidationError
 
-from hyperoracle_client.errors import OracleRefused, OracleUnreachable, one_line
+from hyperoracle_client.errors import OracleRefused, OracleUnreachable, as_refusal, one_line
 from hyperoracle_client.job.circuit import Backoff
 from hyperoracle_client.job.delivery.earlier_process import Heritage
 from hyperoracle_client.job.delivery.spool import OutgoingReport, Spool
@@ -24,7 +30,7 @@ from hyperoracle_client.settings import ClientSettings
 from hyperoracle_client.transports import Channel, Request
 from hyperoracle_client.transports.endpoint import exchange, is_passing
 from hyperoracle_protocol.codec import BINARY_MEDIA_TYPE, encode_frame
-from hyperoracle_protocol.jobs import Receipt
+from hyperoracle_protocol.jobs import Receipt, Receipts
 
 logger = logging.getLogger("hyperoracle_client")
 
@@ -33,6 +39,11 @@ _UNAUTHORISED = (401, 403)
 _SPILL_SECONDS = 0.25
 """While the oracle is away, reports are written to the spool this often, not one by one: each
 writing costs training some 0.2 ms."""
+MOST_SHARE = 0.05
+"""Of one core, and so of the interpreter that training needs, for sending reports."""
+MOST_REST_SECONDS = 0.1
+_MOST_BYTES = 1 << 18
+"""Of reports that travel together."""
 _FAILED_SPILL_SECONDS = 5.0
 """After a spool that could not be written, the next try is made after so long."""
 
@@ -46,30 +57,47 @@ def report_body(report: OutgoingReport) -> bytes:
     return encode_frame(metadata, "float64", numbers.tobytes())
 
 
-def _receipt(answer: bytes, sequence: int) -> Receipt:
-    """What acknowledges a report; that something answered 2xx does not.
+def _receipts(answer: bytes, reports: Sequence[OutgoingReport]) -> Receipts:
+    """What acknowledges reports; that something answered 2xx does not.
+
+    Args:
+        answer: to one report's own call, or to that of several.
+        reports: those that were sent.
 
     Raises:
-        OracleUnreachable: it is no receipt, or another report's.
+        OracleUnreachable: it is no such answer, or other reports'.
     """
     try:
-        receipt = Receipt.model_validate_json(answer)
+        if len(reports) == 1:
+            receipts = Receipts(receipts=[Receipt.model_validate_json(answer)])
+        else:
+            receipts = Receipts.model_validate_json(answer)
     except ValidationError as error:
         raise OracleUnreachable(f"the answer is no receipt: {one_line(error)}") from None
-    if receipt.sequence != sequence:
-        raise OracleUnreachable(f"expected the receipt of {sequence}, got {receipt.sequence}'s")
-    return receipt
+    got = [receipt.sequence for receipt in receipts.receipts]
+    expected = [_sequence(report) for report in reports]
+    if receipts.refusal is not None:
+        expected = expected[: min(len(got), len(expected) - 1)]
+    if got != expected:
+        raise OracleUnreachable(f"expected the receipts of {expected}, got those of {got}")
+    return receipts
+
+
+def _sequence(report: OutgoingReport) -> int:
+    assert report.credits is not None
+    return report.credits.sequence
 
 
 class ReportSender:
     """A task that sends the reports that wait, the earliest first.
 
-    Reports go one at a time, so none overtakes another. What fails for a passing reason is sent
+    There is one call at a time, so none overtakes another. What fails for a passing reason is sent
     again, with growing pauses, and is on disk meanwhile; the server counts a sequence once. Only
     the oracle's receipt ends that, and only the oracle's own word is a refusal: what something
     else says in its place is passing, whatever its status. What is refused for good is dropped and
     counted. The report before it in the chain is filled in when a report is first sent, so that a
-    dropped one leaves no gap.
+    dropped one leaves no gap; those that travelled behind it were not looked at, and follow the one
+    before it.
     """
 
     def __init__(
@@ -101,6 +129,9 @@ class ReportSender:
         self._pending: deque[OutgoingReport] = deque()
         self._lock = threading.Condition()
         self._job_id: str | None = None
+        self._at_once = 1
+        self._is_resting = False
+        self._is_hurried = False
         self._previous: int | None = 0
         self._spilled = 0
         self._away = False
@@ -133,11 +164,12 @@ class ReportSender:
             else:
                 self._pending.append(report)
 
-    def join(self, job_id: str, left: Heritage) -> None:
+    def join(self, job_id: str, left: Heritage, at_once: int = 1) -> None:
         """The job has joined: reports may go.
 
         Args:
             job_id: the job's id.
+            at_once: how many the oracle takes in one call.
             left: what an earlier process of the same job left: reports on disk, the sequence of
                 the last report that the oracle has, and the book that gives the reports that have
                 none their sequence and credits.
@@ -147,7 +179,7 @@ class ReportSender:
             for report in self._pending:
                 if report.credits is None:
                     report.credits = left.book.report()
-            self._job_id = job_id
+            self._job_id, self._at_once = job_id, at_once
             self._previous = left.previous
             self._next_attempt = -math.inf
         self.dropped += left.dropped
@@ -166,37 +198,86 @@ class ReportSender:
 
     def due(self) -> float:
         """When to send, or to put on disk what cannot be sent."""
-        attempt = math.inf if self._job_id is None or not self._pending else self._next_attempt
+        # It rests to the end also where nothing waits: a report meanwhile then wakes nobody.
+        has_to = self._job_id is not None and (self._pending or self._is_resting)
+        attempt = self._next_attempt if has_to else math.inf
         return min(attempt, self._next_spill) if self._has_to_spill() else attempt
 
     def run(self) -> None:
-        """Send the earliest report, or put the waiting ones on disk while the oracle is away."""
+        """Send what waits, the earliest first, or put it on disk while the oracle is away."""
+        self._is_resting = False
         if self._has_to_spill() and self._next_spill <= time.monotonic():
             self._spill()
-            return
-        report = self._pending[0]
-        if not report.fixed:
-            report.previous_report, report.fixed = self._previous, True
-        path = f"/v1/jobs/{self._job_id}/report"
-        request = Request("POST", path, _HEADERS, report_body(report))
+        elif self._pending:
+            began = time.thread_time()
+            self._send()
+            self._rest(time.thread_time() - began)
+
+    def _send(self) -> None:
+        """Send the earliest reports, as many as may go together."""
+        reports, body = self._next_call()
+        path = f"/v1/jobs/{self._job_id}/report" + ("s" if len(reports) > 1 else "")
+        request = Request("POST", path, _HEADERS, body)
         try:
             answer = exchange(self._channel, request, self._settings.request_deadline_seconds)
-            assert report.credits is not None
-            receipt = _receipt(answer.body, report.credits.sequence)
+            receipts = _receipts(answer.body, reports)
         except OracleRefused as error:
-            if is_passing(error) or error.status in _UNAUTHORISED or error.code is None:
-                line = "oracle reports wait, the oracle refuses them for now: %s"
-                if line not in self._told:
-                    self._log_once(line, self._notices.in_short(error))
-                self._retry_later(str(error))
-            else:
-                self._done()
-                self._drop_one(str(error))
+            self._refused(error)
         except OracleUnreachable as error:
             self._retry_later(str(error))
         else:
-            self._acknowledged(receipt)
-            self._done()
+            for receipt in receipts.receipts:
+                self._acknowledged(receipt)
+                self._done()
+            if receipts.refusal is not None:
+                self._refused(as_refusal(receipts.refusal, receipts.refusal.status))
+
+    def _next_call(self) -> tuple[list[OutgoingReport], bytes]:
+        """The reports that go next, chained, and the body that they make."""
+        with self._lock:
+            waiting = list(islice(self._pending, self._at_once))
+        reports: list[OutgoingReport] = []
+        bodies: list[bytes] = []
+        size, previous = 0, self._previous
+        for report in waiting:
+            was_fixed = report.fixed
+            if not was_fixed:
+                report.previous_report, report.fixed = previous, True
+            body = report_body(report)
+            size += len(body)
+            if reports and size > _MOST_BYTES:
+                report.fixed = was_fixed
+                break
+            reports.append(report)
+            bodies.append(body)
+            previous = _sequence(report)
+        return reports, b"".join(bodies)
+
+    def _refused(self, error: OracleRefused) -> None:
+        """The oracle has refused the report that is the earliest now."""
+        if is_passing(error) or error.status in _UNAUTHORISED or error.code is None:
+            line = "oracle reports wait, the oracle refuses them for now: %s"
+            if line not in self._told:
+                self._log_once(line, self._notices.in_short(error))
+            self._retry_later(str(error))
+            return
+        self._done()
+        self._drop_one(str(error))
+        with self._lock:
+            left = list(self._pending)
+        # Those that were sent behind it were not looked at: they follow another one now.
+        for report in left:
+            report.previous_report, report.fixed = None, False
+        if self._spilled and self._write(lambda: self._spool.rewrite(self._job_id, left)):
+            self._spilled = len(left)
+
+    def _rest(self, seconds: float) -> None:
+        """Pause after a call that took so much of the processor, unless it failed or it hurries."""
+        if self._next_attempt > time.monotonic() or self._is_hurried:
+            return
+        pause = min(seconds * (1.0 / MOST_SHARE - 1.0), MOST_REST_SECONDS)
+        self._next_attempt = time.monotonic() + pause
+        self._is_resting = True
 
     def _acknowledged(self, receipt: Receipt) -> None:
         self._previous = receipt.sequence
@@ -233,6 +314,7 @@ class ReportSender:
 
     def hurry(self) -> None:
         """Try again at once, and from now on often: the job is about to end."""
+        self._is_hurried = True
         self._next_attempt = -math.inf
         self._backoff = Backoff(self._settings.circuit_least_seconds, 1.0)
 
