@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.handles import oracle_of
 from support.waiting import wait_until
 from support.wire_client import Wire
 
 from hyperoracle_server.api.embedded import EmbeddedTransport
-from hyperoracle_server.oracle import upkeep
+from hyperoracle_server.oracle import job as job_module
+from hyperoracle_server.oracle import recovery, upkeep
+from hyperoracle_server.oracle.job import JobCounts, JobState
 from hyperoracle_server.oracle.services import Clock
 from hyperoracle_server.oracle.study import StudyRuntime
 
@@ -56,6 +61,65 @@ def ask(wire, job, sequences) -> list[int]:
         answer = wire.propose(job, s, seed=s) if s % 2 else wire.report(job, s, s - 1, [float(s)])
         answers.append(answer.status)
     return answers
+
+
+@pytest.fixture
+def looked_up(oracle, monkeypatch):
+    """The sequences that the ledger was asked for."""
+    found: list[int] = []
+    asked = recovery.stored_answer
+
+    def stored_answer(ledger, job_id, sequence):
+        found.append(sequence)
+        return asked(ledger, job_id, sequence)
+
+    monkeypatch.setattr(recovery, "stored_answer", stored_answer)
+    return found
+
+
+def test_the_ledger_is_not_asked_for_what_was_only_overtaken(wire, oracle, looked_up):
+    """Seen to fail: each report that a proposal had overtaken was looked up, 1.5 ms each."""
+    wire.study("s")
+    job = wire.job("s")
+    assert ask(wire, job, [1, 3, 5, 7, 2, 4, 6, 8]) == [200] * 8
+    assert looked_up == []
+    with oracle.job(job["job_id"]) as (_, state):
+        state.forget(range(1, 9))
+    assert ask(wire, job, [2, 3]) == [200] * 2
+    assert looked_up == [2, 3], "these were answered: the ledger has the bytes"
+    assert wire.propose(job, 3, seed=9).json["code"] == "sequence_conflict"
+    assert wire.call("GET", "/v1/studies/s").json["reports"] == 4
+
+
+def test_after_a_restart_the_ledger_is_asked_for_what_was_left_out(tmp_path, monkeypatch):
+    """Nothing is known then of what lies below the newest sequence."""
+    for again in (False, True):
+        transport = EmbeddedTransport(str(tmp_path / "oracle.db"))
+        wire = Wire(transport=transport)
+        if not again:
+            wire.study("s")
+            job = wire.job("s", job_key="the-only-one")
+            first = wire.report(job, 2, 0, [2.0]).json
+            ask(wire, job, [5])
+        else:
+            assert wire.report(job, 2, 0, [2.0]).json == first
+            assert wire.report(job, 2, 0, [3.0]).json["code"] == "sequence_conflict"
+            assert ask(wire, job, [1, 3, 4]) == [200] * 3
+        transport.close()
+
+
+@given(st.lists(st.integers(1, 60), unique=True), st.integers(1, 12))
+def test_a_gap_is_never_what_was_seen_and_there_are_not_too_many(sequences, most):
+    """Laws; all that is not kept as a gap is looked up."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job_module, "REMEMBERED_GAPS", most)
+        job = SimpleNamespace(gaps=set(), counts=JobCounts())
+        for place, sequence in enumerate(sequences):
+            JobState.saw(job, sequence)
+            seen = set(sequences[: place + 1])
+            assert len(job.gaps) <= most
+            assert job.gaps <= set(range(1, max(seen))) - seen
+            assert job.counts.last_sequence == max(seen)
 
 
 @pytest.fixture

@@ -74,10 +74,6 @@ class JobCounts:
     first_late: int = 0
     store_bytes: int = 0
 
-    def saw(self, sequence: int) -> None:
-        """Note the sequence of a proposal or report."""
-        self.last_sequence = max(self.last_sequence, sequence)
-
     def saw_evidence(
         self, job_id: int, evidence: Evidence | None, entry_jobs: Mapping[int, int]
     ) -> tuple[int, int, bool | None]:
@@ -144,6 +140,9 @@ class JobCounts:
 REMEMBERED_ANSWERS = 2_048
 """Answers per job kept in mind for repeated requests; older ones are read from the ledger."""
 
+REMEMBERED_GAPS = 2_048
+"""Sequences per job that are known to have been left out; of others below, the ledger knows."""
+
 
 class Answer(NamedTuple):
     """The answer that a sequence got.
@@ -204,6 +203,7 @@ class JobState:
     owner: str | None = None  # the id of the token that started it, if its quota counts it
     open: dict[int, OpenProposal] = field(default_factory=dict)
     answers: OrderedDict[int, Answer] = field(default_factory=OrderedDict)
+    gaps: set[int] = field(default_factory=set)  # below the newest sequence, and never seen yet
 
     @property
     def signature(self) -> str:
@@ -255,6 +255,20 @@ class JobState:
         self.last_seen_at = clock.now()
         self.lease_started = clock.monotonic()
         self.lease_told = False
+
+    def saw(self, sequence: int) -> None:
+        """Note the sequence of a new proposal or report; one may have overtaken others."""
+        self.gaps.discard(sequence)
+        between = range(self.counts.last_sequence + 1, sequence)
+        if len(self.gaps) + len(between) > REMEMBERED_GAPS:
+            self.gaps.clear()
+        else:
+            self.gaps.update(between)
+        self.counts.last_sequence = max(self.counts.last_sequence, sequence)
+
+    def may_have_seen(self, sequence: int) -> bool:
+        """Whether the ledger may hold an answer to a sequence."""
+        return sequence <= self.counts.last_sequence and sequence not in self.gaps
 
     def remember(self, sequence: int, answer: Answer) -> None:
         """Keep an answer for a repeated request."""

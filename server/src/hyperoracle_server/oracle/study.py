@@ -189,7 +189,7 @@ class StudyRuntime:
         number = self._services.proposal_ids()
         job.counts.proposals += 1
         job.counts.store_bytes += rows.proposal_bytes(job, request, decision, answer)
-        job.counts.saw(request.sequence)
+        job.saw(request.sequence)
         job.counted_through = number
         job.account.exposure.decide(request.sequence, decision.hyper_action)
         read, other, memory_hit = job.counts.saw_evidence(
@@ -266,7 +266,7 @@ class StudyRuntime:
         changes.insert(0, Change("insert_report", row))
         job.counts.reports += 1
         job.counts.store_bytes += rows.ROW_BYTES + len(row["body"])
-        job.counts.saw(report.sequence)
+        job.saw(report.sequence)
         changes.append(job.update())
         durable = self._services.writer.submit_durably(changes, self.epoch)
         answer = Answer(digest, body, durable, settlement.status)
@@ -372,7 +372,7 @@ class StudyRuntime:
 
     def _repeated(self, job: JobState, sequence: int, digest: bytes) -> Answer | None:
         answer = job.answers.get(sequence)
-        if answer is None and sequence <= job.counts.last_sequence:
+        if answer is None and job.may_have_seen(sequence):
             answer = self._services.stored_answer(job.id, sequence)
         return None if answer is None else check_repeated(answer, digest, sequence)
 
