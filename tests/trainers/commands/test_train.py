@@ -170,6 +170,23 @@ def test_a_dry_run_prints_the_settings_in_force_and_starts_nothing(
     assert list(Path().iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--decisions", "minibatch", "--oracle", "http://127.0.0.1:1"], True),
+        (["--decisions", "minibatch", "--oracle", "http://127.0.0.1:1", "--no-prefetch"], False),
+        (["--decisions", "minibatch", "--oracle", "embedded:oracle.db"], False),
+        (["--oracle", "http://127.0.0.1:1"], False),
+        (["--oracle", "http://127.0.0.1:1", "--prefetch"], True),
+    ],
+)
+def test_a_remote_oracle_that_is_asked_before_every_minibatch_is_asked_ahead(
+    options: list[str], expected: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*SHORT, *options, "--dry-run"]) == 0
+    assert figures_of(capsys)["oracle"]["prefetch"] is expected
+
+
 def test_the_token_is_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--oracle", "http://localhost:1", "--token", "not-for-eyes", "--dry-run"]
     assert main([*SHORT, *options]) == 0

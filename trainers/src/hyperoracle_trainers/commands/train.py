@@ -56,7 +56,10 @@ def register(subparsers: Any) -> None:
         "--hold", metavar="UPDATES", type=at_least_one, help="updates that a decision holds for"
     )
     oracle.add_argument(
-        "--prefetch", action="store_true", help="use each answer one update later, wait for none"
+        "--prefetch",
+        action=argparse.BooleanOptionalAction,
+        help="use each answer one update later, wait for none; default: where a remote oracle is "
+        "asked before every minibatch",
     )
     parser.add_argument("--replay", metavar="SCHEDULE.csv", help="use a recorded schedule")
     add_replay_arguments(parser)

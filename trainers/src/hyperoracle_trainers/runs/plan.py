@@ -253,8 +253,13 @@ def _oracle_plan(
             f"--study {study}: expected letters, digits, '.', '_' and '-', at most 128, "
             f"a letter or digit first, got {study!r}; choose another name"
         )
+    client = load_settings({"url": url, "token": token})
+    prefetch = args.prefetch
+    if prefetch is None:  # in this process there is nothing to wait for
+        is_remote = client.embedded_path is None
+        prefetch = is_remote and getattr(settings, "decisions", "phase") == "minibatch"
     return OraclePlan(
-        url=load_settings({"url": url, "token": token}).url,
+        url=client.url,
         token=token,
         study=study or default_study,
         space=space,
@@ -262,7 +267,7 @@ def _oracle_plan(
         returns=preset.returns() if preset else None,
         role=args.role or "auto",
         hold=args.hold or 1,
-        prefetch=args.prefetch,
+        prefetch=prefetch,
     )
 
 
