@@ -44,3 +44,11 @@ def _new_stores_are_copies() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hyperoracle_server.ledger.store.upgrade", new_stores.upgrade)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_logs_of_other_libraries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Stable-Baselines3 leaves a folder for each of its runs, in the one of temporary files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SB3_LOGDIR", str(tmp_path_factory.mktemp("sb3")))
+        yield

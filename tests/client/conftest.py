@@ -23,7 +23,6 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("COLUMNS", "1000")  # whole rows, whatever terminal the tests have
-    monkeypatch.setenv("SB3_LOGDIR", str(tmp_path / "sb3"))  # else each `learn` leaves a folder
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("hyperoracle_client.oracle.CLOSE_SECONDS", 0.1)
 
