@@ -10,7 +10,7 @@ Our settings for MuJoCo: 1 environment x 2048 steps, 10 epochs x 32 minibatches 
 no entropy bonus, value coefficient 0.5, gradient norm 0.5, separate 64 x 64 tanh networks,
 orthogonal weights, advantages normalised per minibatch, observations and rewards normalised by
 running statistics and clipped to +-10. What is equal in both and what is not:
-`hyperoracle_trainers.bench.peer`.
+`hyperoracle_trainers.bench.peers.peer`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 from training_curves import Comparison, Episodes, Tick, episodes_of
 
-from hyperoracle_trainers.bench.peer import peer_model
+from hyperoracle_trainers.bench.peers.peer import peer_model
 from hyperoracle_trainers.hyperparameters.presets import default_settings
 from hyperoracle_trainers.hyperparameters.settings import PPOSettings
 

@@ -127,7 +127,7 @@ def test_reports_under_way_when_a_server_is_asked_to_stop_are_answered_once_they
 def test_an_oracle_of_100_000_entries_is_ready_5_seconds_after_it_was_killed(tmp_path):
     """R1. Search graphs are built later, beside exact answers. Where an empty oracle, which is
     little but imports, takes longer than 1.5 s, the machine is busier or slower than that, and so
-    much more is allowed; the lesser of two counts. `benchmarks/restart.py` prints seconds."""
+    much more is allowed; the lesser of two counts. `hyperoracle bench start` prints seconds."""
     full, empty = tmp_path / "full", tmp_path / "empty"
     full.mkdir()
     empty.mkdir()

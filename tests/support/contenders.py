@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 
-from hyperoracle_trainers.bench.contender_process import Advance
+from hyperoracle_trainers.bench.peers.contender_process import Advance
 
 
 def counting(first: int, stack: ExitStack) -> Advance:

@@ -5,7 +5,7 @@ import os
 import pytest
 from support.contenders import counting
 
-from hyperoracle_trainers.bench.contender_process import contender_process
+from hyperoracle_trainers.bench.peers.contender_process import contender_process
 
 
 def test_a_contender_takes_its_turns_in_a_process_of_its_own() -> None:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from hyperoracle_trainers.bench.interleaving import Turn, interleaved, median_ratio, one_core
+from hyperoracle_trainers.bench.peers.interleaving import Turn, interleaved, median_ratio, one_core
 
 
 def test_contenders_take_turns_after_one_untimed_turn_each() -> None:

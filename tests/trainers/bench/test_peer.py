@@ -13,7 +13,7 @@ from hyperoracle_trainers.runs.run import make_trainer
 
 pytest.importorskip("stable_baselines3")
 
-from hyperoracle_trainers.bench.peer import peer_model
+from hyperoracle_trainers.bench.peers.peer import peer_model
 
 
 def small_settings(algorithm: str, env_id: str = "CartPole-v1", **changes: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import platform
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,8 @@ from typing import Any
 Say = Callable[[str], object]
 """Tells people what is being measured, a line at a time."""
 
-_PACKAGES = ("hyperoracle-trainers", "torch", "numpy", "gymnasium", "uvicorn", "hnswlib")
+_PACKAGES = ("hyperoracle-trainers", "torch", "numpy", "gymnasium", "uvicorn", "hnswlib",
+             "stable-baselines3", "optuna")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Figure:
     budget: float | None = None
     goal: float | None = None
     at_least: bool = False
-    repeats: Sequence[float] = ()
+    repeats: tuple[float, ...] = ()
     stands: bool = False
 
     @property
@@ -61,12 +63,24 @@ class Figure:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Figure:
         """The figure of `as_json`."""
-        return cls(**{name: value for name, value in fields.items() if name != "ok"})
+        given = {name: value for name, value in fields.items() if name != "ok"}
+        return cls(**{**given, "repeats": tuple(given["repeats"])})
 
 
 def median_of(what: str, values: Sequence[float], unit: str, **fields: Any) -> Figure:
     """The figure that is the median of these values."""
-    return Figure(what, statistics.median(values), unit, repeats=list(values), **fields)
+    return Figure(what, statistics.median(values), unit, repeats=tuple(values), **fields)
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
 
 
 def machine() -> dict[str, Any]:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -133,13 +133,13 @@ def bare_echo() -> Iterator[Callable[[bytes], bytes]]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         try:
             assert process.stdout is not None
-            connection = http.client.HTTPConnection("127.0.0.1", int(process.stdout.readline()))
+            port = int(process.stdout.readline())
+            with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
 
-            def call(body: bytes) -> bytes:
-                connection.request("POST", "/", body)
-                return connection.getresponse().read()
+                def call(body: bytes) -> bytes:
+                    connection.request("POST", "/", body)
+                    return connection.getresponse().read()
 
-            yield call
-            connection.close()
+                yield call
         finally:
             process.kill()

@@ -1,228 +1,75 @@
-"""Our trainers' speed beside Stable-Baselines3's and beside the bare environment's."""
+"""Our PPO and A2C beside Stable-Baselines3's, with the same hyperparameters.
+
+And beside the bare environment under random actions: on one core, in turn, medians of the ratios
+within a turn. Judged by processor time, which other programs disturb less than wall time.
+"""
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
-from importlib.metadata import version
-from itertools import cycle
-from statistics import median
+import argparse
 from typing import Any
 
-import gymnasium
-import numpy as np
-import torch
-from gymnasium.spaces import Discrete
-
-from hyperoracle_trainers.bench.contender_process import Advance, contender_process
-from hyperoracle_trainers.bench.interleaving import Speeds, interleaved, median_ratio, one_core
-from hyperoracle_trainers.bench.peer import PEER, peer_is_installed, peer_model
-from hyperoracle_trainers.environments.vector import environments_of
-from hyperoracle_trainers.hyperparameters.environment_names import game_of
-from hyperoracle_trainers.hyperparameters.presets import default_settings
-from hyperoracle_trainers.hyperparameters.settings import ACKTRSettings, AnySettings, PPOSettings
-from hyperoracle_trainers.runs.run import make_trainer
-
-OURS = "hyperoracle"
-FLOOR = "bare environment"
-
-_PACKAGES = ("hyperoracle-trainers", "torch", "numpy", "gymnasium")
-_ACTIONS_DRAWN = 1024
+from hyperoracle_trainers.bench.figures import Figure, Say, positive
 
 
-@dataclass(frozen=True)
-class Budget:
-    """How many times the peer's env steps per second are wanted.
-
-    Attributes:
-        least: what must be reached.
-        goal: what is aimed at; None aims at no more.
-    """
-
-    least: float
-    goal: float | None = None
-
-
-def budget_for(settings: AnySettings) -> Budget | None:
-    """Return the budget for a run of such settings; None where none is set."""
-    if settings.env_id == "HalfCheetah-v5" and not isinstance(settings, ACKTRSettings):
-        return Budget(2.5, 4.0)
-    if game_of(settings.env_id) is not None and isinstance(settings, PPOSettings):
-        return Budget(1.5)
-    return None
-
-
-def settings_to_measure(algorithm: str, env_id: str, overrides: Mapping[str, Any]) -> AnySettings:
-    """Return the settings of a run without an end, in which nothing decays.
-
-    Args:
-        algorithm: ``"ppo"``, ``"a2c"`` or ``"acktr"``.
-        env_id: a Gymnasium environment, whose preset is taken.
-        overrides: settings that replace the preset's.
-
-    Raises:
-        SettingsError: a setting has no meaning.
-    """
-    endless: dict[str, Any] = {"total_env_steps": 10**9, "decay_learning_rate": False}
-    if algorithm == "ppo":
-        endless["decay_clip_range"] = False
-    return default_settings(algorithm, env_id, **{**endless, **overrides})
-
-
-def contenders_for(settings: AnySettings) -> tuple[str, ...]:
-    """Return who is measured: ours, the peer if it is there and has the algorithm, the floor."""
-    if isinstance(settings, ACKTRSettings) or not peer_is_installed():
-        return (OURS, FLOOR)
-    return (OURS, PEER, FLOOR)
-
-
-def measure(
-    settings: AnySettings,
-    *,
-    env_steps: int,
-    repeats: int,
-    tick: Callable[[], object] = lambda: None,
-) -> dict[str, Any]:
-    """Measure one algorithm on one environment, on one core and with one thread each.
-
-    Args:
-        settings: of our trainer and of the peer's.
-        env_steps: of each turn, at least: trainers complete their rollouts.
-        repeats: timed turns of each contender, after an untimed one.
-        tick: called after every turn.
-
-    Returns:
-        JSON-able figures. ``speeds``: for each contender median env steps per second of ``wall``
-        and of ``cpu`` time, and those of all ``repeats``. ``ratios``: of ours to each of the
-        others, ``wall`` and ``cpu``, medians of the ratios within a repeat. ``budget`` and
-        ``goal`` of the ratio to the peer; None where none is set. ``ok``: whether the ratio of
-        CPU time, which other processes disturb less, reaches the budget; None without either.
-
-    Raises:
-        SettingsError: the peer has nothing that corresponds to a setting.
-    """
-    with ExitStack() as stack:
-        stack.enter_context(one_core())
-        contenders = {
-            name: stack.enter_context(contender_process(_contender, name, settings))
-            for name in contenders_for(settings)
-        }
-        speeds = interleaved(contenders, env_steps=env_steps, repeats=repeats, tick=tick)
-    return _figures(settings, speeds)
-
-
-def machine() -> dict[str, Any]:
-    """Return what the figures depend on and no setting says."""
-    packages = [*_PACKAGES, *([PEER] if peer_is_installed() else [])]
-    return {
-        "machine": f"{platform.machine()}, Python {platform.python_version()}",
-        "packages": {name: version(name) for name in packages},
-    }
-
-
-def _figures(settings: AnySettings, speeds: Mapping[str, Speeds]) -> dict[str, Any]:
-    ours, budget = speeds[OURS], budget_for(settings)
-    ratios = {
-        name: {"wall": median_ratio(ours.wall, each.wall), "cpu": median_ratio(ours.cpu, each.cpu)}
-        for name, each in speeds.items()
-        if name != OURS
-    }
-    judged = budget is not None and PEER in ratios
-    return {
-        "algorithm": type(settings).__name__.removesuffix("Settings").lower(),
-        "env_id": settings.env_id,
-        "number_of_envs": settings.number_of_envs,
-        "rollout_length": settings.rollout_length,
-        "speeds": {
-            name: {
-                "wall": median(each.wall),
-                "cpu": median(each.cpu),
-                "repeats": {"wall": list(each.wall), "cpu": list(each.cpu)},
-            }
-            for name, each in speeds.items()
-        },
-        "ratios": ratios,
-        "budget": budget.least if budget is not None else None,
-        "goal": budget.goal if budget is not None else None,
-        "ok": ratios[PEER]["cpu"] >= budget.least if judged and budget is not None else None,
-    }
-
-
-def _contender(name: str, settings: AnySettings, stack: ExitStack) -> Advance:
-    torch.set_num_threads(1)
-    if name == OURS:
-        return _ours(settings, stack)
-    if name == PEER:
-        assert not isinstance(settings, ACKTRSettings)
-        return _peer(settings, stack)
-    return _bare_environment(settings, stack)
-
-
-def _ours(settings: AnySettings, stack: ExitStack) -> Advance:
-    phases = make_trainer(settings).train()
-    assert isinstance(phases, Generator)
-    stack.enter_context(closing(phases))
-    taken = 0
-
-    def advance(env_steps: int) -> int:
-        nonlocal taken
-        began = taken
-        while taken - began < env_steps:
-            taken = next(phases).env_step
-        return taken - began
-
-    return advance
-
-
-def _peer(settings: Any, stack: ExitStack) -> Advance:
-    model = peer_model(settings)
-    stack.callback(model.env.close)
-
-    def advance(env_steps: int) -> int:
-        began: int = model.num_timesteps
-        model.learn(env_steps, reset_num_timesteps=False)
-        taken: int = model.num_timesteps - began
-        return taken
-
-    return advance
-
-
-def _bare_environment(settings: AnySettings, stack: ExitStack) -> Advance:
-    if game_of(settings.env_id) is not None:
-        return _bare_games(settings, stack)
-    environment = gymnasium.make(settings.env_id, disable_env_checker=True)
-    stack.callback(environment.close)
-    environment.action_space.seed(settings.seed)
-    # Drawn before: drawing an action takes as long as a step of a small environment.
-    actions: Iterable[Any] = cycle(
-        [environment.action_space.sample() for _ in range(_ACTIONS_DRAWN)]
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what may be chosen."""
+    parser.add_argument("--algorithms", metavar="NAMES", default="ppo,a2c", help="default: ppo,a2c")
+    parser.add_argument(
+        "--env", metavar="ENV", default="HalfCheetah-v5", help="default: HalfCheetah-v5"
     )
-    environment.reset(seed=settings.seed)
+    parser.add_argument(
+        "--env-steps",
+        metavar="N",
+        type=positive,
+        default=8192,
+        help="of each turn, rounded up to whole rollouts; default: 8192",
+    )
+    parser.add_argument("--repeats", metavar="N", type=positive, default=5, help="default: 5")
+    parser.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="any other setting, of all contenders",
+    )
 
-    def advance(env_steps: int) -> int:
-        for _, action in zip(range(env_steps), actions, strict=False):
-            _, _, terminated, truncated, _ = environment.step(action)
-            if terminated or truncated:
-                environment.reset()
-        return env_steps
 
-    return advance
+def run(args: argparse.Namespace, say: Say) -> list[Figure]:
+    """Measure.
+
+    Raises:
+        Unmeasurable: an argument that means nothing.
+    """
+    from hyperoracle_trainers.bench.peers.contenders import contenders_for, measure
+    from hyperoracle_trainers.bench.peers.peer import PEER, peer_is_installed
+    from hyperoracle_trainers.bench.processes import Unmeasurable
+    from hyperoracle_trainers.hyperparameters.arguments import ArgumentError
+    from hyperoracle_trainers.hyperparameters.settings import SettingsError
+
+    figures: list[Figure] = []
+    try:
+        runs = [_settings(name, args) for name in args.algorithms.split(",")]
+        if not peer_is_installed():
+            say(f"{PEER} is not installed, so there are no ratios to it: pip install {PEER}")
+        for settings in runs:
+            name = type(settings).__name__.removesuffix("Settings")
+            say(f"trainers: {name}, beside {' and '.join(contenders_for(settings)[1:])}")
+            figures += measure(settings, env_steps=args.env_steps, repeats=args.repeats)
+    except (ArgumentError, SettingsError) as error:
+        raise Unmeasurable(str(error)) from None
+    return figures
 
 
-def _bare_games(settings: AnySettings, stack: ExitStack) -> Advance:
-    """Step Atari's vector environment: games alone have no frames to stack."""
-    count = settings.number_of_envs
-    games = stack.enter_context(closing(environments_of(settings, count, settings.seed)))
-    assert isinstance(games.action_space, Discrete)
-    generator = np.random.default_rng(settings.seed)
-    actions = cycle(generator.integers(games.action_space.n, size=(_ACTIONS_DRAWN, count)))
+def _settings(algorithm: str, args: argparse.Namespace) -> Any:
+    from hyperoracle_trainers.bench.peers.contenders import settings_to_measure
+    from hyperoracle_trainers.hyperparameters.arguments import ArgumentError, parse_settings
+    from hyperoracle_trainers.hyperparameters.settings import SETTINGS_CLASSES
 
-    def advance(env_steps: int) -> int:
-        steps = -(-env_steps // count)
-        for _, action in zip(range(steps), actions, strict=False):
-            games.step(action)
-        return steps * count
-
-    return advance
+    if algorithm not in SETTINGS_CLASSES:
+        known = " or ".join(SETTINGS_CLASSES)
+        raise ArgumentError(
+            f"--algorithms {args.algorithms}: expected {known}, got {algorithm!r}; "
+            "separate them by commas"
+        )
+    return settings_to_measure(algorithm, args.env, parse_settings(algorithm, args.set))

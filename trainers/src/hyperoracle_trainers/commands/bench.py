@@ -5,18 +5,28 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import logging
 import os
+import shlex
 import sys
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from hyperoracle_client.commands.options import add_options
-from hyperoracle_trainers.commands.train import at_least_one
 
-BENCHMARKS: tuple[str, ...] = ()
+BENCHMARKS: tuple[str, ...] = (
+    "imports",
+    "propose",
+    "start",
+    "trainers",
+)
 """Modules of `bench/`: `add_arguments(parser)`, and `run(args, say)`, which returns figures.
 
 Beyond the standard library they import what they need when they run."""
+
+TOLERANCE = 1.5
 
 
 def register(subparsers: Any) -> None:
@@ -24,140 +34,144 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser("bench", help=__doc__, description=__doc__)
     benchmarks = parser.add_subparsers(metavar="BENCHMARK", required=True)
     for name in BENCHMARKS:
-        module = importlib.import_module(f"hyperoracle_trainers.bench.{name}")
-        help_text = str(module.__doc__).partition("\n")[0]
+        description = _module(name).__doc__
         each = benchmarks.add_parser(
             name,
-            help=help_text,
-            description=module.__doc__,
+            help=str(description).partition("\n")[0],
+            description=description,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        module.add_arguments(each)
+        _module(name).add_arguments(each)
         add_options(each)
-        each.set_defaults(run=partial(_run, name, module))
-    trainers = benchmarks.add_parser(
-        "trainers",
-        help="our PPO and A2C beside Stable-Baselines3's",
-        description="Measure our trainers beside Stable-Baselines3's with the same "
-        "hyperparameters, if it is installed, and beside the bare environment under random "
-        "actions: on one core, in turn, medians. The exit code is 1 if a budget is missed, judged "
-        "by CPU time.",
+        each.set_defaults(run=partial(_one, name))
+
+    everything = benchmarks.add_parser(
+        "all", help="one after the other", description="All benchmarks, one after the other."
     )
-    trainers.add_argument(
-        "--algorithms", metavar="NAMES", default="ppo,a2c", help="default: ppo,a2c"
+    everything.add_argument("--only", metavar="NAMES", help=f"of {','.join(BENCHMARKS)}")
+    add_options(everything)
+    everything.set_defaults(run=_all)
+
+    report = benchmarks.add_parser(
+        "report", help="write a page from what was measured",
+        description="Write a page from what `hyperoracle bench all --json` printed.",
+    )  # fmt: skip
+    report.add_argument("file", metavar="FILE", type=Path)
+    report.add_argument("--out", metavar="PAGE.md", type=Path, help="default: print it")
+    report.set_defaults(run=_report)
+
+    check = benchmarks.add_parser(
+        "check", help="compare what was measured with what was measured before",
+        description="Compare ratios, which are the same on any machine, with those of another "
+        "file. The exit code is 1 if one is worse by more than the tolerance.",
+    )  # fmt: skip
+    check.add_argument("file", metavar="FILE", type=Path)
+    check.add_argument("--against", metavar="FILE", type=Path, required=True)
+    check.add_argument(
+        "--tolerance",
+        metavar="TIMES",
+        type=float,
+        default=TOLERANCE,
+        help=f"how many times worse is still as good; default: {TOLERANCE}",
     )
-    trainers.add_argument(
-        "--env", metavar="ENV", default="HalfCheetah-v5", help="default: HalfCheetah-v5"
-    )
-    trainers.add_argument(
-        "--env-steps",
-        metavar="N",
-        type=at_least_one,
-        default=8192,
-        help="of each turn, rounded up to whole rollouts; default: 8192",
-    )
-    trainers.add_argument(
-        "--repeats", metavar="N", type=at_least_one, default=5, help="turns of each; default: 5"
-    )
-    trainers.add_argument(
-        "--set",
-        metavar="NAME=VALUE",
-        action="append",
-        default=[],
-        help="any other setting, of all contenders",
-    )
-    add_options(trainers)
-    trainers.set_defaults(run=_trainers)
+    check.set_defaults(run=_check)
 
 
-def _run(name: str, module: Any, args: argparse.Namespace) -> int:
+def _module(name: str) -> Any:
+    return importlib.import_module(f"hyperoracle_trainers.bench.{name}")
+
+
+def _one(name: str, args: argparse.Namespace) -> int:
+    given = shlex.join(each for each in sys.argv[2:] if each != "--json")
+    return _run([(name, args, f"hyperoracle bench {given}")], args)
+
+
+def _all(args: argparse.Namespace) -> int:
+    """Each by its own defaults."""
+    names = list(BENCHMARKS) if args.only is None else args.only.split(",")
+    for name in names:
+        if name not in BENCHMARKS:
+            _say(f"hyperoracle bench all: expected names among {', '.join(BENCHMARKS)}, got {name}")
+            return 2
+    wanted = [(name, _defaults_of(name), f"hyperoracle bench {name}") for name in names]
+    return _run(wanted, args)
+
+
+def _defaults_of(name: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    _module(name).add_arguments(parser)
+    return parser.parse_args([])
+
+
+Wanted = tuple[str, argparse.Namespace, str]
+"""A benchmark's name, its arguments, and the command that gives these."""
+
+
+def _run(wanted: Sequence[Wanted], args: argparse.Namespace) -> int:
     """Measure, print, and tell by the exit code whether a budget is missed."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy starts its threads
     from hyperoracle_trainers.bench.figures import machine
     from hyperoracle_trainers.bench.processes import Unmeasurable
 
-    try:
-        figures = module.run(args, _say)
-    except Unmeasurable as error:
-        _say(f"hyperoracle bench {name}: {error}")
-        return 2
+    logging.getLogger("hyperoracle_client").setLevel(logging.ERROR)  # figures tell of troubles
+    measured = []
+    for name, given, command in wanted:
+        try:
+            measured.append((name, command, _module(name).run(given, _say)))
+        except Unmeasurable as error:
+            _say(f"hyperoracle bench {name}: {error}")
+            return 2
     if args.json:
-        rows = [figure.as_json() for figure in figures]
-        print(json.dumps({"name": name, **machine(), "figures": rows}))
+        benchmarks = [
+            {
+                "name": name,
+                "description": _module(name).__doc__,
+                "command": command,
+                "figures": [figure.as_json() for figure in figures],
+            }
+            for name, command, figures in measured
+        ]
+        print(json.dumps({**machine(), "benchmarks": benchmarks}))
     else:
         from hyperoracle_trainers.commands.tables import figures_table, show
 
-        show(figures_table(name, figures))
-    return 1 if any(figure.ok is False for figure in figures) else 0
+        for name, _, figures in measured:
+            show(figures_table(name, figures))
+    missed = any(figure.ok is False for _, _, figures in measured for figure in figures)
+    return 1 if missed else 0
 
 
-def _trainers(args: argparse.Namespace) -> int:
-    # Before torch and NumPy start their threads: one core is to be measured.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from hyperoracle_trainers.bench import trainers
-    from hyperoracle_trainers.bench.peer import PEER, peer_is_installed
-    from hyperoracle_trainers.hyperparameters.arguments import ArgumentError
-    from hyperoracle_trainers.hyperparameters.settings import SettingsError
+def _report(args: argparse.Namespace) -> int:
+    from hyperoracle_trainers.bench.report import NoDocument, page, read
 
     try:
-        runs = [_settings(name, args) for name in args.algorithms.split(",")]
-        if not peer_is_installed():
-            _say(f"{PEER} is not installed, so there are no ratios to it: pip install {PEER}")
-        rows = [_measured(settings, args) for settings in runs]
-    except (ArgumentError, SettingsError) as error:
-        _say(f"hyperoracle bench: {error}")
+        text = page(read(args.file))
+    except NoDocument as error:
+        _say(f"hyperoracle bench report: {error}")
         return 2
-    if args.json:
-        figures = {
-            "name": "trainers",
-            "env_steps": args.env_steps,
-            "repeats": args.repeats,
-            **trainers.machine(),
-            "rows": rows,
-        }
-        print(json.dumps(figures))
+    if args.out is None:
+        print(text)
     else:
-        _print(rows)
-    return 1 if any(row["ok"] is False for row in rows) else 0
+        args.out.write_text(text, encoding="utf-8")
+    return 0
 
 
-def _settings(algorithm: str, args: argparse.Namespace) -> Any:
-    from hyperoracle_trainers.bench.trainers import settings_to_measure
-    from hyperoracle_trainers.hyperparameters.arguments import ArgumentError, parse_settings
-    from hyperoracle_trainers.hyperparameters.settings import SETTINGS_CLASSES
+def _check(args: argparse.Namespace) -> int:
+    from hyperoracle_trainers.bench.report import NoDocument, read, worse
 
-    if algorithm not in SETTINGS_CLASSES:
-        known = " or ".join(SETTINGS_CLASSES)
-        raise ArgumentError(
-            f"--algorithms {args.algorithms}: expected {known}, got {algorithm!r}; "
-            "separate them by commas"
-        )
-    return settings_to_measure(algorithm, args.env, parse_settings(algorithm, args.set))
-
-
-def _measured(settings: Any, args: argparse.Namespace) -> dict[str, Any]:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from hyperoracle_trainers.bench.trainers import contenders_for, measure
-
-    console = Console(stderr=True)
-    turns = len(contenders_for(settings)) * (1 + args.repeats)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(type(settings).__name__.removesuffix("Settings"), total=turns)
-        return measure(
-            settings,
-            env_steps=args.env_steps,
-            repeats=args.repeats,
-            tick=lambda: progress.advance(task),
-        )
-
-
-def _print(rows: list[dict[str, Any]]) -> None:
-    from hyperoracle_trainers.commands.tables import show, speed_table
-
-    for row in rows:
-        show(speed_table(row))
+    try:
+        lines, compared = worse(read(args.file), read(args.against), args.tolerance)
+    except NoDocument as error:
+        _say(f"hyperoracle bench check: {error}")
+        return 2
+    if not compared:
+        _say("hyperoracle bench check: expected ratios that both files have, got none")
+        return 2
+    for line in lines:
+        print(line)
+    if not lines:
+        print(f"{compared} ratios are as good as before, within {args.tolerance:g} times")
+    return 1 if lines else 0
 
 
 def _say(text: str) -> None:

@@ -11,6 +11,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from hyperoracle_trainers.bench.figures import Figure
+from hyperoracle_trainers.bench.report import budget, short, verdict
 from hyperoracle_trainers.hyperparameters.presets import PaperPreset
 
 _WIDEST = 1000
@@ -157,32 +158,6 @@ def comparison_table(comparison: Mapping[str, Any]) -> Table:
     return table
 
 
-def speed_table(row: Mapping[str, Any]) -> Table:
-    """Return the table of one algorithm's speed beside others'.
-
-    Args:
-        row: what `measure` returns.
-    """
-    envs = f"{row['number_of_envs']} x {row['rollout_length']} env steps"
-    table = Table(title=f"{row['algorithm']} on {row['env_id']}, {envs}", title_justify="left")
-    table.add_column("env steps per", no_wrap=True)
-    for name in ("second", "CPU second", "ratio", "ratio in CPU time"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name, speed in row["speeds"].items():
-        ratio = row["ratios"].get(name, {})
-        table.add_row(
-            name,
-            *(number(speed[time], 0) for time in ("wall", "cpu")),
-            *(number(ratio.get(time), 2) for time in ("wall", "cpu")),
-        )
-    if row["budget"] is not None:
-        verdict = {True: "reached", False: "missed", None: "not judged"}[row["ok"]]
-        goal = "" if row["goal"] is None else f" (goal {row['goal']:g} x)"
-        table.caption = f"budget: {row['budget']:g} x the peer{goal} in CPU time: {verdict}"
-        table.caption_justify = "left"
-    return table
-
-
 def figures_table(name: str, figures: Sequence[Figure]) -> Table:
     """Return the table of what a benchmark measured."""
     table = Table(title=f"hyperoracle bench {name}", title_justify="left")
@@ -191,26 +166,15 @@ def figures_table(name: str, figures: Sequence[Figure]) -> Table:
         table.add_column(column, justify="right")
     for each in figures:
         beside = "\n".join(
-            f"{what} {_measure(value, each.unit)}" for what, value in each.beside.items()
+            f"{what} {short(value, each.unit)}" for what, value in each.beside.items()
         )
         table.add_row(
-            escape(each.what), _measure(each.value, each.unit), escape(beside), _budget(each)
+            escape(each.what),
+            short(each.value, each.unit),
+            escape(beside),
+            f"{budget(each)} {verdict(each)}",
         )
     return table
-
-
-def _measure(value: float, unit: str) -> str:
-    """Three significant digits, no exponent."""
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
-    return number(float(value), digits, unit)
-
-
-def _budget(figure: Figure) -> str:
-    if figure.budget is None:
-        return "-"
-    verdict = "kept" if figure.ok else "MISSED"
-    sign = ">=" if figure.at_least else "<="
-    return f"{sign} {figure.budget:g}: {verdict}"
 
 
 def _two_columns(title: str, rows: Iterable[tuple[str, str]]) -> Table:

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from time import perf_counter, process_time
 from typing import Any
 
-from hyperoracle_trainers.bench.interleaving import Contender, Turn
+from hyperoracle_trainers.bench.peers.interleaving import Contender, Turn
 
 Advance = Callable[[int], int]
 """Takes at least so many env steps more and returns how many it took."""

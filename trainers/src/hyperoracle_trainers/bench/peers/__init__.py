@@ -1,0 +1,1 @@
+"""Other libraries and bare environments, measured in turn with ours."""
