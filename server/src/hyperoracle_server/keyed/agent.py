@@ -23,7 +23,7 @@ from hyperoracle_server.keyed.cost import (
 from hyperoracle_server.keyed.encoder.architecture import Architecture
 from hyperoracle_server.keyed.encoder.serving import ServedEncoder
 from hyperoracle_server.keyed.encoder.state import EncoderState, initial_state
-from hyperoracle_server.keyed.exploration import Choice, epsilon_at, epsilon_greedy
+from hyperoracle_server.keyed.exploration import EpsilonGreedyChoice, epsilon_at, epsilon_greedy
 from hyperoracle_server.strategies.base import HyperAgent, Kept, StudyCost
 from hyperoracle_server.strategies.notes import NoNote
 
@@ -314,13 +314,15 @@ class KeyedAgent(HyperAgent[NoNote], Generic[Store]):
 
     def _choose(
         self, moment: Moment, q_values: Float[np.ndarray, " actions"], rng: np.random.Generator
-    ) -> tuple[Choice, float]:
+    ) -> tuple[EpsilonGreedyChoice, float]:
         """A hyper-action, epsilon-greedily; and epsilon. A control job gets the default.
 
         What jobs of the study died of is left out.
         """
         if moment.role == "control":
-            return Choice(self._grid.default_joint_index, explored=False, propensity=1.0), 0.0
+            return EpsilonGreedyChoice(
+                self._grid.default_joint_index, explored=False, propensity=1.0
+            ), 0.0
         epsilon = self._epsilon(moment)
         if not moment.avoided:
             return epsilon_greedy(q_values, epsilon, rng), epsilon

@@ -16,7 +16,7 @@ from hyperoracle_server.strategies.base import INDEX_RECALL, Given, HyperAgent
 from hyperoracle_server.strategies.grid import HyperActionGrid
 
 
-class Row(NamedTuple):
+class StrategyRow(NamedTuple):
     """What is known of a strategy without its module.
 
     Attributes:
@@ -34,41 +34,41 @@ _HERE = "hyperoracle_server.strategies"
 _KEYED = "hyperoracle_server.keyed"
 
 REGISTRY = {
-    "cautious_config": Row(
+    "cautious_config": StrategyRow(
         f"{_HERE}.cautious_config:CautiousConfigAgent",
         "Several jobs on one task: stay on the defaults until whole jobs show something better.",
     ),
-    "best_config": Row(
+    "best_config": StrategyRow(
         f"{_HERE}.best_config:BestConfigAgent",
         "The same with few values and many jobs: the best mean wins, without a model.",
     ),
-    "anchored": Row(
+    "anchored": StrategyRow(
         f"{_HERE}.anchored:AnchoredAgent",
         "The right values change while a job trains: a few held decisions in each job.",
     ),
-    "kl_adaptive": Row(
+    "kl_adaptive": StrategyRow(
         f"{_HERE}.kl_adaptive:KlAdaptiveAgent",
         "One job of PPO and a doubtful learning rate: it follows the KL divergence at once.",
     ),
-    "bandit": Row(
+    "bandit": StrategyRow(
         f"{_HERE}.bandit:BanditAgent",
         "One long job and no earlier ones: try values within it, the best of late more often.",
     ),
-    "epgt": Row(
+    "epgt": StrategyRow(
         f"{_KEYED}.epgt:EpisodicAgent",
         "To reproduce the paper: a memory of training states, read at every update.",
         by_keys=True,
     ),
-    "dqn": Row(
+    "dqn": StrategyRow(
         f"{_KEYED}.dqn.agent:DqnAgent",
         "To compare with the paper's rival: a network in the memory's place.",
         by_keys=True,
     ),
-    "random": Row(
+    "random": StrategyRow(
         f"{_HERE}.fixed_and_random:RandomAgent",
         "To compare with chance, or to collect what happens at all values alike.",
     ),
-    "fixed": Row(
+    "fixed": StrategyRow(
         f"{_HERE}.fixed_and_random:FixedAgent",
         "To compare with the defaults, with everything else as in other studies.",
     ),

@@ -20,13 +20,13 @@ from hyperoracle_trainers.hyperparameters.settings import AnySettings
 from hyperoracle_trainers.runs.run import make_trainer
 from hyperoracle_trainers.runs.run import run as train
 
-Outcome = dict[str, Any]
+RunRecord = dict[str, Any]
 """What is kept of a run: ``status``, ``phases`` (columns), ``oracle_job``, wall and CPU seconds."""
 
 _RANDOM_POLICY_ENV_STEPS = 50_000
 
 
-def make_run(experiment: Experiment, chain: Chain, cell: Cell, oracle: Oracle | None) -> Outcome:
+def make_run(experiment: Experiment, chain: Chain, cell: Cell, oracle: Oracle | None) -> RunRecord:
     """Make one run.
 
     Args:
@@ -59,7 +59,7 @@ def _trained(
     chain: Chain,
     cell: Cell,
     oracle: Oracle | None,
-) -> Outcome:
+) -> RunRecord:
     trainer = make_trainer(settings)
     source: OracleSource | None = None
     if oracle is not None:
@@ -86,7 +86,7 @@ def _trained(
     return {"status": status, "phases": _columns(phases, task.space), "oracle_job": job}
 
 
-def _random_policy(settings: AnySettings) -> Outcome:
+def _random_policy(settings: AnySettings) -> RunRecord:
     """Act at random, and count all episodes as one phase."""
     environment = gymnasium.make(settings.env_id)
     limit = _RANDOM_POLICY_ENV_STEPS + EPISODE_ENV_STEPS

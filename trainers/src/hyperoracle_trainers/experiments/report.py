@@ -45,7 +45,7 @@ _AREAS_EXPLAINED = (
 
 
 @dataclass(frozen=True)
-class Report:
+class ExperimentReport:
     """What was written.
 
     Attributes:
@@ -59,7 +59,7 @@ class Report:
     figures: dict[str, Any]
 
 
-def write_report(experiment: Experiment, folder: Path) -> Report:
+def write_report(experiment: Experiment, folder: Path) -> ExperimentReport:
     """Write ``README.md`` and the pictures beside the results.
 
     Raises:
@@ -99,7 +99,7 @@ def write_report(experiment: Experiment, folder: Path) -> Report:
         "planned_runs": len(cells),
         "rows": [claim.row() for claim in claims],
     }
-    return Report(page, claims, figures)
+    return ExperimentReport(page, claims, figures)
 
 
 def _areas_said(experiment: Experiment, scores: dict[str, TaskScores], folder: Path) -> list[str]:
