@@ -173,11 +173,18 @@ class OracleApi:
         path = f"/v1/studies/{quote(study, safe='')}/diagnosis"
         return self._call("GET", path, Diagnosis, params={"neighbours": neighbours})
 
-    def schedule(self, study: str, job_id: str | None = None) -> Schedule:
-        """The schedule that each job of a study used, or one of them."""
+    def schedule(
+        self, study: str, job_id: str | None = None, *, last: int | None = None
+    ) -> Schedule:
+        """The schedule that each job of a study used, or one of them; the `last` so many rows."""
         path = f"/v1/studies/{quote(study, safe='')}/schedule"
-        only = {} if job_id is None else {"job": job_id}
-        return self._call("GET", path, Schedule, params={"format": "json", **only})
+        only = {
+            name: value for name, value in (("job", job_id), ("last", last)) if value is not None
+        }
+        found = self._call("GET", path, Schedule, params={"format": "json", **only})
+        if last is None or len(found.rows) <= last:
+            return found
+        return found.model_copy(update={"rows": found.rows[-last:]})  # of an earlier release
 
     def schedule_csv(self, study: str) -> str:
         """The same as comma-separated values."""

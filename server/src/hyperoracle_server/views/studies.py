@@ -97,13 +97,16 @@ def list_jobs(oracle: Oracle, study_name: str) -> JobList:
     return JobList(jobs=[describe_job(oracle, study, job) for job in jobs])
 
 
-def schedule(oracle: Oracle, study_name: str, job_id: str | None = None) -> Schedule:
+def schedule(
+    oracle: Oracle, study_name: str, job_id: str | None = None, last: int | None = None
+) -> Schedule:
     """What each job of a study was told, and whether it used it, in order of job and sequence.
 
     Args:
         oracle: the study's.
         study_name: the study.
         job_id: the public id of the only job that is meant; None means all.
+        last: how many rows, the last ones; None means all.
 
     Raises:
         OracleError: there is no such study, or no such job in it.
@@ -117,10 +120,11 @@ def schedule(oracle: Oracle, study_name: str, job_id: str | None = None) -> Sche
         select(p.job_id, p.sequence, p.update_step, p.env_step, p.status, p.explored, p.held,
                p.hyper_action, p.hyper_return)
         .where(p.job_id.in_(list(names)))
-        .order_by(p.job_id, p.sequence)
+        .order_by(p.job_id.desc(), p.sequence.desc())
+        .limit(last)
     )  # fmt: skip
     with oracle.ledger.reading() as connection:
-        rows = connection.execute(query).all()
+        rows = connection.execute(query).all()[::-1]
         used = {job.id: used_instead(connection, job) for job in jobs}
     return Schedule(
         study=study_name,
