@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import ssl
-from types import TracebackType
 from typing import Any, BinaryIO, Literal, Self, TypeVar
 from urllib.parse import quote
 
@@ -109,12 +108,7 @@ class OracleApi:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def put_study(self, study: str, definition: StudyDefinition) -> Study:

@@ -25,6 +25,7 @@ from hyperoracle_server.keyed.encoder.serving import ServedEncoder
 from hyperoracle_server.keyed.encoder.state import EncoderState, initial_state
 from hyperoracle_server.keyed.exploration import EpsilonGreedyChoice, epsilon_at, epsilon_greedy
 from hyperoracle_server.strategies.base import HyperAgent, Kept, StudyCost
+from hyperoracle_server.strategies.decisions import Decision
 from hyperoracle_server.strategies.notes import NoNote
 
 if TYPE_CHECKING:
@@ -311,6 +312,26 @@ class KeyedAgent(HyperAgent[NoNote], Generic[Store]):
             return outcome.key
         assert outcome.features is not None, "a layout of this hyper-agent has features"
         return recollection.encoder.encode(outcome.features)
+
+    def _decision(
+        self,
+        moment: Moment,
+        recollection: Recollection[Store],
+        key: Float[np.ndarray, " key_size"],
+        q_values: Float[np.ndarray, " actions"],
+        rng: np.random.Generator,
+    ) -> Decision:
+        """What is chosen epsilon-greedily, without its evidence."""
+        choice, epsilon = self._choose(moment, q_values, rng)
+        return Decision(
+            hyper_action=choice.action,
+            explored=choice.explored,
+            epsilon=epsilon,
+            propensity=choice.propensity,
+            encoder_version=recollection.state.version,
+            memory_revision=recollection.revision,
+            key=key,
+        )
 
     def _choose(
         self, moment: Moment, q_values: Float[np.ndarray, " actions"], rng: np.random.Generator
