@@ -35,19 +35,19 @@ _KEYED = "hyperoracle_server.keyed"
 
 REGISTRY = {
     "cautious_config": StrategyRow(
-        f"{_HERE}.cautious_config:CautiousConfigAgent",
+        f"{_HERE}.one_config.cautious:CautiousConfigAgent",
         "Several jobs on one task: stay on the defaults until whole jobs show something better.",
     ),
     "best_config": StrategyRow(
-        f"{_HERE}.best_config:BestConfigAgent",
+        f"{_HERE}.one_config.best:BestConfigAgent",
         "The same with few values and many jobs: the best mean wins, without a model.",
     ),
     "anchored": StrategyRow(
-        f"{_HERE}.anchored:AnchoredAgent",
+        f"{_HERE}.value_model.anchored:AnchoredAgent",
         "The right values change while a job trains: a few held decisions in each job.",
     ),
     "kl_adaptive": StrategyRow(
-        f"{_HERE}.kl_adaptive:KlAdaptiveAgent",
+        f"{_HERE}.baselines:KlAdaptiveAgent",
         "One job of PPO and a doubtful learning rate: it follows the KL divergence at once.",
     ),
     "bandit": StrategyRow(
@@ -65,11 +65,11 @@ REGISTRY = {
         by_keys=True,
     ),
     "random": StrategyRow(
-        f"{_HERE}.fixed_and_random:RandomAgent",
+        f"{_HERE}.baselines:RandomAgent",
         "To compare with chance, or to collect what happens at all values alike.",
     ),
     "fixed": StrategyRow(
-        f"{_HERE}.fixed_and_random:FixedAgent",
+        f"{_HERE}.baselines:FixedAgent",
         "To compare with the defaults, with everything else as in other studies.",
     ),
 }

@@ -12,8 +12,13 @@ from hyperoracle_trainers.experiments.claims import (
     claims_of,
     claims_over_references,
 )
-from hyperoracle_trainers.experiments.comparison import Comparison, compare, scores_by_task
-from hyperoracle_trainers.experiments.contests import Contest, contests_of
+from hyperoracle_trainers.experiments.comparison import (
+    Comparison,
+    Contest,
+    compare,
+    contests_of,
+    scores_by_task,
+)
 from hyperoracle_trainers.experiments.definition import DEFAULT, Experiment, scopes_of
 from hyperoracle_trainers.experiments.packed import Record, ResultsError
 from hyperoracle_trainers.experiments.pictures import draw_areas, draw_pictures

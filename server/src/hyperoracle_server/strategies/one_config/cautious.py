@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 
 from hyperoracle_server.strategies.decisions import Evidence
-from hyperoracle_server.strategies.one_config import OneConfigAgent
+from hyperoracle_server.strategies.one_config.agent import OneConfigAgent
 from hyperoracle_server.strategies.value_model import choice
 from hyperoracle_server.strategies.value_model.advantages import standardised
 from hyperoracle_server.strategies.value_model.effects_on_grid import EffectsOnGrid

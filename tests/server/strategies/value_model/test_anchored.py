@@ -9,10 +9,10 @@ from support.whole_jobs import ending
 
 from hyperoracle_protocol.jobs import Role
 from hyperoracle_protocol.strategies import AnchoredStrategy
-from hyperoracle_server.strategies.anchored import AnchoredAgent, context_of
 from hyperoracle_server.strategies.decisions import FOR_EVER, CurvePoint, Decision, Moment
 from hyperoracle_server.strategies.evidence.job_account import EndReason
 from hyperoracle_server.strategies.grid import HyperActionGrid
+from hyperoracle_server.strategies.value_model.anchored import AnchoredAgent, context_of
 from hyperoracle_server.strategies.value_model.guards import FIRST_PAUSE
 
 TOTAL, PARTS, DEFAULT = 1600, 16, 3
