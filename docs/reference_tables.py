@@ -24,7 +24,7 @@ from hyperoracle_trainers.hyperparameters.presets import (
 )
 from hyperoracle_trainers.hyperparameters.schedulable import (
     HYPERPARAMETERS,
-    Hyperparameter,
+    SchedulableHyperparameter,
     TakesEffect,
 )
 from hyperoracle_trainers.hyperparameters.settings import SETTINGS_CLASSES, TrainerSettings
@@ -269,7 +269,7 @@ def _algorithms_with(name: str) -> list[str]:
     ]
 
 
-def _range(hyperparameter: Hyperparameter) -> str:
+def _range(hyperparameter: SchedulableHyperparameter) -> str:
     kind = "whole, " if hyperparameter.whole else ""
     if hyperparameter.maximum == float("inf"):
         return f"{kind}≥ {hyperparameter.minimum:g}"

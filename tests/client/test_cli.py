@@ -80,9 +80,30 @@ def test_a_mistyped_command_is_told_the_nearest(
     given: str, meant: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        cli.main([given])
+        cli.main([given, "list"])
     assert caught.value.code == 2
-    assert f"there is no command {given!r}; did you mean {meant}" in capsys.readouterr().err
+    told = f"hyperoracle: there is no command {given!r}; did you mean {meant}?\n"
+    assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["job", "lst"], "hyperoracle job: there is no action 'lst'; did you mean list?\n"),
+        (
+            ["--json", "job", "burn", "--limit", "3"],
+            "hyperoracle job: expected list or show or proposals, got 'burn'\n",
+        ),
+    ],
+)
+def test_so_is_a_mistyped_action(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen to fail: argparse printed its usage, and every action."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(words)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == told
 
 
 def test_the_asked_command_is_found_behind_options() -> None:

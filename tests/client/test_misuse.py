@@ -36,6 +36,8 @@ from hyperoracle_protocol.studies import HoldSetting, ReturnSetting, StudyDefini
         (lambda: Scale({1: 2}), r"values: expected a list.*got '\{1: 2\}'"),
         (Scale, "values: Field required"),
         (lambda: Scale([1], self=2), "self: Extra inputs are not permitted, got 2"),
+        (lambda: EpgtStrategy(memroy={}), "EpgtStrategy: .*'memroy'; did you mean memory"),
+        (lambda: EpgtStrategy(memory={"capasity": 3}), "memory: .* did you mean capacity"),
         (lambda: Scale([1], values=[2]), "expected values once"),
         (lambda: Scale([1], 1), r"fields by name \(field=value\), got 1"),
         (lambda: Scale([1, -2]), "values.1: .*greater than 0, got -2"),

@@ -85,7 +85,7 @@ def test_every_float_grid_holds_its_default_and_stays_in_range(low, width, fract
         (lambda: Float(low=0, high=1, default=2), "default in"),
         (lambda: Float(low=0, high=1, default=0.5, log=True), "low > 0"),
         (lambda: Int(low=0, high=4, default=2, bins=1), "greater than or equal to 2"),
-        (lambda: Scale([1, 2], typo=3), "Extra inputs"),
+        (lambda: Scale([1, 2], typo=3), "did you mean type"),
         (lambda: Choice([True, False], default=True), "Categorical for truth values"),
         (lambda: Categorical([0, 1], default=0), "valid string"),
         (lambda: Choice([10**400, 1], default=1), "that a float can hold"),

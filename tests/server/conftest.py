@@ -36,6 +36,12 @@ def embedded(tmp_path):
 
 
 @pytest.fixture
+def no_upkeep(monkeypatch):
+    """What the oracle does beside its calls, rounds of encoders say, is done by the test alone."""
+    monkeypatch.setattr("hyperoracle_server.oracle.upkeep.LOOK_SECONDS", 3600.0)
+
+
+@pytest.fixture
 def name():
     """A study name that no other test uses."""
     return f"study-{uuid.uuid4().hex[:12]}"

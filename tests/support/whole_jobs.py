@@ -9,7 +9,7 @@ import numpy as np
 
 from hyperoracle_protocol.jobs import Role
 from hyperoracle_server.strategies.decisions import CurvePoint, Decision, Moment
-from hyperoracle_server.strategies.evidence.job_account import Ending, Reason, ending_of
+from hyperoracle_server.strategies.evidence.job_account import Ending, EndReason, ending_of
 from hyperoracle_server.strategies.evidence.learning_curve import LearningCurve
 
 
@@ -21,7 +21,7 @@ def decide(agent: Any, job_id: int, role: Role = "exploit", seed: int = 0) -> De
 
 def ending(
     points: Sequence[tuple[int, float]],
-    reason: Reason = "completed",
+    reason: EndReason = "completed",
     *,
     planned: int | None = None,
     floor: float | None = None,

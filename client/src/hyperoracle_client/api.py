@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import ssl
-from types import TracebackType
 from typing import Any, BinaryIO, Literal, Self, TypeVar
 from urllib.parse import quote
 
@@ -109,12 +108,7 @@ class OracleApi:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def put_study(self, study: str, definition: StudyDefinition) -> Study:
@@ -173,11 +167,18 @@ class OracleApi:
         path = f"/v1/studies/{quote(study, safe='')}/diagnosis"
         return self._call("GET", path, Diagnosis, params={"neighbours": neighbours})
 
-    def schedule(self, study: str, job_id: str | None = None) -> Schedule:
-        """The schedule that each job of a study used, or one of them."""
+    def schedule(
+        self, study: str, job_id: str | None = None, *, last: int | None = None
+    ) -> Schedule:
+        """The schedule that each job of a study used, or one of them; the `last` so many rows."""
         path = f"/v1/studies/{quote(study, safe='')}/schedule"
-        only = {} if job_id is None else {"job": job_id}
-        return self._call("GET", path, Schedule, params={"format": "json", **only})
+        only = {
+            name: value for name, value in (("job", job_id), ("last", last)) if value is not None
+        }
+        found = self._call("GET", path, Schedule, params={"format": "json", **only})
+        if last is None or len(found.rows) <= last:
+            return found
+        return found.model_copy(update={"rows": found.rows[-last:]})  # of an earlier release
 
     def schedule_csv(self, study: str) -> str:
         """The same as comma-separated values."""

@@ -15,10 +15,23 @@ from typing import Any
 
 from hyperoracle_client.commands.options import add_options
 from hyperoracle_client.errors import OracleError
-from hyperoracle_protocol.names import did_you_mean
+from hyperoracle_protocol.names import did_you_mean, expected_one_of
 
 COMMANDS_GROUP = "hyperoracle.commands"
 _WITH_VALUE = ("--url", "--token")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line which command or action was meant; so do the parsers of all commands."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.nargs != argparse.PARSER or value in (action.choices or ()):
+            super()._check_value(action, value)
+            return
+        what, names = str(action.metavar).lower(), list(action.choices or ())
+        meant = did_you_mean(value, names, "")
+        told = f"there is no {what} {value!r}; {meant}" if meant else ""
+        self.exit(2, f"{self.prog}: {told or expected_one_of(names, value, f'{what}s')}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     commands = {point.name: point for point in entry_points(group=COMMANDS_GROUP)}
     asked = asked_command(given)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="hyperoracle",
         description="HyperOracle: hyperparameters for training runs, from episodic memory.",
     )
@@ -40,8 +53,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if asked in commands:
             _load(commands[asked])(subparsers)
         else:
-            if asked is not None and (meant := did_you_mean(asked, commands, "")):
-                parser.error(f"there is no command {asked!r}; {meant}")
             _summarise(commands, subparsers)
         args, rest = parser.parse_known_args(given)
         if rest and "take_words" in args:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
-from hyperoracle_protocol.names import expected_one_of
+from hyperoracle_protocol.names import did_you_mean, expected_one_of
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
@@ -71,6 +79,28 @@ class Asked(Message):
         """Names of the fields that it does not know, the first `MOST_UNKNOWN`."""
         names = [*(self.model_extra or ())][:MOST_UNKNOWN]
         return [n[:LONGEST_NAME].encode("utf-8", "backslashreplace").decode() for n in names]
+
+    @property
+    def fields_meant(self) -> str | None:
+        """Which fields those probably were that it does not know; None where none is like one."""
+        guesses = ((n, did_you_mean(n, type(self).model_fields, "")) for n in self.unknown_fields)
+        told = [f"there is no field {name!r}; {meant}" for name, meant in guesses if meant]
+        return "; ".join(told) or None
+
+
+def with_known_fields(cls: type[BaseModel], given: Any) -> Any:
+    """Refuse a field that is like a known one; before the validation of a model without extras.
+
+    One that is like none is left to pydantic, which finds the other faults as well.
+
+    Raises:
+        ValueError: saying which field was meant.
+    """
+    unknown = (n for n in given if n not in cls.model_fields) if isinstance(given, dict) else ()
+    for name in islice(unknown, MOST_UNKNOWN):
+        if meant := did_you_mean(str(name)[:LONGEST_NAME], cls.model_fields, ""):
+            raise ValueError(f"there is no field {str(name)[:LONGEST_NAME]!r}; {meant}")
+    return given
 
 
 class OracleError(Exception):
@@ -149,3 +179,4 @@ class Definition(BaseModel, metaclass=_Made):
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, str_max_length=MAX_TEXT
     )
+    _known_fields = model_validator(mode="before")(with_known_fields)

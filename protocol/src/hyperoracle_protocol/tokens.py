@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
-from hyperoracle_protocol.base import Count, Finite, Message, Name
+from hyperoracle_protocol.base import Count, Finite, Message, Name, with_known_fields
 
 Scope = Literal["read", "train", "admin"]
 """What a token allows, each including the ones before it.
@@ -33,6 +33,7 @@ class CreateToken(Message):
     """
 
     model_config = ConfigDict(extra="forbid")
+    _known_fields = model_validator(mode="before")(with_known_fields)
 
     name: Name
     scope: Scope = "train"

@@ -4,9 +4,9 @@ import pytest
 from support.handles import oracle_of
 
 from hyperoracle_server.keyed.rounds import EncoderRounds
-from hyperoracle_server.oracle import upkeep
 
-pytestmark = pytest.mark.slow
+# On a busy machine the oracle's own upkeep would come first with a round.
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_upkeep")]
 
 KINDS = {
     "vae on a sketch": ("sketch", "vae", 32),
@@ -14,12 +14,6 @@ KINDS = {
     "plain statistics": ("statistics", "plain", 22),
     "vae on statistics": ("statistics", "vae", 32),
 }
-
-
-@pytest.fixture(autouse=True)
-def _rounds_are_the_tests_own(monkeypatch):
-    """On a busy machine the oracle's own upkeep would come first with a round."""
-    monkeypatch.setattr(upkeep, "LOOK_SECONDS", 3600.0)
 
 
 @pytest.mark.parametrize("kind", KINDS)

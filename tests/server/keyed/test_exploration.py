@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperoracle_server.keyed.exploration import Choice, epsilon_at, epsilon_greedy
+from hyperoracle_server.keyed.exploration import EpsilonGreedyChoice, epsilon_at, epsilon_greedy
 
 
 def test_epsilon_falls_linearly_to_its_end_over_the_first_half() -> None:
@@ -50,7 +50,7 @@ def test_without_exploration_the_best_action_is_certain() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
         choice = epsilon_greedy(np.array([1.0, 3.0, 2.0]), 0.0, rng)
-        assert choice == Choice(action=1, explored=False, propensity=1.0)
+        assert choice == EpsilonGreedyChoice(action=1, explored=False, propensity=1.0)
 
 
 def test_propensities_are_exact() -> None:

@@ -33,9 +33,10 @@ def rows(ledger: Ledger) -> dict[str, int]:
                 for table in metadata.tables}  # fmt: skip
 
 
-def test_nothing_of_a_deleted_study_stays_and_all_of_the_others(embedded, ledger, monkeypatch):
+def test_nothing_of_a_deleted_study_stays_and_all_of_the_others(
+    no_upkeep, embedded, ledger, monkeypatch
+):
     """In parts of two rows; after each the store holds together, as any backup would show."""
-    monkeypatch.setattr("hyperoracle_server.oracle.upkeep.LOOK_SECONDS", 3600.0)
     work(embedded, "kept", phases=2)
     embedded.call("GET", "/v1/studies/kept/schedule")  # all is written
     before = rows(ledger)
@@ -79,10 +80,9 @@ def test_a_deletion_that_a_death_cut_short_is_ended_by_the_next_life(tmp_path):
     transport.close()
 
 
-def test_a_full_disk_keeps_no_study_from_being_deleted(embedded, ledger, monkeypatch):
+def test_a_full_disk_keeps_no_study_from_being_deleted(no_upkeep, embedded, ledger, monkeypatch):
     """Every write fails until the room that was kept is given up. Seen to fail with `writer.run` in
     the place of `run_with_reserve`: an admin's DELETE gets 503."""
-    monkeypatch.setattr("hyperoracle_server.oracle.upkeep.LOOK_SECONDS", 3600.0)
     work(embedded, "s", phases=1)
     reserve = ledger.path.with_name(ledger.path.name + ".reserve")
     assert reserve.stat().st_size == 8 << 20

@@ -22,9 +22,8 @@ SNAPSHOT = "application/vnd.hyperoracle.snapshot"
 
 
 @pytest.fixture
-def opened(monkeypatch):
+def opened(no_upkeep):
     """Opens stores, and closes them at the end; no encoder trains meanwhile."""
-    monkeypatch.setattr("hyperoracle_server.oracle.upkeep.LOOK_SECONDS", 3600.0)
     transports = []
 
     def open_store(path: Path) -> Wire:

@@ -36,8 +36,7 @@ def silence(monkeypatch):
 
 
 @pytest.fixture
-def wire(tmp_path, monkeypatch):
-    monkeypatch.setattr(upkeep, "LOOK_SECONDS", 3600.0)  # what it does is done by the tests
+def wire(tmp_path, no_upkeep):
     transport = EmbeddedTransport(str(tmp_path / "oracle.db"))
     yield Wire(transport=transport)
     transport.close()

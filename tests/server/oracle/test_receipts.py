@@ -68,6 +68,7 @@ def test_a_mistyped_field_of_a_report_is_named_in_its_receipt(wire, name, binary
     receipt = report(wire, job, binary=binary, phase_retrun=1.0, episode_return=[1.0]).json
     assert sorted(receipt["unknown_fields"]) == ["episode_return", "phase_retrun"]
     assert receipt["return_missing"] is True
+    assert "there is no field 'phase_retrun'; did you mean phase_return" in receipt["note"]
     assert (receipt["status"], receipt["credited"]) == ("applied", 0)
 
 

@@ -16,7 +16,6 @@ from hyperoracle_server.api.embedded import EmbeddedTransport
 from hyperoracle_server.errors import StoreUnavailable
 from hyperoracle_server.keyed.rounds import EncoderRounds
 from hyperoracle_server.ledger.store import Ledger
-from hyperoracle_server.oracle import upkeep
 from hyperoracle_server.oracle.oracle import Oracle
 
 EPGT = {"name": "epgt", "encoder": {"minimum_samples": 8, "publish_seconds": 0,
@@ -24,10 +23,8 @@ EPGT = {"name": "epgt", "encoder": {"minimum_samples": 8, "publish_seconds": 0,
         "memory": {"capacity": 12}}  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _rounds_are_the_tests_own(monkeypatch):
-    """On a busy machine the oracle's own upkeep would come first with a round."""
-    monkeypatch.setattr(upkeep, "LOOK_SECONDS", 3600.0)
+# On a busy machine the oracle's own upkeep would come first with a round.
+pytestmark = pytest.mark.usefixtures("no_upkeep")
 
 
 def picture(oracle: Oracle, name: str):

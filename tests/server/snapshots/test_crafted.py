@@ -149,11 +149,6 @@ def tried(snapshots: dict[str, Path], name: str, count: int, folder: Path, seed:
     assert 0 < taken < count
 
 
-@pytest.fixture
-def no_upkeep(monkeypatch):
-    monkeypatch.setattr("hyperoracle_server.oracle.upkeep.LOOK_SECONDS", 3600.0)
-
-
 @pytest.mark.parametrize("name", SEVERAL)
 def test_a_crafted_snapshot_is_refused_or_all_that_follows_is_answered(
     snapshots, name, tmp_path, no_upkeep

@@ -25,9 +25,8 @@ SNAPSHOT = "application/vnd.hyperoracle.snapshot"
 
 
 @pytest.fixture
-def opened(tmp_path, monkeypatch):
+def opened(tmp_path, no_upkeep):
     """Opens stores by name, and closes them at the end; no encoder trains meanwhile."""
-    monkeypatch.setattr("hyperoracle_server.oracle.upkeep.LOOK_SECONDS", 3600.0)
     transports = []
 
     def open_store(name: str) -> Wire:

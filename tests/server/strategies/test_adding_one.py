@@ -32,7 +32,7 @@ Strategy = Annotated[
     | EpgtStrategy'''
 
 ROW = """REGISTRY = {
-    "turns": Row(
+    "turns": StrategyRow(
         f"{_HERE}.turns:TurnsAgent", "To see every value in a job that is long enough."
     ),"""
 

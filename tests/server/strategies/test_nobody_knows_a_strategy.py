@@ -86,7 +86,7 @@ def test_no_piece_of_the_core_knows_a_strategy(path):
         "if row.strategy == 'dqn': pass",
         "def f(agent: BanditAgent): pass",
         "from hyperoracle_server.keyed.agent import anything",
-        "from hyperoracle_server.strategies.anchored import AnchoredAgent",
+        "from hyperoracle_server.strategies.value_model.anchored import AnchoredAgent",
         "import hyperoracle_server.keyed.rounds",
     ],
 )

@@ -12,7 +12,7 @@ from hyperoracle_server.views.confidence_sequences import (
     ALPHA,
     LEAST_JOBS,
     LEAST_JOBS_FOR_MEANS,
-    Bounds,
+    AnytimeInterval,
     mean_difference,
     midranks,
     probability_of_improvement,
@@ -29,7 +29,7 @@ def array(scores: list[int]) -> np.ndarray:
     return np.array(scores, dtype=np.float64)
 
 
-def slow_improvement(group: np.ndarray, baseline: np.ndarray) -> Bounds:
+def slow_improvement(group: np.ndarray, baseline: np.ndarray) -> AnytimeInterval:
     """Pair by pair, the permutation variance with ties by its formula, θ by trying."""
     n, m = len(group), len(baseline)
     wins = np.array([[(x > y) + 0.5 * (x == y) for y in baseline] for x in group])
@@ -46,7 +46,7 @@ def slow_improvement(group: np.ndarray, baseline: np.ndarray) -> Bounds:
     thetas = np.linspace(0.0, 1.0, 20_001)
     squared = (value - thetas) ** 2
     near = (squared <= u**2 * apart) | (squared <= u**2 * 4 * thetas * (1 - thetas) * alike)
-    return Bounds(value, thetas[near].min(), thetas[near].max())
+    return AnytimeInterval(value, thetas[near].min(), thetas[near].max())
 
 
 @UNHURRIED

@@ -9,8 +9,8 @@ import pytest
 from support.handles import oracle_of
 
 from hyperoracle_protocol.codec import BINARY_MEDIA_TYPE, encode_frame
+from hyperoracle_server.strategies.baselines import FixedAgent
 from hyperoracle_server.strategies.evidence.shareability import SharedRecords
-from hyperoracle_server.strategies.fixed_and_random import FixedAgent
 
 STATISTICS = {
     "name": "epgt",

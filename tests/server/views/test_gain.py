@@ -11,7 +11,7 @@ from support.wire_client import Wire
 
 from hyperoracle_server.api.embedded import EmbeddedTransport
 from hyperoracle_server.telemetry.metrics import Metrics
-from hyperoracle_server.views.totals import totals_of
+from hyperoracle_server.views.studies import totals_of
 
 RANDOM = {"name": "random"}
 CUSTOM = {"kind": "custom", "direction": "maximise"}

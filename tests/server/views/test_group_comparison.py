@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperoracle_server.views.group_comparison import Comparison, Estimate, compare
+from hyperoracle_server.views.group_comparison import AnytimeEstimate, GroupComparison, compare
 
 UNHURRIED = settings(deadline=None, max_examples=50)  # others may use the cores
 SCORES = st.lists(st.integers(-5, 5), min_size=1, max_size=30)
@@ -19,15 +19,17 @@ OPPOSITES = {
 }
 
 
-def compared(group: list[float], baseline: list[float]) -> Comparison:
+def compared(group: list[float], baseline: list[float]) -> GroupComparison:
     return compare(np.array(group, np.float64), np.array(baseline, np.float64))
 
 
 def test_by_hand() -> None:
     found = compared([3.0, 5.0], [2.0, 3.0, 1.0])
-    assert found.difference == Estimate(2.0, None, None), "with so few jobs nothing bounds it"
+    assert found.difference == AnytimeEstimate(2.0, None, None), (
+        "with so few jobs nothing bounds it"
+    )
     # Of six pairs five are won, and 3 against 3 is a tie.
-    assert found.probability_of_improvement == Estimate(pytest.approx(5.5 / 6), None, None)
+    assert found.probability_of_improvement == AnytimeEstimate(pytest.approx(5.5 / 6), None, None)
     assert (found.relative, found.verdict) == (None, "too_few")
 
 

@@ -35,7 +35,7 @@ def test_a_strategy_is_any_word_with_settings(tmp_path: Path) -> None:
     [
         ('title = "Tiny"', "title = ", "expected a TOML file"),
         ("memories = 2", "memories = 0", "memories: Input should be greater"),
-        ("memories = 2", "memoriez = 2", "memoriez: Extra inputs"),
+        ("memories = 2", "memoriez = 2", "no field 'memoriez'; did you mean memories"),
         ('"reporting"', '"fun"', "purpose: Input should be 'tuning' or 'reporting'"),
         ("[0, 2]", "[2, 0]", "expected growing numbers"),
         ("[0, 2]", "[0, 2]\nconcurrent_jobs = 4", "expected multiples of concurrent_jobs = 4"),

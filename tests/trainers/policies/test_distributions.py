@@ -4,13 +4,13 @@ import numpy as np
 import torch
 from torch import distributions as reference
 
-from hyperoracle_trainers.policies.distributions import Categorical, DiagonalGaussian
+from hyperoracle_trainers.policies.distributions import CategoricalActions, DiagonalGaussian
 
 
 def test_categorical_agrees_with_torch() -> None:
     logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     actions = torch.tensor([0, 1, 2, 3, 0, 1])
-    log_prob, entropy = Categorical(4).log_prob_and_entropy(logits, actions)
+    log_prob, entropy = CategoricalActions(4).log_prob_and_entropy(logits, actions)
     expected = reference.Categorical(logits=logits)
     torch.testing.assert_close(log_prob, expected.log_prob(actions))
     torch.testing.assert_close(entropy, expected.entropy().mean())
@@ -30,7 +30,7 @@ def test_gaussian_agrees_with_torch() -> None:
 
 def test_categorical_draws_by_the_softmax() -> None:
     logits = np.log(np.array([[0.1, 0.2, 0.7]], np.float32))
-    categorical = Categorical(3)
+    categorical = CategoricalActions(3)
     noise = categorical.noise(np.random.default_rng(0), (20_000,))
     actions = categorical.sample(np.repeat(logits, 20_000, axis=0), noise)
     # standard error of a share: at most 0.0035

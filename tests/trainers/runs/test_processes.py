@@ -83,9 +83,8 @@ def test_children_are_asked_to_stop_when_the_block_fails(tmp_path: Path, pipe: P
 
 
 def test_a_child_that_does_not_stop_is_killed_with_what_it_started(
-    tmp_path: Path, pipe: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, pipe: Path
 ) -> None:
-    monkeypatch.setattr("hyperoracle_trainers.runs.processes._GRACE_SECONDS", 0.1)
     grandchild = f"""
         import time
         pipe = open({str(pipe)!r}, "w")
@@ -99,7 +98,7 @@ def test_a_child_that_does_not_stop_is_killed_with_what_it_started(
         subprocess.Popen({python(grandchild)!r})
         time.sleep(100)
     """
-    with Children() as children:
+    with Children(grace_seconds=0.1) as children:
         child = children.start("it", python(code), tmp_path / "out", {})
         reader = pipe.open()
         assert reader.read(2) == "up"

@@ -62,14 +62,15 @@ def _show(args: argparse.Namespace) -> int:
 
 def _proposals(args: argparse.Namespace) -> int:
     with opened_api(args) as api:
-        rows = api.schedule(api.job(args.job_id).study, args.job_id).rows[::-1]
-    shown = rows[: args.limit] if args.limit > 0 else rows
+        job = api.job(args.job_id)
+        shown = api.schedule(job.study, args.job_id, last=max(args.limit, 0) or None).rows[::-1]
     listed = [
         {"proposal_id": f"{row.job_id}.{row.sequence}", **row.model_dump(exclude={"job_id"})}
         for row in shown
     ]
+    of = max(job.proposals, len(shown))  # the job may have asked meanwhile
     if args.json:
-        print_json({"job_id": args.job_id, "of": len(rows), "proposals": listed})
+        print_json({"job_id": args.job_id, "of": of, "proposals": listed})
         return 0
     print_table(
         ("proposal", "update", "env step", "was", "hyperparameters"),
@@ -79,8 +80,8 @@ def _proposals(args: argparse.Namespace) -> int:
             for row in shown
         ],
     )  # fmt: skip
-    if len(shown) < len(rows):
-        print(f"{len(shown)} of {len(rows)}; --limit 0 lists all")
+    if len(shown) < of:
+        print(f"{len(shown)} of {of}; --limit 0 lists all")
     return 0
 
 

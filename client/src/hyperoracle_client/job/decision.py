@@ -93,7 +93,7 @@ class ValueChecker:
 
 
 @dataclass(slots=True)
-class HeldDecision:
+class HeldProposal:
     """An answer of the oracle's that is in force.
 
     Attributes:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from hyperoracle_client.errors import OracleError, OracleMisconfigured, OracleUnreachable
 from hyperoracle_client.hyper_state.tensors import TensorSource
@@ -20,13 +20,11 @@ from hyperoracle_client.job.session import NoAnswer, Session
 from hyperoracle_client.job.stats import Counts, JobStats
 from hyperoracle_client.transports.endpoint import Endpoint
 from hyperoracle_client.transports.forks import stays_with_this_process
-from hyperoracle_protocol.jobs import FinishJob, StartJob
+from hyperoracle_protocol.jobs import FinishJob, FinishReason, StartJob
 from hyperoracle_protocol.space import default_values
 from hyperoracle_protocol.studies import StudyDefinition
 
 logger = logging.getLogger("hyperoracle_client")
-
-Reason = Literal["completed", "reached", "interrupted", "failed"]
 
 
 class Job:
@@ -259,7 +257,7 @@ class Job:
         with self._lock:
             return self._membership.state()
 
-    def finish(self, reason: Reason = "completed") -> JobStats:
+    def finish(self, reason: FinishReason = "completed") -> JobStats:
         """Deliver what waits, within `finish_deadline_seconds`, and end the job.
 
         It waits so long while reports are left and the oracle is away, and a second more at most
@@ -308,7 +306,7 @@ class Job:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        reason: Reason = "completed"
+        reason: FinishReason = "completed"
         if kind is not None:
             # KeyboardInterrupt and SystemExit are no exceptions: somebody wanted it to stop.
             reason = "failed" if issubclass(kind, Exception) else "interrupted"
@@ -328,7 +326,7 @@ class Job:
         self._last = Hyperparameters(self._defaults, "default", why=why)
         return self._last
 
-    def _finish(self, reason: Reason, seconds: float) -> JobStats:
+    def _finish(self, reason: FinishReason, seconds: float) -> JobStats:
         with self._lock:
             if self._over is not None:
                 return self.stats

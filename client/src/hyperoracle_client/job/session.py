@@ -23,7 +23,7 @@ from hyperoracle_client.errors import (
 from hyperoracle_client.hyper_state import Compressor
 from hyperoracle_client.hyper_state.tensors import TensorSource
 from hyperoracle_client.job.circuit import Circuit
-from hyperoracle_client.job.decision import HeldDecision, Hyperparameters, ValueChecker
+from hyperoracle_client.job.decision import HeldProposal, Hyperparameters, ValueChecker
 from hyperoracle_client.job.delivery.sequences import SequenceBook
 from hyperoracle_client.job.stats import Counts
 from hyperoracle_client.transports import Channel, Request
@@ -87,7 +87,7 @@ class Asker:
         self._sequence = sequence
         self._channel.begin(Request("POST", self._path, _HEADERS, body), deadline)
 
-    def complete(self, deadline: float) -> HeldDecision:
+    def complete(self, deadline: float) -> HeldProposal:
         """The answer to the request that was begun.
 
         Raises:
@@ -111,13 +111,13 @@ class Asker:
             )
         return self.decision(proposal)
 
-    def decision(self, proposal: Proposal, uses: int = 0) -> HeldDecision:
+    def decision(self, proposal: Proposal, uses: int = 0) -> HeldProposal:
         """The decision that a proposal is, used so often already.
 
         Raises:
             OracleUnreachable: its values do not fit the space.
         """
-        return HeldDecision(proposal, self._checker.checked(proposal.hyperparameters), uses)
+        return HeldProposal(proposal, self._checker.checked(proposal.hyperparameters), uses)
 
 
 logger = logging.getLogger("hyperoracle_client")
@@ -178,7 +178,7 @@ class Session:
         self._prefetch = prefetch
         self._on_contact = on_contact
         self._on_circuit_open = on_circuit_open
-        self._decision: HeldDecision | None = None
+        self._decision: HeldProposal | None = None
         self._is_prefetched = False
         self._is_withdrawn = False
         self._asked_at = 0.0
@@ -221,7 +221,7 @@ class Session:
 
     def _ask(
         self, metadata: Mapping[str, Any], params: Any, grads: Any, deadline: float
-    ) -> HeldDecision:
+    ) -> HeldProposal:
         """The answer to the prefetched question, or to a new one."""
         if self._is_prefetched:
             return self._complete(deadline)
@@ -270,7 +270,7 @@ class Session:
             self._failed(error)
             raise
 
-    def _complete(self, deadline: float) -> HeldDecision:
+    def _complete(self, deadline: float) -> HeldProposal:
         """Receive the answer to the request that was begun."""
         self._is_prefetched = False
         try:

@@ -25,10 +25,11 @@ from stable_baselines3.common.on_policy_algorithm import (  # pyright: ignore[re
 )
 
 from hyperoracle_client.errors import OracleMisconfigured, one_line
-from hyperoracle_client.job.job import Job, Reason
+from hyperoracle_client.job.job import Job
 from hyperoracle_client.oracle import Oracle
 from hyperoracle_client.stable_baselines3.hyperparameters import OnPolicyHyperparameters
 from hyperoracle_client.stable_baselines3.learning import release, watch, watcher_of
+from hyperoracle_protocol.jobs import FinishReason
 from hyperoracle_protocol.space import Hyperparameter, search_space_adapter
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ class OracleCallback(BaseCallback):  # type: ignore[misc, unused-ignore]  # Any 
         with contextlib.suppress(Exception):  # the error that broke it is the one to see
             self.end("failed" if isinstance(error, Exception) else "interrupted")
 
-    def end(self, reason: Reason) -> None:
+    def end(self, reason: FinishReason) -> None:
         """Report what the last phase brought so far, and finish the job."""
         assert self.job is not None
         if not self.job.is_finished:

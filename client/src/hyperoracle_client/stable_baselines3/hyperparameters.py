@@ -17,7 +17,7 @@ from hyperoracle_client.errors import OracleMisconfigured
 from hyperoracle_protocol.names import expected_one_of
 from hyperoracle_protocol.space import Categorical, Hyperparameter, Scale, Value
 
-Schedule = Callable[[float], float]
+ProgressSchedule = Callable[[float], float]
 """From the progress that remains, 1 at the start and 0 at the end, to a value."""
 
 
@@ -143,7 +143,7 @@ class OnPolicyHyperparameters:
             places.append((self._algorithm.rollout_buffer, name))
         return places
 
-    def _set_optimiser(self, schedule: Schedule) -> None:
+    def _set_optimiser(self, schedule: ProgressSchedule) -> None:
         rate = schedule(self._algorithm._current_progress_remaining)  # noqa: SLF001 # as its train
         for group in self._algorithm.policy.optimizer.param_groups:
             group["lr"] = rate
@@ -229,9 +229,9 @@ def _at(value: Any, progress_remaining: float) -> Any:
     return value(progress_remaining) if callable(value) else value
 
 
-def _scaled(base: Schedule, factor: float) -> Schedule:
+def _scaled(base: ProgressSchedule, factor: float) -> ProgressSchedule:
     return lambda progress_remaining: base(progress_remaining) * factor
 
 
-def _constant(value: float) -> Schedule:
+def _constant(value: float) -> ProgressSchedule:
     return lambda _: value

@@ -23,8 +23,9 @@ from hyperoracle_server.keyed.cost import (
 from hyperoracle_server.keyed.encoder.architecture import Architecture
 from hyperoracle_server.keyed.encoder.serving import ServedEncoder
 from hyperoracle_server.keyed.encoder.state import EncoderState, initial_state
-from hyperoracle_server.keyed.exploration import Choice, epsilon_at, epsilon_greedy
+from hyperoracle_server.keyed.exploration import EpsilonGreedyChoice, epsilon_at, epsilon_greedy
 from hyperoracle_server.strategies.base import HyperAgent, Kept, StudyCost
+from hyperoracle_server.strategies.decisions import Decision
 from hyperoracle_server.strategies.notes import NoNote
 
 if TYPE_CHECKING:
@@ -312,15 +313,37 @@ class KeyedAgent(HyperAgent[NoNote], Generic[Store]):
         assert outcome.features is not None, "a layout of this hyper-agent has features"
         return recollection.encoder.encode(outcome.features)
 
+    def _decision(
+        self,
+        moment: Moment,
+        recollection: Recollection[Store],
+        key: Float[np.ndarray, " key_size"],
+        q_values: Float[np.ndarray, " actions"],
+        rng: np.random.Generator,
+    ) -> Decision:
+        """What is chosen epsilon-greedily, without its evidence."""
+        choice, epsilon = self._choose(moment, q_values, rng)
+        return Decision(
+            hyper_action=choice.action,
+            explored=choice.explored,
+            epsilon=epsilon,
+            propensity=choice.propensity,
+            encoder_version=recollection.state.version,
+            memory_revision=recollection.revision,
+            key=key,
+        )
+
     def _choose(
         self, moment: Moment, q_values: Float[np.ndarray, " actions"], rng: np.random.Generator
-    ) -> tuple[Choice, float]:
+    ) -> tuple[EpsilonGreedyChoice, float]:
         """A hyper-action, epsilon-greedily; and epsilon. A control job gets the default.
 
         What jobs of the study died of is left out.
         """
         if moment.role == "control":
-            return Choice(self._grid.default_joint_index, explored=False, propensity=1.0), 0.0
+            return EpsilonGreedyChoice(
+                self._grid.default_joint_index, explored=False, propensity=1.0
+            ), 0.0
         epsilon = self._epsilon(moment)
         if not moment.avoided:
             return epsilon_greedy(q_values, epsilon, rng), epsilon

@@ -15,14 +15,14 @@ from hyperoracle_server.keyed.memory.base import MemorySettings, Reading
 from hyperoracle_server.keyed.memory.episodic import EpisodicMemory
 from hyperoracle_server.keyed.memory.hnsw import HnswSettings
 from hyperoracle_server.strategies.base import INDEX_RECALL
-from hyperoracle_server.strategies.decisions import Decision, Evidence, MemoryEffect
+from hyperoracle_server.strategies.decisions import Evidence, MemoryEffect
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
     from hyperoracle_protocol.strategies import EpgtStrategy
     from hyperoracle_server.strategies.base import Given, Kept
-    from hyperoracle_server.strategies.decisions import Entries, Moment, Outcome
+    from hyperoracle_server.strategies.decisions import Decision, Entries, Moment, Outcome
     from hyperoracle_server.strategies.grid import HyperActionGrid
 
 
@@ -130,17 +130,8 @@ class EpisodicAgent(KeyedAgent[EpisodicMemory]):
         recollection, key = self._encoded(moment)
         reading = recollection.memory.read(key)
         self.mark("search")
-        choice, epsilon = self._choose(moment, reading.q_values, rng)
-        return Decision(
-            hyper_action=choice.action,
-            explored=choice.explored,
-            epsilon=epsilon,
-            propensity=choice.propensity,
-            encoder_version=recollection.state.version,
-            memory_revision=recollection.revision,
-            key=key,
-            evidence=_evidence(reading, choice.action),
-        )
+        decision = self._decision(moment, recollection, key, reading.q_values, rng)
+        return decision._replace(evidence=_evidence(reading, decision.hyper_action))
 
     def learn(self, outcome: Outcome) -> MemoryEffect | None:
         """Write the hyper-return under the key of the present encoder version (Eq. 4)."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
-class Choice(NamedTuple):
+class EpsilonGreedyChoice(NamedTuple):
     """A hyper-action chosen ε-greedily.
 
     Attributes:
@@ -57,7 +57,7 @@ def epsilon_at(
 
 def epsilon_greedy(
     q_values: Float[np.ndarray, " actions"], epsilon: float, rng: np.random.Generator
-) -> Choice:
+) -> EpsilonGreedyChoice:
     """With probability ε any action, else one of the best, ties broken uniformly at random.
 
     Args:
@@ -89,4 +89,4 @@ def epsilon_greedy(
         action = int(best[rng.integers(len(best))])
         is_best = True
     propensity = epsilon / n_actions + (1.0 - epsilon) / len(best) * is_best
-    return Choice(action, explored, propensity)
+    return EpsilonGreedyChoice(action, explored, propensity)

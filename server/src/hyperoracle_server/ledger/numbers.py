@@ -122,7 +122,7 @@ def renumbered(ids: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.ndarray:
     return np.where(old[places] == ids, new[places], 0).astype("<i8")
 
 
-class Numbers(NamedTuple):
+class FreshNumbers(NamedTuple):
     """What the ledger that takes a study in gives it.
 
     Attributes:
@@ -186,7 +186,7 @@ class Renumbering:
         self._new_entries = entries.before + 1 + np.arange(len(entries.old))
 
     @classmethod
-    def of(cls, snapshot: Connection, numbers: Numbers) -> Self:
+    def of(cls, snapshot: Connection, numbers: FreshNumbers) -> Self:
         """The renumbering of a snapshot's study."""
         dense = {}
         for table in (t.studies, t.jobs, t.proposals, t.memory_entries):

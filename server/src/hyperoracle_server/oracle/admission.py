@@ -38,32 +38,36 @@ def check_same_definition(study: StudyRuntime, definition: StudyDefinition) -> N
     same_order = list(ours["space"]) == list(theirs["space"])
     differences = _differences(ours, theirs)
     if not same_order and not differences:
-        differences = ["the order of the hyperparameters"]
+        differences = {
+            "the order of the hyperparameters": (list(ours["space"]), list(theirs["space"]))
+        }
     if differences:
         raise OracleError(
             ErrorCode.STUDY_CONFLICT,
             f"study {study.name!r} exists with another definition; it differs in "
             f"{', '.join(differences)}: use its definition, or another name",
-            expected={d: _at(ours, d) for d in differences},
-            got={d: _at(theirs, d) for d in differences},
+            expected={where: its for where, (its, _) in differences.items()},
+            got={where: wanted for where, (_, wanted) in differences.items()},
         )
 
 
-def _differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
-    """Dotted paths at which two JSON values differ."""
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        found = []
-        for key in [*ours, *(k for k in theirs if k not in ours)]:
-            inner = f"{path}.{key}" if path else key
-            found += _differences(ours.get(key), theirs.get(key), inner)
-        return found
-    return [] if ours == theirs else [path]
+def _differences(ours: Any, theirs: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
+    """What either JSON value has where they differ, by the dotted path of the place.
 
-
-def _at(value: Any, path: str) -> Any:
-    for key in path.split("."):
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
+    Of things of two kinds, two strategies say, what only one of them has is not worth a word.
+    """
+    if not (isinstance(ours, dict) and isinstance(theirs, dict)):
+        return {} if ours == theirs else {path: (ours, theirs)}
+    kinds = ((ours.get(tag), theirs.get(tag)) for tag in ("name", "type", "kind"))
+    is_of_one_kind = all(a == b for a, b in kinds if isinstance(a, str) and isinstance(b, str))
+    found: dict[str, tuple[Any, Any]] = {}
+    for key in {**ours, **theirs}:
+        inner = f"{path}.{key}" if path else key
+        if key in ours and key in theirs:
+            found |= _differences(ours[key], theirs[key], inner)
+        elif is_of_one_kind:
+            found[inner] = ("there", "absent") if key in ours else ("absent", "there")
+    return found
 
 
 class Layouts:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hyperoracle_protocol.jobs import Role
     from hyperoracle_server.oracle.job import JobState
     from hyperoracle_server.strategies.base import HyperAgent
-    from hyperoracle_server.strategies.evidence.job_account import Ending, Reason
+    from hyperoracle_server.strategies.evidence.job_account import Ending, EndReason
     from hyperoracle_server.strategies.grid import HyperActionGrid
 
 
@@ -44,7 +44,7 @@ class Endings:
         self._worst: dict[str, float] | None = None  # return by task; None: to be looked for
         self._hazards: Hazards | None = None  # of the jobs that ended; None: to be looked at anew
 
-    def settle(self, job: JobState, reason: Reason) -> Ending:
+    def settle(self, job: JobState, reason: EndReason) -> Ending:
         """Say what a job counts for that ends now, and let the hyper-agent know."""
         others = [
             other.curve

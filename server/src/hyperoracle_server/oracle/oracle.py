@@ -20,7 +20,7 @@ from hyperoracle_protocol.jobs import MAX_REPORTS_AT_ONCE, StartedJob, StartJob
 from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server.errors import OracleError
 from hyperoracle_server.ledger import deletion
-from hyperoracle_server.ledger.numbers import Numbers, Renumbering
+from hyperoracle_server.ledger.numbers import FreshNumbers, Renumbering
 from hyperoracle_server.ledger.statements import Change
 from hyperoracle_server.ledger.store import Ledger
 from hyperoracle_server.oracle import recovery
@@ -202,7 +202,7 @@ class Oracle:
     def adopt_study(
         self,
         name: str,
-        renumber: Callable[[Numbers], Renumbering],
+        renumber: Callable[[FreshNumbers], Renumbering],
         insert: Callable[[Connection, Renumbering], None],
     ) -> StudyRuntime:
         """Take in a study that another ledger had (`snapshots.restoring`).
@@ -223,7 +223,7 @@ class Oracle:
                 "memory_entries": self.services.entry_ids,
             }
             renumbering = renumber(
-                Numbers(
+                FreshNumbers(
                     lambda table, count: identifiers[table].reserve(count),
                     self._study_of_job.__contains__,
                     new_job_id,

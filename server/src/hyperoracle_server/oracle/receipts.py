@@ -37,7 +37,7 @@ def receipt(
         status=settlement.status,
         credited=len(settlement.credits),
         ask_again=ask_again,
-        note=note,
+        note="; ".join(filter(None, (note, report.fields_meant))) or None,
         unknown_fields=report.unknown_fields,
         return_missing=is_without_return(report, returns),
     )

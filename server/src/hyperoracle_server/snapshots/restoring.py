@@ -53,7 +53,7 @@ def restore_study(oracle: Oracle, path: Path, name: str | None = None) -> StudyR
         raise SnapshotRefused(
             f"{path} is a snapshot of a whole store: restore it with `hyperoracle db restore`"
         )
-    with _examined(sealed, oracle.ledger.path) as snapshot:
+    with _unsealed(sealed, oracle.ledger.path) as snapshot:
         _load(snapshot, oracle, path)
         names = snapshot.execute(select(t.studies.c.name)).scalars().all()
         if names != [sealed.manifest.study]:
@@ -66,21 +66,27 @@ def restore_study(oracle: Oracle, path: Path, name: str | None = None) -> StudyR
 
 
 @contextmanager
-def _examined(sealed: Sealed, store: Path) -> Iterator[Connection]:
+def _unsealed(sealed: Sealed, store: Path) -> Iterator[Connection]:
     """A snapshot's database, beside the store, of the newest schema and nothing wrong with it."""
     with folder_beside(store) as folder:
         database = folder / "snapshot.db"
         unseal(sealed, database)
-        engine = careful_engine(database)
-        bring_up_to_date(engine, sealed)
-        with engine.connect() as connection:
-            wrong = findings(connection)
-            if wrong:
-                raise SnapshotRefused(f"{sealed.path} does not hold together: {wrong[0]}")
+        with up_to_date(sealed, database).connect() as connection:
+            refuse_unsound(sealed, connection)
             yield connection
 
 
-def careful_engine(database: Path) -> Engine:
+def refuse_unsound(sealed: Sealed, connection: Connection) -> None:
+    """See that nothing is wrong with the database of a snapshot.
+
+    Raises:
+        SnapshotRefused: something is.
+    """
+    if wrong := findings(connection):
+        raise SnapshotRefused(f"{sealed.path} does not hold together: {wrong[0]}")
+
+
+def _careful_engine(database: Path) -> Engine:
     """An engine for a database that may have been made to do harm."""
     # Read by the writing thread too, while this one waits for it.
     engine = engine_of(database)
@@ -94,12 +100,13 @@ def careful_engine(database: Path) -> Engine:
     return engine
 
 
-def bring_up_to_date(engine: Engine, sealed: Sealed) -> None:
-    """Migrate the database of a snapshot of an earlier release, and mend its numbers.
+def up_to_date(sealed: Sealed, database: Path) -> Engine:
+    """Migrate the unsealed database of a snapshot of an earlier release, and mend its numbers.
 
     Raises:
         SnapshotRefused: it cannot be.
     """
+    engine = _careful_engine(database)
     try:
         if sealed.manifest.schema_revision != HEAD:
             upgrade(engine, HEAD)
@@ -107,6 +114,7 @@ def bring_up_to_date(engine: Engine, sealed: Sealed) -> None:
             is_ours = not [*strangers(connection)]  # else it is refused, and nothing run in it
         if is_ours:
             mend_numbers(engine)
+        return engine
     except Exception as error:  # whatever a broken schema makes of it
         raise SnapshotRefused(
             f"{sealed.path} has schema {sealed.manifest.schema_revision} and cannot be brought up "

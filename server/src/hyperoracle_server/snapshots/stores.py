@@ -29,7 +29,7 @@ from hyperoracle_server.ledger.lock import check_own_name, is_open_here, locked
 from hyperoracle_server.ledger.numbers import are_too_high
 from hyperoracle_server.ledger.store import HEAD
 from hyperoracle_server.snapshots.examination import damage, findings
-from hyperoracle_server.snapshots.restoring import bring_up_to_date, careful_engine
+from hyperoracle_server.snapshots.restoring import refuse_unsound, up_to_date
 from hyperoracle_server.snapshots.seal import Manifest, Sealed, check_seal, unseal
 from hyperoracle_server.telemetry.failpoints import failpoint
 
@@ -97,12 +97,8 @@ def restore_store(snapshot: Path, store: Path, *, replace: bool = False) -> Path
             if store.exists():  # who could read the former one can read this one, and nobody else
                 restored.chmod(store.stat().st_mode & 0o777)
             give_to_owner(restored, store if store.exists() else store.parent)
-            engine = careful_engine(restored)
-            bring_up_to_date(engine, sealed)
-            with engine.connect() as connection:
-                wrong = findings(connection)
-            if wrong:
-                raise SnapshotRefused(f"{snapshot} does not hold together: {wrong[0]}")
+            with up_to_date(sealed, restored).connect() as connection:
+                refuse_unsound(sealed, connection)
             # From here on until it has the store's name, no start takes the store for whole.
             whole = restored.replace(restored_beside(store))
             sync_folder(store.parent)
@@ -177,9 +173,7 @@ def _findings_once_up_to_date(sealed: Sealed) -> list[str]:
         with TemporaryDirectory(prefix="hyperoracle-verify-") as folder:
             database = Path(folder) / "snapshot.db"
             unseal(sealed, database)
-            engine = careful_engine(database)
-            bring_up_to_date(engine, sealed)
-            with engine.connect() as connection:
+            with up_to_date(sealed, database).connect() as connection:
                 return findings(connection)
     except OSError as error:
         raise SnapshotRefused(

@@ -16,7 +16,7 @@ from hyperoracle_server.strategies.base import INDEX_RECALL, Given, HyperAgent
 from hyperoracle_server.strategies.grid import HyperActionGrid
 
 
-class Row(NamedTuple):
+class StrategyRow(NamedTuple):
     """What is known of a strategy without its module.
 
     Attributes:
@@ -34,42 +34,42 @@ _HERE = "hyperoracle_server.strategies"
 _KEYED = "hyperoracle_server.keyed"
 
 REGISTRY = {
-    "cautious_config": Row(
-        f"{_HERE}.cautious_config:CautiousConfigAgent",
+    "cautious_config": StrategyRow(
+        f"{_HERE}.one_config.cautious:CautiousConfigAgent",
         "Several jobs on one task: stay on the defaults until whole jobs show something better.",
     ),
-    "best_config": Row(
-        f"{_HERE}.best_config:BestConfigAgent",
+    "best_config": StrategyRow(
+        f"{_HERE}.one_config.best:BestConfigAgent",
         "The same with few values and many jobs: the best mean wins, without a model.",
     ),
-    "anchored": Row(
-        f"{_HERE}.anchored:AnchoredAgent",
+    "anchored": StrategyRow(
+        f"{_HERE}.value_model.anchored:AnchoredAgent",
         "The right values change while a job trains: a few held decisions in each job.",
     ),
-    "kl_adaptive": Row(
-        f"{_HERE}.kl_adaptive:KlAdaptiveAgent",
+    "kl_adaptive": StrategyRow(
+        f"{_HERE}.baselines:KlAdaptiveAgent",
         "One job of PPO and a doubtful learning rate: it follows the KL divergence at once.",
     ),
-    "bandit": Row(
+    "bandit": StrategyRow(
         f"{_HERE}.bandit:BanditAgent",
         "One long job and no earlier ones: try values within it, the best of late more often.",
     ),
-    "epgt": Row(
+    "epgt": StrategyRow(
         f"{_KEYED}.epgt:EpisodicAgent",
         "To reproduce the paper: a memory of training states, read at every update.",
         by_keys=True,
     ),
-    "dqn": Row(
+    "dqn": StrategyRow(
         f"{_KEYED}.dqn.agent:DqnAgent",
         "To compare with the paper's rival: a network in the memory's place.",
         by_keys=True,
     ),
-    "random": Row(
-        f"{_HERE}.fixed_and_random:RandomAgent",
+    "random": StrategyRow(
+        f"{_HERE}.baselines:RandomAgent",
         "To compare with chance, or to collect what happens at all values alike.",
     ),
-    "fixed": Row(
-        f"{_HERE}.fixed_and_random:FixedAgent",
+    "fixed": StrategyRow(
+        f"{_HERE}.baselines:FixedAgent",
         "To compare with the defaults, with everything else as in other studies.",
     ),
 }

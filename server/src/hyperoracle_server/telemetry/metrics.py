@@ -41,7 +41,7 @@ TOTALS = {
     "store_free_bytes": "Free space where the store is.",
     "store_queue": "Changes that wait to be written.",
 }
-"""What all studies and the store add up to (`views.totals`), by name."""
+"""What all studies and the store add up to (`views.studies`), by name."""
 
 ReportResult = ReportOutcome | Literal["rejected"]
 """What came of a report: how it was taken in, or that it was refused."""

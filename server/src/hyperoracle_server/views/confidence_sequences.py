@@ -48,7 +48,7 @@ _FIRST_INFORMATION = LEAST_JOBS / 2.0  # n m / (n + m) at LEAST_JOBS of each: th
 _NORMAL = NormalDist()
 
 
-class Bounds(NamedTuple):
+class AnytimeInterval(NamedTuple):
     """A statistic and its 95 % interval, which contains it and holds at all looks together.
 
     Attributes:
@@ -64,7 +64,7 @@ class Bounds(NamedTuple):
 
 def probability_of_improvement(
     group: Float[np.ndarray, "*studies group"], baseline: Float[np.ndarray, "*studies baseline"]
-) -> Bounds:
+) -> AnytimeInterval:
     """That a random member of the group exceeds a random one of the baseline, ties counting half.
 
     With θ the probability, its estimate is the mean of the *placements*: the share of the other
@@ -95,12 +95,12 @@ def probability_of_improvement(
     width = np.sqrt(k**2 + 4.0 * k * value * (1.0 - value)) / (2.0 * (1.0 + k))
     low = np.minimum(np.minimum(low, centre - width), value)
     high = np.maximum(np.maximum(high, centre + width), value)
-    return Bounds(value, np.maximum(low, 0.0), np.minimum(high, 1.0))
+    return AnytimeInterval(value, np.maximum(low, 0.0), np.minimum(high, 1.0))
 
 
 def mean_difference(
     group: Float[np.ndarray, "*studies group"], baseline: Float[np.ndarray, "*studies baseline"]
-) -> Bounds:
+) -> AnytimeInterval:
     """The difference of the means, group − baseline, in the scores' unit.
 
     Args:
@@ -120,12 +120,12 @@ def mean_difference(
     error = np.sqrt(sum(_variances_of_means(x, y)))
     half_width = np.where(error > 0.0, standard_errors_at(n * m / (n + m)) * error, np.inf)
     low, high = difference - half_width, difference + half_width
-    return Bounds(value, np.ldexp(low, exponent), np.ldexp(high, exponent))
+    return AnytimeInterval(value, np.ldexp(low, exponent), np.ldexp(high, exponent))
 
 
 def relative_difference(
     group: Float[np.ndarray, "*studies group"], baseline: Float[np.ndarray, "*studies baseline"]
-) -> Bounds:
+) -> AnytimeInterval:
     """The difference of the means over the size of the baseline's.
 
     The interval holds the ratios r for which group − r baseline may have the mean 0.
@@ -135,8 +135,8 @@ def relative_difference(
         baseline: those of the other group.
 
     Returns:
-        Bounds as for `mean_difference`; NaN throughout where the baseline's mean may be 0, or with
-        fewer than `LEAST_JOBS` of either: then nobody knows whether it may be.
+        An interval as for `mean_difference`; NaN throughout where the baseline's mean may be 0, or
+        with fewer than `LEAST_JOBS` of either: then nobody knows whether it may be.
 
     Source: Fieller, "Some problems in interval estimation", JRSS B 1954.
     """
@@ -144,7 +144,7 @@ def relative_difference(
     n, m = x.shape[-1], y.shape[-1]
     own, other = x.mean(axis=-1), y.mean(axis=-1)
     if min(n, m) < LEAST_JOBS:
-        return Bounds(*(np.full(own.shape, np.nan) for _ in range(3)))
+        return AnytimeInterval(*(np.full(own.shape, np.nan) for _ in range(3)))
     squared_errors = standard_errors_at(n * m / (n + m)) ** 2
     of_own, of_other = _variances_of_means(x, y)
     # a r² − 2 b r + c ≤ 0, solved for r.
@@ -163,7 +163,7 @@ def relative_difference(
     known = (a > 0.0) & np.isfinite(low) & np.isfinite(high)
     unsure = (of_own + of_other == 0.0) | (min(n, m) < LEAST_JOBS_FOR_MEANS)
     low, high = np.where(unsure, -np.inf, low), np.where(unsure, np.inf, high)
-    return Bounds(*(np.where(known, each, np.nan) for each in (value, low, high)))
+    return AnytimeInterval(*(np.where(known, each, np.nan) for each in (value, low, high)))
 
 
 @lru_cache(maxsize=4096)
@@ -223,9 +223,9 @@ def midranks(scores: Float[np.ndarray, "*studies jobs"]) -> Float[np.ndarray, "*
     return ranks
 
 
-def _unbounded(value: Float[np.ndarray, "*studies"]) -> Bounds:
+def _unbounded(value: Float[np.ndarray, "*studies"]) -> AnytimeInterval:
     nothing = np.full(value.shape, np.inf)
-    return Bounds(value, -nothing, nothing)
+    return AnytimeInterval(value, -nothing, nothing)
 
 
 def _variance_with_ends(

@@ -16,7 +16,7 @@ from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.oracle.oracle import Oracle
 from hyperoracle_server.oracle.study import StudyRuntime
 from hyperoracle_server.strategies.evidence.shareability import (
-    Estimate,
+    BootstrapInterval,
     SharedRecords,
     shareability,
 )
@@ -119,5 +119,5 @@ def _diagnosed(records: SharedRecords, neighbours: int, seed: int) -> KeyDiagnos
     )
 
 
-def _figure(estimate: Estimate) -> Figure:
+def _figure(estimate: BootstrapInterval) -> Figure:
     return Figure(value=estimate.value, low=estimate.low, high=estimate.high)

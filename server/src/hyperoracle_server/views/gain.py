@@ -21,7 +21,7 @@ from hyperoracle_protocol.jobs import Role
 from hyperoracle_server.oracle.job import JobState
 from hyperoracle_server.oracle.oracle import Oracle
 from hyperoracle_server.views.confidence_sequences import LEAST_JOBS, LEAST_JOBS_FOR_MEANS
-from hyperoracle_server.views.group_comparison import Comparison, Estimate, compare
+from hyperoracle_server.views.group_comparison import AnytimeEstimate, GroupComparison, compare
 
 JOBS_NEEDED = 2
 """Jobs of either role that ended with a score, for any statistic."""
@@ -184,7 +184,7 @@ def _compare_scores(
     )
 
 
-def _interval(estimate: Estimate | None) -> Interval | None:
+def _interval(estimate: AnytimeEstimate | None) -> Interval | None:
     return None if estimate is None else Interval(**estimate._asdict())
 
 
@@ -207,7 +207,7 @@ _VERDICTS: Mapping[Verdict, str] = {
 
 
 def _in_words(
-    group: Role, baseline: Role, jobs: int, baseline_jobs: int, found: Comparison
+    group: Role, baseline: Role, jobs: int, baseline_jobs: int, found: GroupComparison
 ) -> str:  # fmt: skip
     verdict = _VERDICTS[found.verdict].format(_PARTICIPLES[group])
     groups = f"{jobs} {_PARTICIPLES[group]} against {baseline_jobs} {_PARTICIPLES[baseline]} jobs"
@@ -235,7 +235,7 @@ def _lost_in_words(group: Role, baseline: Role, own: _Group, other: _Group) -> s
     )
 
 
-def _bounds(estimate: Estimate, form: str) -> str:
+def _bounds(estimate: AnytimeEstimate, form: str) -> str:
     if estimate.low is None or estimate.high is None:
         return ""
     return f" (95 % interval {estimate.low:{form}} to {estimate.high:{form}})"

@@ -16,7 +16,7 @@ import numpy as np
 from hyperoracle_protocol.gain import Verdict
 from hyperoracle_server.views.confidence_sequences import (
     LEAST_JOBS,
-    Bounds,
+    AnytimeInterval,
     mean_difference,
     probability_of_improvement,
     relative_difference,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
-class Estimate(NamedTuple):
+class AnytimeEstimate(NamedTuple):
     """A statistic and its 95 % interval, which holds however often one looks.
 
     Attributes:
@@ -40,7 +40,7 @@ class Estimate(NamedTuple):
     high: float | None
 
 
-class Comparison(NamedTuple):
+class GroupComparison(NamedTuple):
     """One group against another.
 
     Attributes:
@@ -54,15 +54,15 @@ class Comparison(NamedTuple):
             the mean; `more_often_worse` the other way round.
     """
 
-    difference: Estimate | None
-    relative: Estimate | None
-    probability_of_improvement: Estimate
+    difference: AnytimeEstimate | None
+    relative: AnytimeEstimate | None
+    probability_of_improvement: AnytimeEstimate
     verdict: Verdict
 
 
 def compare(
     group: Float[np.ndarray, " group"], baseline: Float[np.ndarray, " baseline"]
-) -> Comparison:
+) -> GroupComparison:
     """Compare two groups; the order within a group does not matter.
 
     Args:
@@ -73,10 +73,10 @@ def compare(
     with np.errstate(over="ignore"):  # what is beyond the numbers is left out
         difference = mean_difference(group, baseline)
     is_enough = min(len(group), len(baseline)) >= LEAST_JOBS
-    return Comparison(
+    return GroupComparison(
         difference=_estimate(difference),
         relative=_estimate(relative_difference(group, baseline)),
-        probability_of_improvement=Estimate(
+        probability_of_improvement=AnytimeEstimate(
             float(improvement.value), _finite(improvement.low), _finite(improvement.high)
         ),
         verdict=_VERDICTS[int(verdicts(improvement, difference))] if is_enough else "too_few",
@@ -88,7 +88,7 @@ _VERDICTS: tuple[Verdict, ...] = (
 )  # fmt: skip
 
 
-def verdicts(improvement: Bounds, difference: Bounds) -> np.ndarray:
+def verdicts(improvement: AnytimeInterval, difference: AnytimeInterval) -> np.ndarray:
     """What is shown: int64 [...]; 0 nothing, 1 better, 2 and 3 as below, 4 worse.
 
     What is more often better and worse on the mean is 2, what is more often worse and better on
@@ -105,11 +105,11 @@ def verdicts(improvement: Bounds, difference: Bounds) -> np.ndarray:
     return np.where(is_shown, np.where(is_mixed, np.where(more_often > 0, 2, 3), plain), 0)
 
 
-def _estimate(bounds: Bounds) -> Estimate | None:
+def _estimate(bounds: AnytimeInterval) -> AnytimeEstimate | None:
     value = float(bounds.value)
     if not np.isfinite(value):
         return None
-    return Estimate(value, _finite(bounds.low), _finite(bounds.high))
+    return AnytimeEstimate(value, _finite(bounds.low), _finite(bounds.high))
 
 
 def _finite(number: np.ndarray) -> float | None:

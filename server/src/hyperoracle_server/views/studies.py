@@ -1,4 +1,4 @@
-"""What people and scripts read of studies and jobs: their counts, and the schedule of each job."""
+"""What is read of studies and jobs: their counts, what they add up to, each job's schedule."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import csv
 import io
 import json
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import select
 
@@ -25,6 +26,10 @@ from hyperoracle_server.oracle.oracle import Oracle
 from hyperoracle_server.oracle.services import as_datetime
 from hyperoracle_server.oracle.study import StudyRuntime
 from hyperoracle_server.oracle.upkeep import status_of
+from hyperoracle_server.views.gain import evidence_counts, whole_jobs
+
+if TYPE_CHECKING:
+    from hyperoracle_server.ledger.store import Ledger
 
 
 def describe_study(oracle: Oracle, study: StudyRuntime) -> Study:
@@ -97,13 +102,16 @@ def list_jobs(oracle: Oracle, study_name: str) -> JobList:
     return JobList(jobs=[describe_job(oracle, study, job) for job in jobs])
 
 
-def schedule(oracle: Oracle, study_name: str, job_id: str | None = None) -> Schedule:
+def schedule(
+    oracle: Oracle, study_name: str, job_id: str | None = None, last: int | None = None
+) -> Schedule:
     """What each job of a study was told, and whether it used it, in order of job and sequence.
 
     Args:
         oracle: the study's.
         study_name: the study.
         job_id: the public id of the only job that is meant; None means all.
+        last: how many rows, the last ones; None means all.
 
     Raises:
         OracleError: there is no such study, or no such job in it.
@@ -117,10 +125,11 @@ def schedule(oracle: Oracle, study_name: str, job_id: str | None = None) -> Sche
         select(p.job_id, p.sequence, p.update_step, p.env_step, p.status, p.explored, p.held,
                p.hyper_action, p.hyper_return)
         .where(p.job_id.in_(list(names)))
-        .order_by(p.job_id, p.sequence)
+        .order_by(p.job_id.desc(), p.sequence.desc())
+        .limit(last)
     )  # fmt: skip
     with oracle.ledger.reading() as connection:
-        rows = connection.execute(query).all()
+        rows = connection.execute(query).all()[::-1]
         used = {job.id: used_instead(connection, job) for job in jobs}
     return Schedule(
         study=study_name,
@@ -187,3 +196,49 @@ def used_instead(connection: Any, job: JobState) -> dict[int, dict[str, Any]]:
         for (body,) in connection.execute(query)
         for each in json.loads(body)["applied"]
     }
+
+
+class Totals(NamedTuple):
+    """What all studies and the store add up to, as the metrics show it.
+
+    Attributes:
+        totals: by the names of `metrics.TOTALS`.
+        whole_jobs: jobs that came to their planned end, by role.
+    """
+
+    totals: dict[str, float]
+    whole_jobs: dict[str, int]
+
+
+def totals_of(oracle: Oracle) -> Totals:
+    """Count and weigh an oracle's studies and its store; waits for no study."""
+    runtimes = oracle.studies()
+    studies = [describe_study(oracle, study) for study in runtimes]
+    jobs = [job for study in runtimes for job in list(study.jobs.values())]
+    read, other, reads, hits = evidence_counts(jobs)
+    return Totals(
+        {
+            "studies": len(studies),
+            "jobs_active": sum(s.running_jobs for s in studies),
+            "proposals": sum(s.proposals for s in studies),
+            "reports_stored": sum(s.reports for s in studies),
+            "credited_proposals": sum(s.credited_proposals for s in studies),
+            "memory_entries": sum(s.memory_size for s in studies),
+            "memory_reads": reads,
+            "memory_hits": hits,
+            "neighbours_read": read,
+            "neighbours_from_other_jobs": other,
+            "index_graphs": sum(m.graphs for s in studies for m in s.memory_search.values()),
+            "encoder_version": sum(sum(s.encoder_versions.values()) for s in studies),
+            **_weight(oracle.ledger),
+        },
+        {str(role): count for role, count in whole_jobs(jobs).items()},
+    )
+
+
+def _weight(ledger: Ledger) -> dict[str, float]:
+    weight: dict[str, float] = {"store_queue": ledger.writer.queued}
+    with suppress(OSError):  # numbers of a moment ago are better than none
+        weight["store_bytes"] = ledger.size_bytes()
+        weight["store_free_bytes"] = ledger.free_bytes()
+    return weight

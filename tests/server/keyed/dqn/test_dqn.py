@@ -136,12 +136,6 @@ STRATEGY = {
 
 
 @pytest.fixture
-def no_upkeep(monkeypatch):
-    """New encoder versions come when a test says so."""
-    monkeypatch.setattr("hyperoracle_server.oracle.upkeep.LOOK_SECONDS", 3600.0)
-
-
-@pytest.fixture
 def quiet(no_upkeep, tmp_path):
     transport = EmbeddedTransport(str(tmp_path / "oracle.db"))
     yield Wire(transport=transport)

@@ -12,7 +12,7 @@ from hyperoracle_server.keyed.encoder.state import (
     initial_state,
     parameter_shapes,
 )
-from hyperoracle_server.keyed.encoder.vae import Adam, VariationalAutoencoder
+from hyperoracle_server.keyed.encoder.vae import EncoderAdam, VariationalAutoencoder
 
 
 def test_projection_is_equation_2(sketch: Architecture) -> None:
@@ -80,12 +80,12 @@ def test_adam_is_the_papers_algorithm_with_the_gradient_cut_to_its_norm() -> Non
     }
     parameters = {name: torch.tensor(start, dtype=torch.float32) for name in names}
     parameters["weight"].requires_grad_()
-    optimiser = Adam(parameters, arrays, learning_rate=0.1, gradient_norm_limit=1.0)
+    optimiser = EncoderAdam(parameters, arrays, learning_rate=0.1, gradient_norm_limit=1.0)
     expected, first, second = start.copy(), np.zeros((3, 2)), np.zeros((3, 2))
     cut = 0
     for count, target in enumerate(targets, start=1):
         if count == 11:
-            optimiser = Adam(parameters, optimiser.arrays(), 0.1, 1.0)
+            optimiser = EncoderAdam(parameters, optimiser.arrays(), 0.1, 1.0)
         difference = parameters["weight"] - torch.tensor(target, dtype=torch.float32)
         optimiser.update(0.05 * torch.sum(difference**2))
         gradient = 0.1 * (expected - target)

@@ -7,13 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from hyperoracle_server.keyed.memory import (
-    EpisodicMemory,
-    HnswSettings,
-    MemorySettings,
-    hnsw,
-    switching,
-)
+from hyperoracle_server.keyed.memory import EpisodicMemory, HnswSettings, MemorySettings
 from hyperoracle_server.keyed.memory.hnsw import Graphs
 
 
@@ -81,11 +75,10 @@ def test_search_effort_rises_until_the_wanted_recall_is_met() -> None:
     assert recalls[1] >= 0.96
 
 
-def test_auto_uses_graphs_only_where_they_pay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(switching, "GRAPHS_PAY_FROM", 100)
-    monkeypatch.setattr(hnsw, "KEYS_PER_CANDIDATE", 1)
+def test_auto_uses_graphs_only_where_they_pay() -> None:
     rng = np.random.default_rng(5)
-    memory = EpisodicMemory(4, 3, MemorySettings(capacity=1000, index="auto"))
+    settings = HnswSettings(graphs_pay_from=100, keys_per_candidate=1)
+    memory = EpisodicMemory(4, 3, MemorySettings(capacity=1000, index="auto"), settings)
     fill(memory, rng, 250)
     assert not memory.index_build_due
     fill(memory, rng, 100)
@@ -98,9 +91,8 @@ def test_auto_uses_graphs_only_where_they_pay(monkeypatch: pytest.MonkeyPatch) -
     assert mean_recall(memory, rng) >= 0.95
 
 
-def test_exact_never_wants_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(switching, "GRAPHS_PAY_FROM", 1)
-    memory = EpisodicMemory(4, 1, MemorySettings(index="exact"))
+def test_exact_never_wants_graphs() -> None:
+    memory = EpisodicMemory(4, 1, MemorySettings(index="exact"), HnswSettings(graphs_pay_from=1))
     fill(memory, np.random.default_rng(6), 20)
     assert not memory.index_build_due
 

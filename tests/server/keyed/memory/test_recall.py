@@ -5,13 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hyperoracle_server.keyed.memory import (
-    EpisodicMemory,
-    HnswSettings,
-    MemorySettings,
-    hnsw,
-    switching,
-)
+from hyperoracle_server.keyed.memory import EpisodicMemory, HnswSettings, MemorySettings
 from hyperoracle_server.keyed.memory.hnsw import REGIONS, Graphs, evenly_spaced, least_recall
 
 RUNS, KEY_SIZE = 20, 32
@@ -80,14 +74,13 @@ def test_graphs_find_the_neighbours_of_old_new_near_and_far_states(count):
     assert memory.check_recall(64) >= 0.85  # of eight queries each
 
 
-def test_a_hyper_action_whose_graph_finds_too_little_is_scanned(monkeypatch):
+def test_a_hyper_action_whose_graph_finds_too_little_is_scanned():
     rng = np.random.default_rng(1)
     keys = rng.normal(size=(2000, 16)).astype(np.float32)
     actions = rng.integers(0, 2, 2000)
-    monkeypatch.setattr(hnsw, "_EFFORTS", (5,))
     keys[actions == 1] *= np.logspace(-3, 0, int((actions == 1).sum()))[:, None]
     keys[actions == 0, 1:] = 0.0  # on a line: even a little effort finds all
-    memory = loaded(keys, actions, settings=HnswSettings(recall=0.98))
+    memory = loaded(keys, actions, settings=HnswSettings(recall=0.98, efforts=(5,)))
     assert memory.approximate
     assert len(memory.graph_efforts) == 1
     exact = loaded(keys, actions, "exact")
@@ -102,10 +95,9 @@ def test_a_hyper_action_whose_graph_finds_too_little_is_scanned(monkeypatch):
     assert memory.graph_recall >= 0.98
 
 
-def test_where_no_graph_finds_enough_the_scan_answers_until_there_are_many_more_keys(monkeypatch):
+def test_where_no_graph_finds_enough_the_scan_answers_until_there_are_many_more_keys():
     rng = np.random.default_rng(2)
-    monkeypatch.setattr(hnsw, "_EFFORTS", (5,))
-    settings = HnswSettings(links=2, build_effort=2, recall=1.0)
+    settings = HnswSettings(links=2, build_effort=2, recall=1.0, efforts=(5,))
     memory = loaded(rng.normal(size=(600, 24)), np.zeros(600, np.int64), settings=settings)
     assert not memory.approximate
     assert not memory.index_build_due
@@ -116,16 +108,16 @@ def test_where_no_graph_finds_enough_the_scan_answers_until_there_are_many_more_
     assert memory.index_build_due
 
 
-def test_where_graphs_are_slower_than_the_scan_the_scan_answers(monkeypatch):
-    monkeypatch.setattr(switching, "GRAPHS_PAY_FROM", 100)
+def test_where_graphs_are_slower_than_the_scan_the_scan_answers():
     rng = np.random.default_rng(3)
     keys = rng.normal(size=(1000, 8)).astype(np.float32)
+    actions = np.zeros(1000, np.int64)
     answers = {}
     for per_candidate in (1, 1000):
-        monkeypatch.setattr(hnsw, "KEYS_PER_CANDIDATE", per_candidate)
-        answers[per_candidate] = loaded(keys, np.zeros(1000, np.int64), "auto").approximate
+        settings = HnswSettings(graphs_pay_from=100, keys_per_candidate=per_candidate)
+        answers[per_candidate] = loaded(keys, actions, "auto", settings).approximate
     assert answers == {1: True, 1000: False}
-    assert loaded(keys, np.zeros(1000, np.int64), "hnsw").approximate  # as was asked for
+    assert loaded(keys, actions, "hnsw", settings).approximate  # as was asked for
 
 
 @pytest.mark.parametrize("reading", ["per-action", "shared"])

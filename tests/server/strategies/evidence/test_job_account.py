@@ -7,12 +7,17 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hyperoracle_server.strategies.evidence.exposure import Exposure
-from hyperoracle_server.strategies.evidence.job_account import Ending, JobAccount, Reason, ending_of
+from hyperoracle_server.strategies.evidence.job_account import (
+    Ending,
+    EndReason,
+    JobAccount,
+    ending_of,
+)
 from hyperoracle_server.strategies.evidence.learning_curve import LearningCurve
 
 PLANNED = 1000
 FLOOR = -10.0
-REASONS: tuple[Reason, ...] = ("completed", "reached", "interrupted", "failed", "lapsed")
+REASONS: tuple[EndReason, ...] = ("completed", "reached", "interrupted", "failed", "lapsed")
 
 
 def curve_of(*points: tuple[int, float | None]) -> LearningCurve:
@@ -21,7 +26,7 @@ def curve_of(*points: tuple[int, float | None]) -> LearningCurve:
     return curve
 
 
-def ending(*points: tuple[int, float | None], reason: Reason = "completed") -> Ending:
+def ending(*points: tuple[int, float | None], reason: EndReason = "completed") -> Ending:
     return ending_of(curve_of(*points), reason, 0, FLOOR)
 
 

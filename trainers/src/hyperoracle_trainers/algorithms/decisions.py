@@ -94,7 +94,7 @@ def used_instead(
 
 
 @dataclass(frozen=True)
-class Decision:
+class ChosenHyperparameters:
     """Hyperparameters that were chosen at one moment.
 
     Attributes:
@@ -134,7 +134,7 @@ class Decisions:
         self._base_now = self._base.at(0.0)
         self._chosen = self._base_now if chosen is None else dict(chosen)
         self.seconds = 0.0
-        self.made: list[Decision] = []
+        self.made: list[ChosenHyperparameters] = []
 
     def begin_phase(self, env_step: int) -> dict[str, float]:
         """Return the values that hold in the phase that begins: those chosen last."""
@@ -163,7 +163,7 @@ class Decisions:
         if instead:
             self._source.applied(instead)
         self.seconds += perf_counter() - started
-        self.made.append(Decision(update_step, env_step, self._chosen))
+        self.made.append(ChosenHyperparameters(update_step, env_step, self._chosen))
         return self._chosen
 
     def finish(self, *, failed: bool) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from hyperoracle_trainers.algorithms.decisions import Decision
+from hyperoracle_trainers.algorithms.decisions import ChosenHyperparameters
 from hyperoracle_trainers.hyperparameters.settings import TrainerSettings
 from hyperoracle_trainers.saved_state import State
 
@@ -44,7 +44,7 @@ class Phase:
     episode_lengths: Sequence[int]
     phase_return: float
     hyperparameters: Mapping[str, float]
-    decisions: Sequence[Decision]
+    decisions: Sequence[ChosenHyperparameters]
     metrics: Mapping[str, float]
     collect_seconds: float
     update_seconds: float

@@ -185,6 +185,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
 
     from hyperoracle_client import OracleError, OracleMisconfigured
+    from hyperoracle_trainers.commands.saved_policy import (
+        evaluate_saved_policy,
+        make_evaluation_plan,
+    )
     from hyperoracle_trainers.hyperparameters.arguments import ArgumentError
     from hyperoracle_trainers.hyperparameters.settings import SettingsError
     from hyperoracle_trainers.hyperparameters.sources import ScheduleError
@@ -194,7 +198,6 @@ def run(args: argparse.Namespace) -> int:
     from hyperoracle_trainers.runs.plan import make_plan
     from hyperoracle_trainers.runs.planned_run import RunFailed, carry_out
     from hyperoracle_trainers.runs.resumed_plan import make_resumed_plan
-    from hyperoracle_trainers.runs.saved_policy import evaluate_saved_policy, make_evaluation_plan
 
     wrong = (ArgumentError, SettingsError, ScheduleError, CheckpointError, OracleMisconfigured)
     try:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from hyperoracle_trainers.experiments.comparison import Comparison
-from hyperoracle_trainers.experiments.contests import Contest
+from hyperoracle_trainers.experiments.comparison import Comparison, Contest
 
 _MARGIN = -0.10  # of a default's score
 _MEMORIES_FOR_SAFETY = 50

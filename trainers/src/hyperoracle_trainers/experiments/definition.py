@@ -10,9 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hyperoracle_client.errors import one_line
+from hyperoracle_protocol.base import with_known_fields
 from hyperoracle_protocol.strategies import STRATEGIES
 from hyperoracle_trainers.hyperparameters.arguments import ArgumentError, Space, parse_space
 from hyperoracle_trainers.hyperparameters.presets import default_settings
@@ -35,6 +36,7 @@ class DefinitionError(ValueError):
 
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+    _known_fields = model_validator(mode="before")(with_known_fields)
 
 
 class StrategyTable(_Table):

@@ -12,8 +12,13 @@ from hyperoracle_trainers.experiments.claims import (
     claims_of,
     claims_over_references,
 )
-from hyperoracle_trainers.experiments.comparison import Comparison, compare, scores_by_task
-from hyperoracle_trainers.experiments.contests import Contest, contests_of
+from hyperoracle_trainers.experiments.comparison import (
+    Comparison,
+    Contest,
+    compare,
+    contests_of,
+    scores_by_task,
+)
 from hyperoracle_trainers.experiments.definition import DEFAULT, Experiment, scopes_of
 from hyperoracle_trainers.experiments.packed import Record, ResultsError
 from hyperoracle_trainers.experiments.pictures import draw_areas, draw_pictures
@@ -45,7 +50,7 @@ _AREAS_EXPLAINED = (
 
 
 @dataclass(frozen=True)
-class Report:
+class ExperimentReport:
     """What was written.
 
     Attributes:
@@ -59,7 +64,7 @@ class Report:
     figures: dict[str, Any]
 
 
-def write_report(experiment: Experiment, folder: Path) -> Report:
+def write_report(experiment: Experiment, folder: Path) -> ExperimentReport:
     """Write ``README.md`` and the pictures beside the results.
 
     Raises:
@@ -99,7 +104,7 @@ def write_report(experiment: Experiment, folder: Path) -> Report:
         "planned_runs": len(cells),
         "rows": [claim.row() for claim in claims],
     }
-    return Report(page, claims, figures)
+    return ExperimentReport(page, claims, figures)
 
 
 def _areas_said(experiment: Experiment, scores: dict[str, TaskScores], folder: Path) -> list[str]:

@@ -21,7 +21,7 @@ from hyperoracle_trainers.experiments.results import is_made, read_made, read_re
 
 Made = Callable[[str], None]
 """Told the name of a run as soon as its result is there."""
-Watch = Callable[["Progress"], None]
+ProgressWatch = Callable[["Progress"], None]
 """Told how far the experiment is, at first and after each run."""
 
 
@@ -44,7 +44,7 @@ class Progress:
     seconds_left: float | None = None
 
 
-Kind = tuple[str, str]
+CellKind = tuple[str, str]
 """Task and strategy: runs of one kind take about equally long."""
 
 
@@ -58,18 +58,20 @@ class Pace:
         missing: a kind for each missing run.
     """
 
-    def __init__(self, missing: Iterable[Kind]) -> None:
+    def __init__(self, missing: Iterable[CellKind]) -> None:
         self._missing = Counter(missing)
-        self._made_now: Counter[Kind] = Counter()
-        self._seconds: defaultdict[Kind | str | None, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self._made_now: Counter[CellKind] = Counter()
+        self._seconds: defaultdict[CellKind | str | None, list[float]] = defaultdict(
+            lambda: [0.0, 0.0]
+        )
 
-    def know(self, kind: Kind, seconds: float) -> None:
+    def know(self, kind: CellKind, seconds: float) -> None:
         """Note how long a run took, such as one that was made earlier."""
         for group in (kind, kind[0], None):
             self._seconds[group][0] += seconds
             self._seconds[group][1] += 1
 
-    def make(self, kind: Kind, seconds: float) -> None:
+    def make(self, kind: CellKind, seconds: float) -> None:
         """Note that a missing run was made."""
         self.know(kind, seconds)
         self._missing[kind] -= 1
@@ -90,7 +92,7 @@ class Pace:
         left = sum(self._expected(kind) * number for kind, number in self._missing.items())
         return left * seconds_each
 
-    def _expected(self, kind: Kind) -> float:
+    def _expected(self, kind: CellKind) -> float:
         group = next(each for each in (kind, kind[0], None) if each in self._seconds)
         total, number = self._seconds[group]
         return total / number
@@ -115,7 +117,7 @@ def run_experiment(
     max_minutes: float | None = None,
     shard: tuple[int, int] = (1, 1),
     made: Made = lambda _: None,
-    watch: Watch = lambda _: None,
+    watch: ProgressWatch = lambda _: None,
 ) -> None:
     """Make the runs that are missing; call it again to go on after whatever stopped it.
 

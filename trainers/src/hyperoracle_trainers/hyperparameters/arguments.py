@@ -11,7 +11,10 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hyperoracle_client import Choice, OracleMisconfigured, Scale
 from hyperoracle_protocol.names import did_you_mean
-from hyperoracle_trainers.hyperparameters.schedulable import HYPERPARAMETERS, Hyperparameter
+from hyperoracle_trainers.hyperparameters.schedulable import (
+    HYPERPARAMETERS,
+    SchedulableHyperparameter,
+)
 from hyperoracle_trainers.hyperparameters.settings import SETTINGS_CLASSES
 
 DEFAULT_SPACE = ("learning_rate=scale:0.5,1,2", "clip_range=choice:0.1,0.2,0.3@0.2")
@@ -149,7 +152,7 @@ def _split(assignment: str, option: str, form: str) -> tuple[str, str]:
 
 
 def _parse_bins(
-    entry: str, hyperparameter: Hyperparameter, text: str, base_value: float
+    entry: str, hyperparameter: SchedulableHyperparameter, text: str, base_value: float
 ) -> Scale | Choice:
     kind, colon, bins = text.partition(":")
     if kind not in ("scale", "choice") or not colon:
@@ -185,7 +188,9 @@ def _parse_bins(
         raise ArgumentError(f"--space {entry}: {error}; correct the values") from None
 
 
-def _check_range(entry: str, hyperparameter: Hyperparameter, values: Iterable[float]) -> None:
+def _check_range(
+    entry: str, hyperparameter: SchedulableHyperparameter, values: Iterable[float]
+) -> None:
     for value in values:
         try:
             possible = hyperparameter.brought_into_range(value) == value
@@ -200,7 +205,10 @@ def _check_range(entry: str, hyperparameter: Hyperparameter, values: Iterable[fl
 
 
 def _check_products(
-    entry: str, hyperparameter: Hyperparameter, factors: Iterable[float], base_value: float
+    entry: str,
+    hyperparameter: SchedulableHyperparameter,
+    factors: Iterable[float],
+    base_value: float,
 ) -> None:
     """Check that no factor leads out of the range; whole values are rounded into it anyway."""
     for factor in factors:

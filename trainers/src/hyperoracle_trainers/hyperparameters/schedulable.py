@@ -18,7 +18,7 @@ class TakesEffect(Enum):
 
 
 @dataclass(frozen=True)
-class Hyperparameter:
+class SchedulableHyperparameter:
     """One schedulable hyperparameter.
 
     Attributes:
@@ -54,119 +54,119 @@ class Hyperparameter:
 
 
 _ALL = (
-    Hyperparameter(
+    SchedulableHyperparameter(
         "learning_rate",
         "Step size of the optimiser; ACKTR: factor on the mean step.",
         TakesEffect.AT_MINIBATCH,
     ),
-    Hyperparameter(
+    SchedulableHyperparameter(
         "clip_range",
         "PPO: the probability ratio earns nothing beyond 1 ± clip_range.",
         TakesEffect.AT_MINIBATCH,
     ),
-    Hyperparameter(
+    SchedulableHyperparameter(
         "value_loss_coefficient",
         "Weight of the mean squared value error in the loss.",
         TakesEffect.AT_MINIBATCH,
     ),
-    Hyperparameter(
+    SchedulableHyperparameter(
         "entropy_coefficient",
         "Weight of the policy's entropy (in nats) that is subtracted from the loss.",
         TakesEffect.AT_MINIBATCH,
     ),
-    Hyperparameter(
+    SchedulableHyperparameter(
         "max_grad_norm",
         "Euclidean norm, over all parameters, to which longer gradients are shortened.",
         TakesEffect.AT_MINIBATCH,
     ),
-    Hyperparameter(
+    SchedulableHyperparameter(
         "gamma",
         "Discount per env step in advantages and value targets.",
         TakesEffect.NEXT_PHASE,
         maximum=1.0,
     ),
-    Hyperparameter(
+    SchedulableHyperparameter(
         "gae_lambda",
         "Decay of generalised advantage estimation: 0 trusts the critic, 1 the returns.",
         TakesEffect.NEXT_PHASE,
         maximum=1.0,
     ),
-    Hyperparameter(
+    SchedulableHyperparameter(
         "rollout_length",
         "Env steps that each environment takes in one environment phase.",
         TakesEffect.NEXT_PHASE,
         minimum=1,
         whole=True,
     ),
-    Hyperparameter(
+    SchedulableHyperparameter(
         "envs_per_update",
         "Environments, the first so many of those stepped, whose trajectories are learnt from.",
         TakesEffect.NEXT_PHASE,
         minimum=1,
         whole=True,
     ),
-    Hyperparameter(
+    SchedulableHyperparameter(
         "epochs",
         "PPO: passes over the rollout in one update phase.",
         TakesEffect.NEXT_PHASE,
         minimum=1,
         whole=True,
     ),
-    Hyperparameter(
+    SchedulableHyperparameter(
         "number_of_minibatches",
         "PPO: parts of (nearly) equal size that each pass is cut into.",
         TakesEffect.NEXT_PHASE,
         minimum=1,
         whole=True,
     ),
-    Hyperparameter(
+    SchedulableHyperparameter(
         "rmsprop_alpha",
         "A2C: decay of RMSprop's running mean of squared gradients.",
         TakesEffect.AT_MINIBATCH,
         maximum=1.0 - 1e-6,  # at 1 every step would be divided by RMSprop's epsilon alone
     ),
-    Hyperparameter(
+    SchedulableHyperparameter(
         "kl_clip",
         "ACKTR: radius δ of the trust region, the KL divergence (in nats) of one step.",
         TakesEffect.AT_MINIBATCH,
     ),
-    Hyperparameter(
+    SchedulableHyperparameter(
         "step_size",
         "ACKTR: greatest length η of a natural gradient step, where the trust region is wider.",
         TakesEffect.AT_MINIBATCH,
     ),
-    Hyperparameter(
+    SchedulableHyperparameter(
         "damping",
         "ACKTR: λ, which is added to every eigenvalue of the Fisher matrix.",
         TakesEffect.AT_MINIBATCH,
         minimum=1e-8,
     ),
-    Hyperparameter(
+    SchedulableHyperparameter(
         "fisher_coefficient",
         "ACKTR: weight of the critic's log-likelihood in the Fisher matrix's statistics.",
         TakesEffect.AT_MINIBATCH,
     ),
-    Hyperparameter(
+    SchedulableHyperparameter(
         "statistics_period",
         "ACKTR: updates from one taking of the Fisher matrix's statistics to the next.",
         TakesEffect.AT_MINIBATCH,
         minimum=1,
         whole=True,
     ),
-    Hyperparameter(
+    SchedulableHyperparameter(
         "inversion_period",
         "ACKTR: updates from one inversion of the Fisher matrix to the next.",
         TakesEffect.AT_MINIBATCH,
         minimum=1,
         whole=True,
     ),
-    Hyperparameter(
+    SchedulableHyperparameter(
         "momentum",
         "A2C, ACKTR: decay of the running mean of steps: m × mean + (1 − m) × step.",
         TakesEffect.AT_MINIBATCH,
         maximum=1.0,
     ),
-    Hyperparameter(
+    SchedulableHyperparameter(
         "weight_decay",
         "ACKTR: this times the parameters is added to the gradient before it is preconditioned.",
         TakesEffect.AT_MINIBATCH,

@@ -58,7 +58,7 @@ class ActionDistribution(Protocol):
         ...
 
 
-class Categorical(nn.Module):
+class CategoricalActions(nn.Module):
     """Distribution over the actions 0 … n − 1; the actor's outputs are its logits."""
 
     action_shape: tuple[int, ...] = ()
@@ -136,9 +136,9 @@ class DiagonalGaussian(nn.Module):
         return log_prob, normaliser + 0.5 * self.output_size
 
 
-def distribution_for(action_space: Box | Discrete) -> Categorical | DiagonalGaussian:
+def distribution_for(action_space: Box | Discrete) -> CategoricalActions | DiagonalGaussian:
     """Return the distribution that suits an action space."""
     if isinstance(action_space, Discrete):
-        return Categorical(int(action_space.n))
+        return CategoricalActions(int(action_space.n))
     dimensions: Any = action_space.shape
     return DiagonalGaussian(int(dimensions[0]))

@@ -33,27 +33,6 @@ Array = npt.NDArray[np.floating[Any]]
 _LOG_SQRT_2_PI = 0.5 * math.log(2 * math.pi)
 
 
-class Likelihood(Protocol):
-    """Actions under a distribution.
-
-    Attributes:
-        log_probs: log-probabilities (or -densities) of the actions [batch].
-        entropy: mean over the batch, in nats.
-    """
-
-    log_probs: Array
-    entropy: float
-
-    def by_outputs(self, by_log_probs: Array, by_entropy: float) -> Array:
-        """Return the gradient of a loss by the actor's outputs [batch, output_size].
-
-        Args:
-            by_log_probs: the loss's gradient by the log-probabilities [batch].
-            by_entropy: its derivative by the mean entropy.
-        """
-        ...
-
-
 class CategoricalLikelihood:
     """Actions 0 … n − 1 under softmax(logits).
 
@@ -82,6 +61,10 @@ class CategoricalLikelihood:
 
         With probabilities p and entropy H of a state, ∂ log p_a / ∂ logit_j = [a = j] − p_j and
         ∂H / ∂ logit_j = −p_j (log p_j + H).
+
+        Args:
+            by_log_probs: the loss's gradient by the log-probabilities [batch].
+            by_entropy: its derivative by the mean entropy.
         """
         gradient: Array = self._probs * -by_log_probs[:, np.newaxis]
         gradient[self._chosen] += by_log_probs

@@ -15,10 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Self
 
-_GRACE_SECONDS = 15.0
 _SHOWN_LINES = 12
 _TERMINATING = (signal.SIGTERM, signal.SIGHUP)
 
@@ -108,9 +107,14 @@ class Child:
 
 
 class Children:
-    """Starts child processes and stops those that still run when the ``with`` block is left."""
+    """Starts child processes and stops those that still run when the ``with`` block is left.
 
-    def __init__(self) -> None:
+    Args:
+        grace_seconds: how long they may take to stop, all together, before they are killed.
+    """
+
+    def __init__(self, grace_seconds: float = 15.0) -> None:
+        self._grace_seconds = grace_seconds
         self._children: list[Child] = []
 
     def start(
@@ -128,17 +132,12 @@ class Children:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         """Ask all to stop, wait a while, and kill those that do not."""
         try:
             for child in self._children:
                 child.ask_to_stop()
-            deadline = monotonic() + _GRACE_SECONDS
+            deadline = monotonic() + self._grace_seconds
             for child in self._children:
                 child.wait(max(0.0, deadline - monotonic()))
         finally:

@@ -29,8 +29,7 @@ from hyperoracle_server.snapshots.restoring import restore_study
 from hyperoracle_server.snapshots.stores import verify
 from hyperoracle_server.snapshots.taking import snapshot_study
 from hyperoracle_server.snapshots.under_way import folder_beside
-from hyperoracle_server.views.studies import describe_study
-from hyperoracle_server.views.totals import totals_of
+from hyperoracle_server.views.studies import describe_study, totals_of
 
 router = APIRouter()
 _snapshots = APIRouter(prefix="/v1/studies", tags=["snapshots"])

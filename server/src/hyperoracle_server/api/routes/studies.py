@@ -126,9 +126,12 @@ def get_schedule(
     oracle: TheOracle,
     form: Annotated[Literal["json", "csv"], Query(alias="format")] = "json",
     job: Annotated[str | None, Query(description="this job's only")] = None,
+    last: Annotated[
+        int | None, Query(ge=1, le=MAX_COUNT, description="the last so many rows only")
+    ] = None,
 ) -> Response:
     """The schedule that each job used."""
-    found = views.schedule(oracle, study, job)
+    found = views.schedule(oracle, study, job, last)
     if form == "csv":
         return Response(views.schedule_csv(found), media_type="text/csv")
     return listing(found, "rows")

@@ -28,7 +28,7 @@ from hyperoracle_server.keyed.cost import (
 )
 from hyperoracle_server.keyed.dqn.learner import QLearner
 from hyperoracle_server.keyed.dqn.replay import Replay, Steps
-from hyperoracle_server.strategies.decisions import Decision, Evidence, MemoryEffect
+from hyperoracle_server.strategies.decisions import Evidence, MemoryEffect
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from hyperoracle_protocol.hyper_state import HyperStateLayout
     from hyperoracle_protocol.strategies import DqnStrategy
     from hyperoracle_server.strategies.base import Given
-    from hyperoracle_server.strategies.decisions import Entries, Moment, Outcome
+    from hyperoracle_server.strategies.decisions import Decision, Entries, Moment, Outcome
     from hyperoracle_server.strategies.grid import HyperActionGrid
 
 _NO_IDS = np.empty(0, np.int64)
@@ -134,18 +134,10 @@ class DqnAgent(KeyedAgent[Replay]):
         recollection, key = self._encoded(moment)
         learner = self._learners[moment.layout_signature]
         q_values = learner.q_values(key)
-        choice, epsilon = self._choose(moment, q_values, rng)
+        decision = self._decision(moment, recollection, key, q_values, rng)
         known = np.full(len(q_values), learner.updates > 0)
-        return Decision(
-            hyper_action=choice.action,
-            explored=choice.explored,
-            epsilon=epsilon,
-            propensity=choice.propensity,
-            encoder_version=recollection.state.version,
-            memory_revision=recollection.revision,
-            key=key,
-            evidence=Evidence(q_values, known, _NO_IDS, _NO_NUMBERS, _NO_NUMBERS),
-        )
+        evidence = Evidence(q_values, known, _NO_IDS, _NO_NUMBERS, _NO_NUMBERS)
+        return decision._replace(evidence=evidence)
 
     def learn(self, outcome: Outcome) -> MemoryEffect | None:
         """Put the decision into the replay and make its gradient steps."""

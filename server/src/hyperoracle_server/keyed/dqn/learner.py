@@ -33,7 +33,7 @@ LARGEST_RETURN = 1e15
 _PARTS = ("network", "target", "adam_first", "adam_second")
 
 
-class Scale(NamedTuple):
+class OutputScale(NamedTuple):
     """What a network's output q stands for: Q = mean + deviation · q."""
 
     mean: float
@@ -79,13 +79,13 @@ class QLearner:
         self._moments = np.zeros(3)  # how many hyper-returns, their mean, their sum of squares
 
     @property
-    def scale(self) -> Scale:
+    def scale(self) -> OutputScale:
         """What the outputs stand for now."""
         count, mean, squares = self._moments.tolist()
         if self._setting.values == "raw" or count == 0:
-            return Scale(0.0, 1.0)
+            return OutputScale(0.0, 1.0)
         deviation = float(np.sqrt(squares / count))
-        return Scale(mean, deviation if deviation > 0 else 1.0)
+        return OutputScale(mean, deviation if deviation > 0 else 1.0)
 
     @property
     def pass_seconds(self) -> float:

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
-Kind = Literal["vae", "random", "plain"]
+EncoderKind = Literal["vae", "random", "plain"]
 """`vae`: learned; `random`: a fixed random mapping; `plain`: the standardised features."""
 
 FEATURE_LIMIT = 65_536
@@ -23,7 +23,7 @@ class Architecture:
     Prefer `of_sketch` and `of_statistics`, which fill in what follows from the kind.
 
     Args:
-        kind: How keys are made, see `Kind`.
+        kind: How keys are made, see `EncoderKind`.
         blocks: `(rows, width)` of each block of the flat hyper-state, in order. A sketch has one
             block W_m^n S_m per tensor and order; statistics are one block of one row.
         projected_width: Columns d of the learned C̃_m^n ∈ R^{width×d} that every block is
@@ -37,7 +37,7 @@ class Architecture:
     Source: Le et al., Episodic Policy Gradient Training, AAAI 2022, Eq. 2 (d = 4, h = 32).
     """
 
-    kind: Kind
+    kind: EncoderKind
     blocks: tuple[tuple[int, int], ...]
     projected_width: int | None
     hidden_size: int
@@ -45,8 +45,10 @@ class Architecture:
 
     def __post_init__(self) -> None:
         """Check that the sizes fit one another."""
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"encoder kind: expected one of {get_args(Kind)}, got {self.kind!r}")
+        if self.kind not in get_args(EncoderKind):
+            raise ValueError(
+                f"encoder kind: expected one of {get_args(EncoderKind)}, got {self.kind!r}"
+            )
         if not self.blocks or any(
             len(block) != 2 or not all(_is_positive(size) for size in block)
             for block in self.blocks
@@ -110,7 +112,7 @@ class Architecture:
     def of_statistics(
         cls,
         feature_count: int,
-        kind: Kind = "plain",
+        kind: EncoderKind = "plain",
         hidden_size: int = 64,
         key_size: int = 8,
     ) -> Architecture:

@@ -144,14 +144,14 @@ def _train_vae(
 ) -> tuple[EncoderState, TrainingReport]:
     import torch
 
-    from hyperoracle_server.keyed.encoder.vae import Adam, VariationalAutoencoder
+    from hyperoracle_server.keyed.encoder.vae import EncoderAdam, VariationalAutoencoder
 
     torch.set_num_threads(1)
     mean = state.moments.mean.astype(np.float32)
     inverse_scale = state.moments.inverse_scale().astype(np.float32)
     generator = torch.Generator().manual_seed(seed)
     model = VariationalAutoencoder(state.architecture, state.arrays)
-    optimiser = Adam(
+    optimiser = EncoderAdam(
         model.parameters, state.arrays, settings.learning_rate, settings.gradient_norm_limit
     )
     kl_factor = settings.kl_weight / state.architecture.feature_count

@@ -110,7 +110,7 @@ class VariationalAutoencoder:
         return {name: value.detach().numpy() for name, value in self.parameters.items()}
 
 
-class Adam:
+class EncoderAdam:
     """Adam with a limit on the gradient's norm, its moments in the encoder's state.
 
     Written out because torch's own imports its compiler on first use, which costs seconds and

@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 _BATCH = 512
 """Keys are added so many at a time: between batches other threads get the interpreter."""
 
-_EFFORTS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-"""Search efforts (``ef``) tried for the wanted recall."""
-
 _HELD_OUT = 128
 """So many keys, evenly spaced in time, test the recall of a new graph before they join it."""
 
@@ -49,6 +46,16 @@ _LEAST_TESTED = 2 * _HELD_OUT
 
 REGIONS = 8
 """Into so many regions queries are put by age, and again by distance from the middle."""
+
+
+GRAPHS_PAY_FROM = 2_048
+"""Keys per group in use, on average, from which it is worth building graphs to see whether they
+answer faster than a scan. `python benchmarks/memory_index.py` prints from where on they do: it
+depends on how much effort the keys take them."""
+
+KEYS_PER_CANDIDATE = 120
+"""Keys that a scan visits in the time in which a graph weighs one candidate; `python
+benchmarks/memory_index.py` measures it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,9 @@ class HnswSettings:
         recall: the share of true neighbours that a built graph must find in its worst region, of
             keys not in it; its search effort is raised or lowered to the least that does, and where
             none does, its group is searched exactly. 0 leaves the effort alone.
+        efforts: search efforts tried for the wanted recall, ascending.
+        graphs_pay_from: see `GRAPHS_PAY_FROM`.
+        keys_per_candidate: see `KEYS_PER_CANDIDATE`.
         seed: of the graphs' random layers.
 
     Raises:
@@ -72,6 +82,9 @@ class HnswSettings:
     build_effort: int = 200
     search_effort: int = 64
     recall: float = INDEX_RECALL
+    efforts: tuple[int, ...] = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+    graphs_pay_from: int = GRAPHS_PAY_FROM
+    keys_per_candidate: float = KEYS_PER_CANDIDATE
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -83,10 +96,6 @@ class HnswSettings:
         if not 0.0 <= self.recall <= 1.0:
             raise ValueError(f"expected a recall between 0 and 1, got {self.recall}")
 
-
-KEYS_PER_CANDIDATE = 120
-"""Keys that a scan visits in the time in which a graph weighs one candidate; `python
-benchmarks/memory_index.py` measures it."""
 
 GATHERED = 2.0
 """How much longer it takes to scan one group's keys than as many of a scan of all."""
@@ -167,7 +176,7 @@ class _Graph:
             set(labels[np.argpartition(norms - 2.0 * (keys @ query), count)[:count]].tolist())
             for query in queries
         ]
-        for effort in _EFFORTS:
+        for effort in self._settings.efforts:
             self.effort = max(effort, count)
             self._index.set_ef(self.effort)
             try:
@@ -260,7 +269,8 @@ class Graphs:
         Args:
             sizes: how many keys each group has.
         """
-        by_graphs = sum(graph.effort * KEYS_PER_CANDIDATE for graph in self._graphs.values())
+        efforts = sum(graph.effort for graph in self._graphs.values())
+        by_graphs = efforts * self._settings.keys_per_candidate
         return by_graphs + GATHERED * float(sizes[list(self.given_up)].sum())
 
     @property

@@ -14,11 +14,6 @@ from hyperoracle_server.keyed.memory.hnsw import Graphs, HnswSearch, HnswSetting
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-GRAPHS_PAY_FROM = 2_048
-"""Keys per group in use, on average, from which it is worth building graphs to see whether they
-answer faster than a scan. `python benchmarks/memory_index.py` prints from where on they do: it
-depends on how much effort the keys take them."""
-
 TRY_AGAIN = 1.5
 """Graphs that did not pay are built again once there are so many times more keys, or other ones."""
 
@@ -114,7 +109,8 @@ class SwitchingSearch(NeighbourSearch):
         """Whether graphs are wanted and are missing, or hold more deleted keys than live ones."""
         size = self._store.size
         wanted = self._index == "hnsw" or (
-            self._index == "auto" and size >= GRAPHS_PAY_FROM * self._exact.groups_in_use
+            self._index == "auto"
+            and size >= self._settings.graphs_pay_from * self._exact.groups_in_use
         )
         if not wanted or not size or (self._hnsw is None and self._store.filled < self._try_from):
             return False

@@ -35,7 +35,7 @@ from typing import Literal, NamedTuple, Self
 from hyperoracle_server.strategies.evidence.exposure import Exposure
 from hyperoracle_server.strategies.evidence.learning_curve import LEVELS, LearningCurve
 
-Reason = Literal["completed", "reached", "interrupted", "failed", "lapsed"]
+EndReason = Literal["completed", "reached", "interrupted", "failed", "lapsed"]
 """Why a job ended: as its client said, or `lapsed`: nothing was heard of it any more."""
 
 EndKind = Literal["whole", "reached", "interrupted", "lapsed", "failed", "diverged"]
@@ -74,7 +74,7 @@ class Ending(NamedTuple):
 
 def ending_of(
     curve: LearningCurve,
-    reason: Reason,
+    reason: EndReason,
     env_step: int,
     floor: float | None,
     others: Sequence[LearningCurve] = (),
@@ -116,7 +116,7 @@ def ending_of(
     return Ending(kind, score, final, floor, shown, missing if kind == "reached" else None)
 
 
-def _kind(curve: LearningCurve, reason: Reason, progress: float) -> EndKind:
+def _kind(curve: LearningCurve, reason: EndReason, progress: float) -> EndKind:
     if curve.ends_lost:
         return "diverged"
     if reason in ("failed", "lapsed"):
@@ -159,11 +159,11 @@ class JobAccount:
     ending: Ending | None = None
 
     def end(
-        self, reason: Reason, env_step: int, floor: float | None, others: Sequence[LearningCurve]
+        self, reason: EndReason, env_step: int, floor: float | None, others: Sequence[LearningCurve]
     ) -> Ending:
         """Settle what the job counts for, see `ending_of`."""
         if self.curve is None:
-            kinds: dict[Reason, EndKind] = {"completed": "whole"}
+            kinds: dict[EndReason, EndKind] = {"completed": "whole"}
             self.ending = Ending(kinds.get(reason, "interrupted"), None, None, None, 0.0)
         else:
             self.ending = ending_of(self.curve, reason, env_step, floor, others)

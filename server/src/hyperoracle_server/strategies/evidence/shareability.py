@@ -47,7 +47,7 @@ class SharedRecords:
     what: str
 
 
-class Estimate(NamedTuple):
+class BootstrapInterval(NamedTuple):
     """A figure and its 95 % interval by cluster bootstrap over jobs."""
 
     value: float
@@ -71,9 +71,9 @@ class Shareability(NamedTuple):
     records: int
     from_other_jobs: float
     expected_by_chance: float
-    ratio: Estimate
-    skill: Estimate | None
-    jobs_better: Estimate | None
+    ratio: BootstrapInterval
+    skill: BootstrapInterval | None
+    jobs_better: BootstrapInterval | None
 
 
 def shareability(
@@ -187,10 +187,10 @@ def _ratio(
     above: Float[np.ndarray, " jobs"],
     below: Float[np.ndarray, " jobs"],
     resampled: Int[np.ndarray, "resamples jobs"],
-) -> Estimate:
+) -> BootstrapInterval:
     """Sum over jobs above and below, and the interval over resamples of the jobs."""
     denominators = resampled @ below
     known = denominators > 0
     ratios = (resampled @ above)[known] / denominators[known]
     low, high = np.quantile(ratios, [0.025, 0.975])
-    return Estimate(float(above.sum() / below.sum()), float(low), float(high))
+    return BootstrapInterval(float(above.sum() / below.sum()), float(low), float(high))

@@ -4,6 +4,6 @@
 estimates the effects of bins with their uncertainty.
 
 `course` notes a job's decisions and returns, `choice` goes from effects to bins, `guards` go back
-to the default. It is the core of the strategies `anchored` and `cautious_config`; `best_config`
-shares the study's guard.
+to the default. `anchored` is the hyper-agent that all this makes. `cautious_config` has the same
+core, and `best_config` the study's guard.
 """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 
 from hyperoracle_server.strategies.decisions import Evidence
-from hyperoracle_server.strategies.one_config import OneConfigAgent
+from hyperoracle_server.strategies.one_config.agent import OneConfigAgent
 from hyperoracle_server.strategies.value_model import choice
 from hyperoracle_server.strategies.value_model.advantages import standardised
 from hyperoracle_server.strategies.value_model.effects_on_grid import EffectsOnGrid
@@ -34,7 +34,7 @@ MAX_RECORDS = 240
 _CONTEXT = np.zeros(1)  # the same for every job
 
 
-class Knowledge(NamedTuple):
+class ConfigKnowledge(NamedTuple):
     """What the jobs that ended say.
 
     Attributes:
@@ -80,7 +80,7 @@ class CautiousConfigAgent(OneConfigAgent):
         super().__init__(grid, strategy.roles)
         self._strategy = strategy
         self._on_grid = EffectsOnGrid(grid, ordered)
-        self._knowledge: Knowledge | None = None
+        self._knowledge: ConfigKnowledge | None = None
 
     @classmethod
     def of(cls, given: Given) -> Self:
@@ -123,7 +123,7 @@ class CautiousConfigAgent(OneConfigAgent):
         self._knowledge = self._known()
 
     @property
-    def knowledge(self) -> Knowledge:
+    def knowledge(self) -> ConfigKnowledge:
         """What the jobs that ended say."""
         if self._knowledge is None:
             self._knowledge = self._known()
@@ -140,7 +140,7 @@ class CautiousConfigAgent(OneConfigAgent):
             avoided=avoided,
         )
 
-    def _known(self) -> Knowledge:
+    def _known(self) -> ConfigKnowledge:
         newest = self.scored()[-MAX_RECORDS:]
         hyperparameters = len(self._on_grid.kernels)
         bins = [self._grid.bins(run.hyper_action or 0) for _, run in newest]
@@ -151,7 +151,7 @@ class CautiousConfigAgent(OneConfigAgent):
             standardised(scores, [run.task for _, run in newest]),
         )
         model = fitted(records, self._on_grid.kernels)
-        return Knowledge(
+        return ConfigKnowledge(
             records.bins,
             np.array([job for job, _ in newest], np.int64),
             [model.effects(_CONTEXT, position) for position in range(hyperparameters)],

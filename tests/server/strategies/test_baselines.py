@@ -5,9 +5,9 @@ import pytest
 
 from hyperoracle_protocol.strategies import KlAdaptiveStrategy
 from hyperoracle_protocol.studies import StudyDefinition
+from hyperoracle_server.strategies.baselines import KlAdaptiveAgent, adapted_rate
 from hyperoracle_server.strategies.decisions import Moment
 from hyperoracle_server.strategies.grid import HyperActionGrid
-from hyperoracle_server.strategies.kl_adaptive import KlAdaptiveAgent, adapted_rate
 
 HIGH, LOW, GOOD = 0.021, 0.004, 0.01
 

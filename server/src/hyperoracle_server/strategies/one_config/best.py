@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from hyperoracle_server.strategies.one_config import OneConfigAgent
+from hyperoracle_server.strategies.one_config.agent import OneConfigAgent
 from hyperoracle_server.strategies.value_model.advantages import on_one_scale
 
 if TYPE_CHECKING:

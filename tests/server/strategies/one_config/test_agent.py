@@ -12,12 +12,12 @@ from support.whole_jobs import ending, run
 
 from hyperoracle_protocol.jobs import Role
 from hyperoracle_protocol.strategies import RoleSetting
-from hyperoracle_server.strategies import one_config
 from hyperoracle_server.strategies.chance import NumberedStreams
 from hyperoracle_server.strategies.decisions import Decision, Moment
 from hyperoracle_server.strategies.evidence.exposure import Avoided
 from hyperoracle_server.strategies.grid import HyperActionGrid
-from hyperoracle_server.strategies.one_config import OneConfigAgent
+from hyperoracle_server.strategies.one_config import agent as one_config
+from hyperoracle_server.strategies.one_config.agent import OneConfigAgent
 from hyperoracle_server.strategies.value_model.guards import FIRST_PAUSE
 
 DEFAULT, BEST, EXPLORED = 1, 3, [0, 2, 4]

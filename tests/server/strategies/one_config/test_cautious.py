@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from support.whole_jobs import decide, ending, fall_behind, run_with
 
 from hyperoracle_protocol.strategies import CautiousConfigStrategy
-from hyperoracle_server.strategies.cautious_config import CautiousConfigAgent
 from hyperoracle_server.strategies.decisions import LARGEST_RETURN, CurvePoint
 from hyperoracle_server.strategies.grid import HyperActionGrid
+from hyperoracle_server.strategies.one_config.cautious import CautiousConfigAgent
 from hyperoracle_server.strategies.value_model.gaussian_process import SCALES
 
 

@@ -9,10 +9,10 @@ from support.whole_jobs import ending
 
 from hyperoracle_protocol.jobs import Role
 from hyperoracle_protocol.strategies import AnchoredStrategy
-from hyperoracle_server.strategies.anchored import AnchoredAgent, context_of
 from hyperoracle_server.strategies.decisions import FOR_EVER, CurvePoint, Decision, Moment
-from hyperoracle_server.strategies.evidence.job_account import Reason
+from hyperoracle_server.strategies.evidence.job_account import EndReason
 from hyperoracle_server.strategies.grid import HyperActionGrid
+from hyperoracle_server.strategies.value_model.anchored import AnchoredAgent, context_of
 from hyperoracle_server.strategies.value_model.guards import FIRST_PAUSE
 
 TOTAL, PARTS, DEFAULT = 1600, 16, 3
@@ -37,7 +37,7 @@ def run_job(
     unit: float = 1.0,
     noise: float = 1.0,
     parts: int = PARTS,
-    reason: Reason = "completed",
+    reason: EndReason = "completed",
 ) -> list[int]:
     """A job whose return rises with its bins; what it was told, each decision's first bin."""
     rng = np.random.default_rng([job, 99])

@@ -6,10 +6,10 @@ from support.whole_jobs import decide, fall_behind, run, run_with
 
 from hyperoracle_protocol.jobs import Role
 from hyperoracle_protocol.strategies import BestConfigStrategy
-from hyperoracle_server.strategies.best_config import BestConfigAgent
 from hyperoracle_server.strategies.decisions import FOR_EVER
 from hyperoracle_server.strategies.evidence.exposure import Avoided
 from hyperoracle_server.strategies.grid import HyperActionGrid
+from hyperoracle_server.strategies.one_config.best import BestConfigAgent
 
 
 def agent_of(bins=(5,), default=(2,), ordered=(True,), **settings) -> BestConfigAgent:

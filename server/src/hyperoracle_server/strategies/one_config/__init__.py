@@ -1,0 +1,1 @@
+"""One configuration for each job, chosen by what whole jobs achieved."""
