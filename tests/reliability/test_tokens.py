@@ -27,7 +27,7 @@ from hyperoracle_protocol.tokens import CreateToken
 from hyperoracle_server.api.access.callers import Doorkeeper
 from hyperoracle_server.api.access.tokens import RANK, StoredToken, TokenStore
 from hyperoracle_server.api.app import create_app
-from hyperoracle_server.errors import OracleError
+from hyperoracle_server.errors import RequestRefused
 from hyperoracle_server.ledger.store import Ledger
 from hyperoracle_server.settings import ServerSettings
 
@@ -338,7 +338,7 @@ def test_tokens_are_compared_in_constant_time_and_as_often_for_an_unknown_id(tmp
     doorkeeper = Doorkeeper(store)
     assert doorkeeper.admit(f"Bearer {secret}".encode()).name == "a"
     for wrong in (secret[:-1] + "!", "ho_000000000000_" + secret[16:], "x"):
-        with pytest.raises(OracleError, match="not one of"):
+        with pytest.raises(RequestRefused, match="not one of"):
             doorkeeper.admit(f"Bearer {wrong}".encode())
     assert compared == [(32, 32)] * 4
     ledger.close()

@@ -1,6 +1,6 @@
 """What can go wrong, in the domain's words; `api.problems` turns it into HTTP in one place.
 
-OracleError            any refusal, with a wire code
+RequestRefused         any refusal, with a wire code
 ├── StoreUnavailable   the ledger cannot be written now; nothing was changed
 ├── StoreRefused       the ledger's file cannot be used at all (start-up)
 └── SnapshotRefused    a file cannot be restored; nothing was changed
@@ -17,7 +17,7 @@ LONGEST_TEXT = 1000
 """Characters of what a refusal says: a name in it may be the caller's, and without end."""
 
 
-class OracleError(Exception):
+class RequestRefused(Exception):
     """A request that the oracle refuses; it changed nothing.
 
     Attributes:
@@ -45,7 +45,7 @@ class OracleError(Exception):
         self.retry_after_seconds = retry_after_seconds
 
 
-class StoreUnavailable(OracleError):
+class StoreUnavailable(RequestRefused):
     """The ledger could not make a change durable, or be read; whoever asked may try again."""
 
     def __init__(self, reason: str, *, doing: Literal["written", "read"] = "written") -> None:
@@ -55,14 +55,14 @@ class StoreUnavailable(OracleError):
         )
 
 
-class StoreRefused(OracleError):
+class StoreRefused(RequestRefused):
     """The file given as the store cannot be used as one."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(ErrorCode.STORE_UNAVAILABLE, detail)
 
 
-class SnapshotRefused(OracleError):
+class SnapshotRefused(RequestRefused):
     """The file given as a snapshot cannot be restored; nothing was changed."""
 
     def __init__(self, detail: str) -> None:

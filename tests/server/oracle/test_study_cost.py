@@ -10,7 +10,7 @@ from hyperoracle_protocol.hyper_state import HyperStateLayout, SketchedTensor
 from hyperoracle_protocol.strategies import QLearningSetting
 from hyperoracle_protocol.studies import StudyDefinition
 from hyperoracle_server.api.embedded import EmbeddedTransport
-from hyperoracle_server.errors import OracleError
+from hyperoracle_server.errors import RequestRefused
 from hyperoracle_server.keyed.cost import encode_seconds, gradient_step_seconds, scan_seconds
 from hyperoracle_server.strategies.cost import (
     LEAST_OPEN,
@@ -140,7 +140,7 @@ def test_what_the_examples_and_defaults_cost_is_far_from_the_limits():
 def test_a_study_that_costs_too_much_is_refused_with_bound_figure_and_remedy(
     strategy, layouts, named
 ):
-    with pytest.raises(OracleError) as refused:
+    with pytest.raises(RequestRefused) as refused:
         check_cost(defined(strategy), layouts, CostLimits())
     for text in named:
         assert text in refused.value.detail

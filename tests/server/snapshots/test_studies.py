@@ -14,7 +14,7 @@ from support.handles import oracle_of
 from support.wire_client import Wire
 
 from hyperoracle_server.api.embedded import EmbeddedTransport
-from hyperoracle_server.errors import OracleError, SnapshotRefused, StoreRefused
+from hyperoracle_server.errors import RequestRefused, SnapshotRefused, StoreRefused
 from hyperoracle_server.keyed.rounds import EncoderRounds
 from hyperoracle_server.ledger.numbers import REFERENCES, Renumbering
 from hyperoracle_server.ledger.schema import metadata
@@ -412,7 +412,7 @@ def test_a_file_that_is_there_is_never_written_over(opened, tmp_path):
         take_study(tmp_path / "home.db", "s", target)
     with pytest.raises(SnapshotRefused, match="cannot be written"):
         take_study(tmp_path / "home.db", "s", tmp_path / "no-folder" / "x")
-    with pytest.raises(OracleError, match="no study"):
+    with pytest.raises(RequestRefused, match="no study"):
         take_study(tmp_path / "home.db", "nobody", tmp_path / "new")
     with pytest.raises(StoreRefused, match="no store"):
         take_study(tmp_path / "nowhere.db", "s", tmp_path / "new")

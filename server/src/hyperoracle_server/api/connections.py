@@ -23,7 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_server.api import problems
-from hyperoracle_server.errors import OracleError
+from hyperoracle_server.errors import RequestRefused
 from hyperoracle_server.telemetry.logs import about
 from hyperoracle_server.telemetry.metrics import Metrics
 
@@ -234,7 +234,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._end(self._too_slow())
 
-    def _end(self, error: OracleError) -> None:
+    def _end(self, error: RequestRefused) -> None:
         """Refuse the request that is arriving, and let the client go.
 
         Where an earlier request is still being answered, that answer is the last thing that comes:
@@ -288,9 +288,9 @@ class BoundedProtocol(HttpToolsProtocol):
         wait = seconds if self._unread_until is None else seconds / LOOKS
         self._look = self.loop.call_later(wait, self._look_at_reader)
 
-    def _too_slow(self) -> OracleError:
+    def _too_slow(self) -> RequestRefused:
         seconds = self._limits.request_seconds
-        return OracleError(
+        return RequestRefused(
             ErrorCode.REQUEST_TIMEOUT,
             "the request did not arrive in time; send it again, in one go",
             expected=f"all of it within {seconds:g} s, and 1 s more for each "
@@ -303,8 +303,8 @@ class _MalformedError(Exception):
     """Stops the parser."""
 
 
-def _malformed(detail: str, *, expected: str) -> OracleError:
-    return OracleError(ErrorCode.MALFORMED_REQUEST, detail, expected=expected)
+def _malformed(detail: str, *, expected: str) -> RequestRefused:
+    return RequestRefused(ErrorCode.MALFORMED_REQUEST, detail, expected=expected)
 
 
 _NO_HTTP = _malformed(
@@ -313,8 +313,8 @@ _NO_HTTP = _malformed(
 )
 
 
-def _too_long() -> OracleError:
-    return OracleError(
+def _too_long() -> RequestRefused:
+    return RequestRefused(
         ErrorCode.BODY_TOO_LARGE,
         "the request's head is too large",
         expected=f"at most {LONGEST_HEAD_BYTES} bytes of request line, headers and trailers",
@@ -333,7 +333,7 @@ class _Overloaded:
         if scope["type"] != "http" or scope["path"] == "/livez":
             await self._app(scope, receive, send)
             return
-        error = OracleError(
+        error = RequestRefused(
             ErrorCode.OVERLOADED,
             "all connections are taken; nothing was recorded, try again",
             retry_after_seconds=RETRY_SECONDS,

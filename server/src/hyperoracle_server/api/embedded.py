@@ -20,7 +20,7 @@ from hyperoracle_server.api.app import create_app
 from hyperoracle_server.api.deployment import deployment_of
 from hyperoracle_server.api.hot import JSON_MEDIA_TYPE, answer_hot
 from hyperoracle_server.api.problems import problem
-from hyperoracle_server.errors import OracleError
+from hyperoracle_server.errors import RequestRefused
 from hyperoracle_server.oracle.admission import Call
 from hyperoracle_server.oracle.oracle import Oracle
 from hyperoracle_server.oracle.upkeep import end_all
@@ -114,7 +114,7 @@ class EmbeddedTransport:
         try:
             call = answer_hot(self._deployment, _CALLERS_THREAD, name, job, media_type, body, began)
             content, kind = _at_once(call), JSON_MEDIA_TYPE
-        except OracleError as error:
+        except RequestRefused as error:
             status, content = problem(error, headers.get("x-request-id"))
             kind = PROBLEM_MEDIA_TYPE
         return status, {"content-type": kind, PROTOCOL_HEADER: PROTOCOL_VERSION}, content

@@ -15,7 +15,7 @@ from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.version import PROTOCOL_HEADER, PROTOCOL_VERSION, is_compatible
 from hyperoracle_server.api import problems
 from hyperoracle_server.api.openapi import security_headers
-from hyperoracle_server.errors import OracleError
+from hyperoracle_server.errors import RequestRefused
 from hyperoracle_server.telemetry import logs
 from hyperoracle_server.telemetry.metrics import Metrics
 
@@ -81,7 +81,7 @@ class Gate:
 
         try:
             await self.app(inner, counted_receive, identified_send)
-        except OracleError as error:  # outside the routes' handlers: counted_receive, the guard
+        except RequestRefused as error:  # outside the routes' handlers: counted_receive, the guard
             if answering:
                 raise
             await self._refuse(error, scope, send)
@@ -89,7 +89,7 @@ class Gate:
             if is_head:  # for whoever asks what it was about
                 scope.update({key: inner[key] for key in ("route", "path_params") if key in inner})
 
-    async def _refuse(self, error: OracleError, scope: Scope, send: Send) -> None:
+    async def _refuse(self, error: RequestRefused, scope: Scope, send: Send) -> None:
         problems.note(scope, error, self._metrics)
         status, headers, body = problems.answer(error, scope["request_id"])
         if scope["method"] == "HEAD":
@@ -98,10 +98,10 @@ class Gate:
         await send({"type": "http.response.body", "body": body})
 
 
-def _refusal(headers: dict[bytes, bytes], limit: int) -> OracleError | None:
+def _refusal(headers: dict[bytes, bytes], limit: int) -> RequestRefused | None:
     offered = headers.get(_PROTOCOL)
     if offered is not None and not is_compatible(offered.decode("latin-1")):
-        return OracleError(
+        return RequestRefused(
             ErrorCode.PROTOCOL_MISMATCH,
             "client and server do not speak the same protocol; upgrade the older one",
             expected=PROTOCOL_VERSION,
@@ -109,7 +109,7 @@ def _refusal(headers: dict[bytes, bytes], limit: int) -> OracleError | None:
         )
     encoding = headers.get(b"content-encoding", b"identity")
     if encoding.lower() != b"identity":
-        return OracleError(
+        return RequestRefused(
             ErrorCode.UNSUPPORTED_MEDIA_TYPE, "compressed request bodies are not taken",
             expected="no Content-Encoding", got=encoding.decode("latin-1"),
         )  # fmt: skip
@@ -119,8 +119,8 @@ def _refusal(headers: dict[bytes, bytes], limit: int) -> OracleError | None:
     return None
 
 
-def _too_large(limit: int) -> OracleError:
-    return OracleError(
+def _too_large(limit: int) -> RequestRefused:
+    return RequestRefused(
         ErrorCode.BODY_TOO_LARGE,
         "the request's body is too large",
         expected=f"at most {limit} bytes",

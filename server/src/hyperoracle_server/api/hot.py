@@ -43,7 +43,7 @@ from hyperoracle_protocol.jobs import (
 from hyperoracle_server.api.deployment import Deployment
 from hyperoracle_server.api.openapi import self_contained
 from hyperoracle_server.api.problems import invalid_request, problem
-from hyperoracle_server.errors import OracleError
+from hyperoracle_server.errors import RequestRefused
 from hyperoracle_server.oracle import calls
 from hyperoracle_server.oracle.admission import Call
 from hyperoracle_server.oracle.job import Answer
@@ -75,7 +75,7 @@ class Way(Protocol):
         """Wait until an answer may be given.
 
         Raises:
-            OracleError: it may not: `store_unavailable`.
+            RequestRefused: it may not: `store_unavailable`.
         """
 
 
@@ -95,7 +95,7 @@ async def answer_hot(
         began: when the call came, on `time.perf_counter`.
 
     Raises:
-        OracleError: the call is refused.
+        RequestRefused: the call is refused.
     """
     oracle, metrics = deployment.oracle, deployment.metrics
     make = partial(_MAKERS[name], oracle, job, media_type, body)
@@ -107,7 +107,7 @@ async def answer_hot(
             await way.wait(durable)
         if futures:
             oracle.observer.stage("commit", time.perf_counter() - waiting_since)
-    except OracleError as error:
+    except RequestRefused as error:
         if name != "propose":
             metrics.count_report("rejected")
         metrics.observe_request(name, HTTP_STATUS[error.code], time.perf_counter() - began)
@@ -130,7 +130,7 @@ class _Reply(NamedTuple):
 
     body: bytes
     answers: Sequence[Answer]
-    refusal: OracleError | None = None
+    refusal: RequestRefused | None = None
 
 
 def _is_bulky(name: Call, media_type: str, body: bytes) -> bool:
@@ -150,7 +150,7 @@ def _propose(oracle: Oracle, job_id: str, media_type: str, body: bytes) -> _Repl
         frame = _decode(body)
         request = parse(ProposeMetadata, frame.metadata)
         if frame.dtype == "float64":
-            raise OracleError(ErrorCode.HYPER_STATE_MISMATCH,
+            raise RequestRefused(ErrorCode.HYPER_STATE_MISMATCH,
                               "the hyper-state has the wrong dtype",
                               expected="float16 or float32", got="float64")  # fmt: skip
         none = frame.dtype == "none"
@@ -176,7 +176,7 @@ def _report(oracle: Oracle, job_id: str, media_type: str, body: bytes) -> _Reply
 def _reports(oracle: Oracle, job_id: str, media_type: str, body: bytes) -> _Reply:
     """Answer `POST /v1/jobs/{job}/reports`: each frame as if it had come alone."""
     if not _is_binary(media_type):
-        raise OracleError(
+        raise RequestRefused(
             ErrorCode.UNSUPPORTED_MEDIA_TYPE,
             "several reports come as frames; one in JSON goes to /report",
             expected=BINARY_MEDIA_TYPE, got=media_type,
@@ -184,13 +184,13 @@ def _reports(oracle: Oracle, job_id: str, media_type: str, body: bytes) -> _Repl
     try:
         frames = split_frames(body, MAX_REPORTS_AT_ONCE)
     except FrameError as error:
-        raise OracleError(ErrorCode.INVALID_REQUEST, f"the binary body: {error}") from None
+        raise RequestRefused(ErrorCode.INVALID_REQUEST, f"the binary body: {error}") from None
     answers: list[Answer] = []
     refused = None
     for frame in frames:
         try:
             answers.append(_taken_in(oracle, job_id, media_type, frame))
-        except OracleError as error:
+        except RequestRefused as error:
             if not answers:
                 raise
             refused = error
@@ -212,12 +212,12 @@ def _taken_in(oracle: Oracle, job_id: str, media_type: str, body: bytes) -> Answ
         frame = _decode(body)
         metadata = parse(ReportMetadata, frame.metadata)
         if frame.dtype not in ("none", "float64") or frame.size > MAX_EPISODE_RETURNS:
-            raise OracleError(ErrorCode.INVALID_REQUEST, "the episode returns cannot be read",
+            raise RequestRefused(ErrorCode.INVALID_REQUEST, "the episode returns cannot be read",
                               expected=f"at most {MAX_EPISODE_RETURNS} of float64",
                               got=f"{frame.size} of {frame.dtype}")  # fmt: skip
         returns = np.frombuffer(frame.numbers, "<f8")
         if not (np.abs(returns) <= MAX_RETURN).all():  # nor is NaN
-            raise OracleError(ErrorCode.INVALID_REQUEST,
+            raise RequestRefused(ErrorCode.INVALID_REQUEST,
                               "an episode return is not finite, or too great",
                               expected=f"numbers in [{-MAX_RETURN}, {MAX_RETURN}]",
                               got="others")  # fmt: skip
@@ -235,7 +235,7 @@ def parse(kind: type[_M], body: bytes | memoryview) -> _M:
     """A message from JSON.
 
     Raises:
-        OracleError: `invalid_request`, naming the first field that is wrong.
+        RequestRefused: `invalid_request`, naming the first field that is wrong.
     """
     try:
         return kind.model_validate_json(bytes(body))
@@ -255,7 +255,7 @@ def _is_binary(media_type: str) -> bool:
         return False
     if kind == BINARY_MEDIA_TYPE:
         return True
-    raise OracleError(
+    raise RequestRefused(
         ErrorCode.UNSUPPORTED_MEDIA_TYPE, "the body's media type is not known",
         expected=f"{JSON_MEDIA_TYPE} or {BINARY_MEDIA_TYPE}", got=media_type,
     )  # fmt: skip
@@ -265,7 +265,7 @@ def _decode(body: bytes) -> Any:
     try:
         return decode_frame(body)
     except FrameError as error:
-        raise OracleError(ErrorCode.INVALID_REQUEST, f"the binary body: {error}") from None
+        raise RequestRefused(ErrorCode.INVALID_REQUEST, f"the binary body: {error}") from None
 
 
 def _little_endian(dtype: str) -> np.dtype[Any]:

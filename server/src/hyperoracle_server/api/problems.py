@@ -19,7 +19,7 @@ from hyperoracle_protocol.errors import HTTP_STATUS, PROBLEM_MEDIA_TYPE, ErrorCo
 from hyperoracle_protocol.version import PROTOCOL_HEADER, PROTOCOL_VERSION
 from hyperoracle_server.api.deployment import deployment_of
 from hyperoracle_server.api.openapi import security_headers
-from hyperoracle_server.errors import OracleError
+from hyperoracle_server.errors import RequestRefused
 from hyperoracle_server.telemetry.logs import about, shown_path
 from hyperoracle_server.telemetry.metrics import Metrics
 
@@ -41,18 +41,18 @@ _METHODS = ("GET", "PUT", "POST", "DELETE")
 # -- from an error to an answer ----------------------------------------------------------------
 
 
-def invalid_request(error: ValidationError) -> OracleError:
+def invalid_request(error: ValidationError) -> RequestRefused:
     """What pydantic found, as a refusal that names the field."""
     first = error.errors(include_url=False)[0]
     return refusal(first["loc"], first["msg"], first.get("input"), error.error_count())
 
 
-def refusal(location: tuple[Any, ...], message: str, got: Any, count: int) -> OracleError:
+def refusal(location: tuple[Any, ...], message: str, got: Any, count: int) -> RequestRefused:
     """A refusal of one field of a request."""
     where = ".".join(map(_shown, location)) or "the body"
     more = f" (and {count - 1} more)" if count > 1 else ""
     text = message.removeprefix("Value error, ")
-    return OracleError(
+    return RequestRefused(
         ErrorCode.INVALID_REQUEST, f"{where}: {text}{more}", expected=text, got=repr(got)
     )
 
@@ -63,7 +63,7 @@ def _shown(part: Any) -> str:
     return text if len(text) <= LONGEST_NAME else text[:LONGEST_NAME] + "…"
 
 
-def problem(error: OracleError, request_id: str | None = None) -> tuple[int, bytes]:
+def problem(error: RequestRefused, request_id: str | None = None) -> tuple[int, bytes]:
     """A refusal's status, and its body as `application/problem+json`."""
     status = HTTP_STATUS[error.code]
     answer = Problem(
@@ -78,7 +78,7 @@ def problem(error: OracleError, request_id: str | None = None) -> tuple[int, byt
     return status, answer.model_dump_json().encode()
 
 
-def problem_headers(error: OracleError) -> dict[str, str]:
+def problem_headers(error: RequestRefused) -> dict[str, str]:
     """The headers that go with a refusal: when to come again, or what to come with."""
     status = HTTP_STATUS[error.code]
     if status == 401:
@@ -88,7 +88,7 @@ def problem_headers(error: OracleError) -> dict[str, str]:
     return {"retry-after": "1"} if status == 503 else {}
 
 
-def note(scope: Scope, error: OracleError, metrics: Metrics) -> None:
+def note(scope: Scope, error: RequestRefused, metrics: Metrics) -> None:
     """Count a refusal, and log what was refused and why.
 
     What was expected and what came are for the caller alone: they may repeat the request's body.
@@ -101,7 +101,7 @@ def note(scope: Scope, error: OracleError, metrics: Metrics) -> None:
         log.log(level, "refused", extra=about(call=call, status=status, code=error.code.value))
 
 
-def answer(error: OracleError, request_id: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+def answer(error: RequestRefused, request_id: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """A refusal outside the routes, after which the connection ends: status, headers and body."""
     status, body = problem(error, request_id)
     headers = [
@@ -127,14 +127,14 @@ def identity(request_id: str) -> list[tuple[bytes, bytes]]:
 
 def add_error_handlers(app: FastAPI) -> None:
     """Register the translations of every kind of error."""
-    app.add_exception_handler(OracleError, _on_oracle_error)
+    app.add_exception_handler(RequestRefused, _on_oracle_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_bug)
 
 
-def respond(request: Request, error: OracleError) -> Response:
+def respond(request: Request, error: RequestRefused) -> Response:
     """The error as an answer; busy ones say when to try again."""
     status, body = problem(error, request.scope.get("request_id"))
     note(request.scope, error, deployment_of(request.app).metrics)
@@ -143,7 +143,7 @@ def respond(request: Request, error: OracleError) -> Response:
 
 
 async def _on_oracle_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, OracleError)
+    assert isinstance(error, RequestRefused)
     return respond(request, error)
 
 
@@ -159,7 +159,9 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = _OF_STATUS.get(error.status_code, ErrorCode.INVALID_REQUEST)
     call = f"{request.method} {shown_path(request.url.path)}"
-    answer = respond(request, OracleError(code, f"{call}: {error.detail}; see /docs for the calls"))
+    answer = respond(
+        request, RequestRefused(code, f"{call}: {error.detail}; see /docs for the calls")
+    )
     if error.status_code == 405:
         answer.headers["allow"] = ", ".join(sorted(_allowed(request)))
     return answer
@@ -180,14 +182,14 @@ async def _on_disconnect(request: Request, error: Exception) -> Response:
     """Nobody will read the answer; it is for the log."""
     del error
     detail = "the caller hung up before the body had come whole"
-    return respond(request, OracleError(ErrorCode.INVALID_REQUEST, detail))
+    return respond(request, RequestRefused(ErrorCode.INVALID_REQUEST, detail))
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:
     call = f"{request.method} {shown_path(request.url.path)}"
     log.error("a bug", exc_info=error, extra=about(call=call))
     detail = "the oracle failed on this request; nothing is known to have changed"
-    response = respond(request, OracleError(ErrorCode.INTERNAL, detail))
+    response = respond(request, RequestRefused(ErrorCode.INTERNAL, detail))
     # It is sent by the outermost of the framework's own, which the gate does not see.
     if "request_id" in request.scope:
         added = identity(request.scope["request_id"])

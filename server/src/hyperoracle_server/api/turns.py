@@ -62,7 +62,7 @@ class Turns:
             answer: what is to be done.
 
         Raises:
-            OracleError: as `answer`.
+            RequestRefused: as `answer`.
         """
         study = self._oracle.study_at_work(job)
         if study is None:  # it is refused, or its study has to be loaded again
@@ -85,7 +85,7 @@ class Turns:
         """Wait until an answer may be given, while the loop goes on.
 
         Raises:
-            OracleError: it may not: `store_unavailable`.
+            RequestRefused: it may not: `store_unavailable`.
         """
         if durable.done():
             durable.result()

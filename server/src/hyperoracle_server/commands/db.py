@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperoracle_protocol.terminal import progress, size_of
-from hyperoracle_server.errors import OracleError
+from hyperoracle_server.errors import RequestRefused
 from hyperoracle_server.ledger.files import store_path
 from hyperoracle_server.settings import ServerSettings
 from hyperoracle_server.snapshots import stores, taking
@@ -70,7 +70,7 @@ def _guarded(run: Any) -> Any:
             return 2
         try:
             exit_code: int = run(args)
-        except (OracleError, ValueError) as error:
+        except (RequestRefused, ValueError) as error:
             print(f"hyperoracle db: {error}", file=sys.stderr)
             return 1
         return exit_code

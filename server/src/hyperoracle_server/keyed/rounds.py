@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from sqlalchemy import select
 
-from hyperoracle_server.errors import OracleError
+from hyperoracle_server.errors import RequestRefused
 from hyperoracle_server.keyed.agent import EntryStore, KeyedAgent, Recollection
 from hyperoracle_server.keyed.encoder.serving import ServedEncoder
 from hyperoracle_server.keyed.encoder.training import TrainingReport
@@ -92,7 +92,7 @@ class EncoderRounds(BackgroundWork):
                 began = time.perf_counter()
                 try:
                     published += self._round(due)
-                except (EncoderTrainingError, OracleError) as error:
+                except (EncoderTrainingError, RequestRefused) as error:
                     if self._closed:
                         return published
                     log.warning("encoder round given up", extra=about(study=study.name, why=error))

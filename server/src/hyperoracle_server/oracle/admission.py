@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from hyperoracle_protocol.errors import ErrorCode
-from hyperoracle_server.errors import OracleError
+from hyperoracle_server.errors import RequestRefused
 from hyperoracle_server.strategies.cost import CostLimits, check_cost, most_open_proposals
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def check_same_definition(study: StudyRuntime, definition: StudyDefinition) -> N
     """See that a study is defined like this.
 
     Raises:
-        OracleError: `study_conflict`, naming what differs.
+        RequestRefused: `study_conflict`, naming what differs.
     """
     ours, theirs = study.definition.model_dump(mode="json"), definition.model_dump(mode="json")
     if theirs["seed"] is None or theirs["seed"] == study.seed:
@@ -42,7 +42,7 @@ def check_same_definition(study: StudyRuntime, definition: StudyDefinition) -> N
             "the order of the hyperparameters": (list(ours["space"]), list(theirs["space"]))
         }
     if differences:
-        raise OracleError(
+        raise RequestRefused(
             ErrorCode.STUDY_CONFLICT,
             f"study {study.name!r} exists with another definition; it differs in "
             f"{', '.join(differences)}: use its definition, or another name",
@@ -85,13 +85,13 @@ class Layouts:
         """The hyper-state of a job; the study can bear it.
 
         Raises:
-            OracleError: `invalid_request`, the tensors do not make a layout, or the study would
+            RequestRefused: `invalid_request`, the tensors do not make a layout, or the study would
                 cost too much.
         """
         try:
             layout = study.agent.layout_for(start.tensors, study.seed)
         except ValueError as error:
-            raise OracleError(ErrorCode.INVALID_REQUEST, str(error)) from None
+            raise RequestRefused(ErrorCode.INVALID_REQUEST, str(error)) from None
         known = dict(study.layouts)
         if layout.signature not in known:
             check_cost(study.definition, [*known.values(), layout], self._limits)
@@ -141,13 +141,13 @@ def check_open(study: StudyRuntime, job: JobState) -> None:
     """See that the report to come will end in due time, and that what waits for it is bounded.
 
     Raises:
-        OracleError: `invalid_request`.
+        RequestRefused: `invalid_request`.
     """
     most = most_open_proposals(
         study.agent.learn_seconds(job.id, job.signature, 1), job.layout.feature_count
     )
     if len(job.open) >= most:
-        raise OracleError(
+        raise RequestRefused(
             ErrorCode.INVALID_REQUEST,
             f"{len(job.open)} proposals of this job wait to be credited, as many as its study "
             "bears: report after fewer updates, or let the study hold its decisions (`hold`)",
@@ -242,7 +242,7 @@ class Quotas:
         """See that a token may make another study or start another job.
 
         Raises:
-            OracleError: `quota_exceeded`.
+            RequestRefused: `quota_exceeded`.
         """
         if owner is None:
             return
@@ -257,7 +257,7 @@ class Quotas:
         """See that a token may add to the store, as of the last `look`.
 
         Raises:
-            OracleError: `quota_exceeded`.
+            RequestRefused: `quota_exceeded`.
         """
         if owner is None or owner not in self._over:
             return
@@ -266,10 +266,10 @@ class Quotas:
             raise _exceeded("store_bytes", int(self._over[owner] * most), most)
 
 
-def _exceeded(name: str, used: int, most: int) -> OracleError:
+def _exceeded(name: str, used: int, most: int) -> RequestRefused:
     what = {"studies": "studies", "jobs": "jobs", "store_bytes": "bytes in the store"}[name]
     setting = {"studies": "studies", "jobs": "jobs", "store_bytes": "bytes"}[name]
-    return OracleError(
+    return RequestRefused(
         ErrorCode.QUOTA_EXCEEDED,
         f"this token's quota of {what} is used up ({used:,} of {most:,}): have studies that nobody "
         f"needs deleted, or let the operator raise --token-{setting} "
@@ -279,9 +279,9 @@ def _exceeded(name: str, used: int, most: int) -> OracleError:
     )
 
 
-def name_taken(name: str) -> OracleError:
+def name_taken(name: str) -> RequestRefused:
     """The refusal of a study to restore whose name another has."""
-    return OracleError(
+    return RequestRefused(
         ErrorCode.STUDY_CONFLICT,
         f"there is a study {name!r}: restore it under another name, or delete that one",
         expected="a name that no study has",
@@ -289,9 +289,9 @@ def name_taken(name: str) -> OracleError:
     )
 
 
-def no_such_job(job_id: str) -> OracleError:
+def no_such_job(job_id: str) -> RequestRefused:
     """The refusal of a call of a job that does not exist."""
-    return OracleError(
+    return RequestRefused(
         ErrorCode.JOB_NOT_FOUND,
         f"there is no job {job_id!r}; start one with POST /v1/studies/STUDY/jobs",
         expected="the id of a job of this server",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hyperoracle_protocol.errors import ErrorCode
-from hyperoracle_server.errors import OracleError
+from hyperoracle_server.errors import RequestRefused
 from hyperoracle_server.telemetry.logs import about
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def propose(
         body: the request's bytes, for telling a repetition from a conflict.
 
     Raises:
-        OracleError: `job_not_found`, `job_finished`, `sequence_conflict`,
+        RequestRefused: `job_not_found`, `job_finished`, `sequence_conflict`,
             `hyper_state_mismatch`, `store_unavailable`.
     """
     digest = _digest(b"propose", body)
@@ -51,14 +51,14 @@ def report(oracle: Oracle, job_id: str, message: Report, body: bytes) -> Answer:
     """Take in a report; give the answer only once its future has resolved.
 
     Raises:
-        OracleError: `job_not_found`, `sequence_conflict`, `invalid_request`,
+        RequestRefused: `job_not_found`, `sequence_conflict`, `invalid_request`,
             `store_unavailable`.
     """
     digest = _digest(b"report", body)
     with oracle.job(job_id) as (study, job):
         oracle.quotas.check_bytes(job.owner, is_report=True)
         if message.credits_through >= message.sequence:
-            raise OracleError(
+            raise RequestRefused(
                 ErrorCode.INVALID_REQUEST,
                 "a report credits proposals made before it",
                 expected=f"credits_through < {message.sequence}",
@@ -100,7 +100,7 @@ def check_features(
         features: shape (features,), in the layout's dtype, or float64 from a JSON body.
 
     Raises:
-        OracleError: `hyper_state_mismatch`: wrong layout, length, dtype, or a number that is not
+        RequestRefused: `hyper_state_mismatch`: wrong layout, length, dtype, or a number that is not
             finite in the layout's dtype.
     """
     if layout.kind == "none":
@@ -108,21 +108,21 @@ def check_features(
     mismatch = ErrorCode.HYPER_STATE_MISMATCH
     if signature != layout.signature:
         detail = "the hyper-state follows another layout than the one given at the job's start"
-        raise OracleError(mismatch, detail, expected=layout.signature, got=signature)
+        raise RequestRefused(mismatch, detail, expected=layout.signature, got=signature)
     if features is None or features.size != layout.feature_count:
         detail = "the hyper-state has the wrong number of features"
         got = 0 if features is None else features.size
-        raise OracleError(mismatch, detail, expected=layout.feature_count, got=got)
+        raise RequestRefused(mismatch, detail, expected=layout.feature_count, got=got)
     if features.dtype == np.float64:  # from a JSON body
         with np.errstate(over="ignore"):  # what float16 cannot hold is refused below
             features = features.astype(layout.dtype)
     if features.dtype != layout.dtype:
         detail = "the hyper-state has the wrong dtype"
-        raise OracleError(mismatch, detail, expected=layout.dtype, got=features.dtype)
+        raise RequestRefused(mismatch, detail, expected=layout.dtype, got=features.dtype)
     if not np.isfinite(features).all():
         detail = "the hyper-state has numbers that are not finite"
         count = int(np.count_nonzero(~np.isfinite(features)))
-        raise OracleError(
+        raise RequestRefused(
             mismatch, detail, expected="finite numbers only", got=f"{count} that are not"
         )
     return features

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.jobs import MAX_NOTICES
-from hyperoracle_server.errors import OracleError
+from hyperoracle_server.errors import RequestRefused
 from hyperoracle_server.ledger.statements import Change
 from hyperoracle_server.oracle.decisions_in_force import Held, HeldDurably
 from hyperoracle_server.telemetry.observer import ReportOutcome
@@ -322,10 +322,10 @@ def check_repeated(answer: Answer, digest: bytes, sequence: int) -> Answer:
     """The stored answer of a repeated request.
 
     Raises:
-        OracleError: `sequence_conflict`, the sequence was used for another request.
+        RequestRefused: `sequence_conflict`, the sequence was used for another request.
     """
     if answer.digest != digest:
-        raise OracleError(
+        raise RequestRefused(
             ErrorCode.SEQUENCE_CONFLICT,
             f"sequence {sequence} was already used for another request of this job",
             expected=f"the same request again, or a sequence after {sequence}",

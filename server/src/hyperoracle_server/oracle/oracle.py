@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.jobs import MAX_REPORTS_AT_ONCE, StartedJob, StartJob
 from hyperoracle_protocol.studies import StudyDefinition
-from hyperoracle_server.errors import OracleError
+from hyperoracle_server.errors import RequestRefused
 from hyperoracle_server.ledger import deletion
 from hyperoracle_server.ledger.numbers import FreshNumbers, Renumbering
 from hyperoracle_server.ledger.statements import Change
@@ -118,7 +118,7 @@ class Oracle:
             The study and whether it is new.
 
         Raises:
-            OracleError: `study_conflict`, naming what differs; `invalid_request`, it costs too
+            RequestRefused: `study_conflict`, naming what differs; `invalid_request`, it costs too
                 much; `quota_exceeded`; `store_unavailable`.
         """
         if name not in self._studies:
@@ -163,7 +163,7 @@ class Oracle:
         """A study, locked.
 
         Raises:
-            OracleError: `study_not_found`.
+            RequestRefused: `study_not_found`.
         """
         while True:
             study = self._fresh(name)
@@ -177,7 +177,7 @@ class Oracle:
         """A study, not locked.
 
         Raises:
-            OracleError: `study_not_found`.
+            RequestRefused: `study_not_found`.
         """
         return self._fresh(name)
 
@@ -189,7 +189,7 @@ class Oracle:
         """Forget a study with everything that belongs to it, also on a full disk.
 
         Raises:
-            OracleError: `study_not_found`; `store_unavailable`.
+            RequestRefused: `study_not_found`; `store_unavailable`.
         """
         with self.study(name) as study:
             deletion.mark(self.ledger, study.number)
@@ -213,7 +213,7 @@ class Oracle:
             insert: inserts its rows, within one transaction.
 
         Raises:
-            OracleError: `study_conflict`, there is one of this name; `store_unavailable`.
+            RequestRefused: `study_conflict`, there is one of this name; `store_unavailable`.
         """
         with self._restoring_as(name):
             identifiers = {
@@ -244,7 +244,7 @@ class Oracle:
         """Keep a name for a study that is being restored, for which no job of others waits.
 
         Raises:
-            OracleError: `study_conflict`, there is a study of this name.
+            RequestRefused: `study_conflict`, there is a study of this name.
         """
         with self._restoration_lock:  # two of one snapshot: whose jobs keep their ids?
             with self._creation_lock:
@@ -260,7 +260,7 @@ class Oracle:
         """The study, loaded again if a failed transaction made what is in mind wrong."""
         study = self._studies.get(name)
         if study is None:
-            raise OracleError(
+            raise RequestRefused(
                 ErrorCode.STUDY_NOT_FOUND,
                 f"there is no study {name!r}; create it with PUT /v1/studies/{name}",
                 expected="the name of a study",
@@ -284,8 +284,8 @@ class Oracle:
             owner: the id of the token whose it will be; None where nobody's quota counts it.
 
         Raises:
-            OracleError: `study_not_found`; `invalid_request`, the tensors do not make a layout, or
-                the study costs too much with it; `quota_exceeded`; `store_unavailable`.
+            RequestRefused: `study_not_found`; `invalid_request`, the tensors do not make a layout,
+                or the study costs too much with it; `quota_exceeded`; `store_unavailable`.
         """
         with self.study(study_name) as study:
             job = _job_with_key(study, start.job_key)
@@ -355,7 +355,7 @@ class Oracle:
         """A job and its study, locked.
 
         Raises:
-            OracleError: `job_not_found`.
+            RequestRefused: `job_not_found`.
         """
         name = self._study_of_job.get(job_id)
         if name is None:

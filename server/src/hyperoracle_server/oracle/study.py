@@ -25,7 +25,7 @@ from hyperoracle_protocol.jobs import (
 )
 from hyperoracle_protocol.space import decode
 from hyperoracle_protocol.studies import StudyDefinition
-from hyperoracle_server.errors import OracleError
+from hyperoracle_server.errors import RequestRefused
 from hyperoracle_server.ledger import rows
 from hyperoracle_server.ledger.statements import Change
 from hyperoracle_server.oracle import decisions_in_force, receipts
@@ -139,7 +139,7 @@ class StudyRuntime:
         if repeated is not None:
             return repeated
         if job.status == "finished":
-            raise OracleError(ErrorCode.JOB_FINISHED, "the job is finished; start a new one")
+            raise RequestRefused(ErrorCode.JOB_FINISHED, "the job is finished; start a new one")
         self.endings.heard_of(job)
         before = job.changed_by_proposals
         changes = self._drop_not_applied(job, request.not_applied)

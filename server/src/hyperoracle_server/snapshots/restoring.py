@@ -45,7 +45,7 @@ def restore_study(oracle: Oracle, path: Path, name: str | None = None) -> StudyR
         name: to give it; None for its own.
 
     Raises:
-        OracleError: `study_conflict`, there is a study of this name; `store_unavailable`.
+        RequestRefused: `study_conflict`, there is a study of this name; `store_unavailable`.
         SnapshotRefused: it cannot be restored.
     """
     sealed = check_seal(path)

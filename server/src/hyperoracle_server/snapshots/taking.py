@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hyperoracle_protocol.errors import ErrorCode
-from hyperoracle_server.errors import OracleError, SnapshotRefused, StoreRefused
+from hyperoracle_server.errors import RequestRefused, SnapshotRefused, StoreRefused
 from hyperoracle_server.ledger.files import make_private, read_only, store_path, sync_folder, uri
 from hyperoracle_server.ledger.lock import check_own_name
 from hyperoracle_server.ledger.store import HEAD
@@ -46,7 +46,7 @@ def snapshot_study(oracle: Oracle, name: str, target: Path) -> Manifest:
     """Write a study of a running oracle to a new file: all that was acknowledged before this call.
 
     Raises:
-        OracleError: `study_not_found`; `store_unavailable`.
+        RequestRefused: `study_not_found`; `store_unavailable`.
         SnapshotRefused: the file is there already, or cannot be written.
     """
     with oracle.study(name):
@@ -59,7 +59,7 @@ def take_study(store: Path, study: str, target: Path) -> Manifest:
     """Write one study of a store to a new file, as it is at one moment; others may write meanwhile.
 
     Raises:
-        OracleError: `study_not_found`.
+        RequestRefused: `study_not_found`.
         SnapshotRefused: the file is there already, or cannot be written.
         StoreRefused: the store cannot be read, or is of another release.
     """
@@ -110,7 +110,7 @@ def _copy_rows(snapshot: sqlite3.Connection, study: str) -> None:
             {"study": study},
         )
     if snapshot.execute("SELECT count(*) FROM main.studies").fetchone() == (0,):
-        raise OracleError(
+        raise RequestRefused(
             ErrorCode.STUDY_NOT_FOUND,
             f"there is no study {study!r} in the store",
             expected="the name of a study",

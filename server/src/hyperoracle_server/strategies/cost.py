@@ -16,7 +16,7 @@ from typing import NamedTuple
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.hyper_state import HyperStateLayout
 from hyperoracle_protocol.studies import StudyDefinition
-from hyperoracle_server.errors import OracleError
+from hyperoracle_server.errors import RequestRefused
 from hyperoracle_server.strategies.base import StudyCost
 from hyperoracle_server.strategies.registry import agent_class
 
@@ -58,7 +58,7 @@ def check_cost(
     """Refuse a study that costs too much with these layouts.
 
     Raises:
-        OracleError: `invalid_request`, with the bound, what was computed, and what to do.
+        RequestRefused: `invalid_request`, with the bound, what was computed, and what to do.
     """
     cost = study_cost(definition, layouts)
     remedies = agent_class(definition.strategy.name).remedies
@@ -75,7 +75,7 @@ def check_cost(
     for (what, computed, bound, name), remedy in zip(found, remedies, strict=True):
         if computed > bound:
             got, most = _said(computed, name), _said(bound, name)
-            raise OracleError(
+            raise RequestRefused(
                 ErrorCode.INVALID_REQUEST,
                 f"the study costs too much: {what} {got}, and at most {most} are admitted; lower "
                 f"{remedy}, or let the operator raise --study-{name.replace('_', '-')} "
@@ -89,12 +89,12 @@ def check_texts(definition: StudyDefinition) -> None:
     """Refuse a space whose values are texts that no decision should have to repeat.
 
     Raises:
-        OracleError: `invalid_request`, naming the hyperparameter.
+        RequestRefused: `invalid_request`, naming the hyperparameter.
     """
     for name, hyperparameter in definition.space.items():
         longest = max((len(v) for v in hyperparameter.values if isinstance(v, str)), default=0)
         if longest > LONGEST_TEXT:
-            raise OracleError(
+            raise RequestRefused(
                 ErrorCode.INVALID_REQUEST,
                 f"space.{name}: a value is too long; every decision repeats it: give it a short "
                 "name",

@@ -36,7 +36,7 @@ def diagnose(oracle: Oracle, study_name: str, neighbours: int) -> Diagnosis:
         neighbours: K of the K nearest neighbours.
 
     Raises:
-        OracleError: `study_not_found`.
+        RequestRefused: `study_not_found`.
     """
     with oracle.study(study_name) as study:
         agent = study.agent

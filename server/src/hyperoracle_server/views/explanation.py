@@ -15,7 +15,7 @@ from hyperoracle_protocol.inspection import (
     Neighbour,
 )
 from hyperoracle_protocol.space import decode
-from hyperoracle_server.errors import OracleError
+from hyperoracle_server.errors import RequestRefused
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.oracle.job import JobState
 from hyperoracle_server.oracle.oracle import Oracle
@@ -28,10 +28,10 @@ def explain(oracle: Oracle, proposal_id: str) -> Explanation:
     """Why a proposal is what it is.
 
     Raises:
-        OracleError: `proposal_not_found`.
+        RequestRefused: `proposal_not_found`.
     """
     job_id, _, sequence = proposal_id.rpartition(".")
-    not_found = OracleError(
+    not_found = RequestRefused(
         ErrorCode.PROPOSAL_NOT_FOUND,
         f"there is no proposal {proposal_id!r}",
         expected="a proposal_id that propose answered",
@@ -42,7 +42,7 @@ def explain(oracle: Oracle, proposal_id: str) -> Explanation:
     try:
         with oracle.job(job_id) as (study, job):
             names = {j.id: j.public_id for j in study.jobs.values()}
-    except OracleError:
+    except RequestRefused:
         raise not_found from None
     oracle.ledger.writer.flush()
     with oracle.ledger.reading() as connection:

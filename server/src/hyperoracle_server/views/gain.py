@@ -62,7 +62,7 @@ def study_gain(oracle: Oracle, study_name: str) -> StudyGain:
     The same jobs give the same answer. Intervals and verdicts hold however often one looks.
 
     Raises:
-        OracleError: `study_not_found`.
+        RequestRefused: `study_not_found`.
     """
     with oracle.study(study_name) as study:
         jobs = list(study.jobs.values())

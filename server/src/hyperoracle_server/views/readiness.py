@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import TimeoutError as NoAnswer
 
 from hyperoracle_protocol.inspection import Health
-from hyperoracle_server.errors import OracleError
+from hyperoracle_server.errors import RequestRefused
 from hyperoracle_server.oracle.oracle import Oracle
 from hyperoracle_server.telemetry.logs import about
 
@@ -74,7 +74,7 @@ class Readiness:
             self._oracle.ledger.check_writable()
         except NoAnswer:
             return f"the store's writer did not answer within {ANSWER_SECONDS:.0f} s"
-        except OracleError as error:
+        except RequestRefused as error:
             return error.detail
         except OSError as error:
             return f"the store cannot be written: {error.strerror}"

@@ -19,7 +19,7 @@ from hyperoracle_protocol.inspection import (
 from hyperoracle_protocol.jobs import Job, JobList
 from hyperoracle_protocol.space import decode
 from hyperoracle_protocol.studies import MemorySearch, Study, StudyList
-from hyperoracle_server.errors import OracleError
+from hyperoracle_server.errors import RequestRefused
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.oracle.job import JobState
 from hyperoracle_server.oracle.oracle import Oracle
@@ -114,7 +114,7 @@ def schedule(
         last: how many rows, the last ones; None means all.
 
     Raises:
-        OracleError: there is no such study, or no such job in it.
+        RequestRefused: there is no such study, or no such job in it.
     """
     with oracle.study(study_name) as study:
         jobs = list(study.jobs.values()) if job_id is None else [_job_of(study, job_id)]
@@ -143,7 +143,7 @@ def schedule(
 
 def _job_of(study: StudyRuntime, job_id: str) -> JobState:
     if job_id not in study.jobs:
-        raise OracleError(
+        raise RequestRefused(
             ErrorCode.JOB_NOT_FOUND,
             f"study {study.name!r} has no job {job_id!r}; `hyperoracle job list` has its jobs",
         )

@@ -6,7 +6,7 @@ from hyperoracle_protocol.tokens import CreateToken
 from hyperoracle_server.api.access.callers import ANYBODY, Doorkeeper
 from hyperoracle_server.api.access.rules import ADMINISTRATION, Requirement
 from hyperoracle_server.api.access.tokens import TokenStore
-from hyperoracle_server.errors import OracleError
+from hyperoracle_server.errors import RequestRefused
 from hyperoracle_server.ledger.store import Ledger
 
 ADMINISTRATOR = "an-administrator-of-the-environment"
@@ -24,7 +24,7 @@ def test_everybody_is_let_in_until_there_is_a_token(store):
     assert doorkeeper.admit(None) is ANYBODY
     assert doorkeeper.admit(b"Bearer whatever") is ANYBODY
     store.create(CreateToken(name="a"))
-    with pytest.raises(OracleError, match="none came"):
+    with pytest.raises(RequestRefused, match="none came"):
         doorkeeper.admit(None)
 
 
@@ -33,7 +33,7 @@ def test_nobody_is_let_in_without_one_where_the_settings_say_so(store, settings)
     doorkeeper = Doorkeeper(store, **settings)
     assert doorkeeper.asks_for_tokens
     for header in (None, b"", b"Bearer", b"Bearer ", b"Basic eDp5"):
-        with pytest.raises(OracleError) as refused:
+        with pytest.raises(RequestRefused) as refused:
             doorkeeper.admit(header)
         assert refused.value.code == "unauthenticated"
         assert "HYPERORACLE_TOKEN" in refused.value.detail
@@ -44,7 +44,7 @@ def test_the_scheme_is_told_in_any_case_and_the_token_in_its_own(store, scheme):
     _, secret = store.create(CreateToken(name="a"))
     doorkeeper = Doorkeeper(store)
     assert doorkeeper.admit(f"{scheme} {secret}".encode()).name == "a"
-    with pytest.raises(OracleError):
+    with pytest.raises(RequestRefused):
         doorkeeper.admit(f"{scheme} {secret.upper()}".encode())
 
 
@@ -54,7 +54,7 @@ def test_the_administrator_of_the_environment_may_do_everything(store):
     caller.check(ADMINISTRATION)
     caller.check(Requirement("admin", "any-study"))
     assert caller.name == "administrator"
-    with pytest.raises(OracleError):
+    with pytest.raises(RequestRefused):
         doorkeeper.admit(b"Bearer environment")
 
 
@@ -69,7 +69,7 @@ def test_a_refusal_says_what_it_takes_and_what_came(store):
         Requirement("train", any_study=True): "the scope train",
         Requirement("read"): "the scope read for all studies",
     }.items():
-        with pytest.raises(OracleError) as refused:
+        with pytest.raises(RequestRefused) as refused:
             caller.check(needed)
         assert refused.value.code == "forbidden"
         assert refused.value.expected == expected

@@ -6,7 +6,7 @@ import pytest
 
 from hyperoracle_protocol.tokens import CreateToken
 from hyperoracle_server.api.access.tokens import TokenStore, digest_of
-from hyperoracle_server.errors import OracleError, StoreUnavailable
+from hyperoracle_server.errors import RequestRefused, StoreUnavailable
 from hyperoracle_server.ledger.store import Ledger
 from hyperoracle_server.oracle.services import Clock
 
@@ -49,7 +49,7 @@ def test_a_token_is_found_by_its_id_also_after_a_restart(ledger, store, clock):
 
 def test_a_name_is_free_again_once_its_token_has_ended(store, clock):
     store.create(CreateToken(name="a", expires_in_seconds=60))
-    with pytest.raises(OracleError, match="in force"):
+    with pytest.raises(RequestRefused, match="in force"):
         store.create(CreateToken(name="a"))
     clock.time += 60
     second, _ = store.create(CreateToken(name="a"))
@@ -67,7 +67,7 @@ def test_a_token_is_revoked_once_by_name_or_id_and_for_good(ledger, store, clock
     clock.time += 5
     store.revoke(two.id)  # an expired one, by its id
     for name in ("one", one.id, "three"):
-        with pytest.raises(OracleError, match="no token"):
+        with pytest.raises(RequestRefused, match="no token"):
             store.revoke(name)
     assert [t.revoked_at for t in TokenStore(ledger, clock).all()] == [1000.0, 1005.0]
 

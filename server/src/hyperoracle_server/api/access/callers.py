@@ -16,7 +16,7 @@ from hyperoracle_server.api.access.tokens import (
     id_of,
     is_same,
 )
-from hyperoracle_server.errors import OracleError
+from hyperoracle_server.errors import RequestRefused
 
 _SCHEME = b"bearer "
 _NO_DIGEST = bytes(32)
@@ -53,7 +53,7 @@ class Caller:
         """Refuse what the caller may not do.
 
         Raises:
-            OracleError: `forbidden`, saying which scope and study it takes.
+            RequestRefused: `forbidden`, saying which scope and study it takes.
         """
         token = self.token
         if token is None:
@@ -64,7 +64,7 @@ class Caller:
             allowed = token.allows(needed.scope, needed.study)
         if not allowed:
             where = "" if needed.any_study else f" for {_studies(needed.study)}"
-            raise OracleError(
+            raise RequestRefused(
                 ErrorCode.FORBIDDEN,
                 f"the token {token.name!r} does not allow this call; ask the operator for one that "
                 "does (`hyperoracle token create`)",
@@ -114,13 +114,14 @@ class Doorkeeper:
         """See that the token with which an oracle ceases to be open lets somebody administer it.
 
         Raises:
-            OracleError: `invalid_request`, with another one everybody would be locked out for good.
+            RequestRefused: `invalid_request`, with another one everybody would be locked out
+                for good.
         """
         if self._administrator is not None or len(self._tokens) > 0:
             return
         reaches_all = wanted.scope == "admin" and ALL_STUDIES in wanted.studies
         if not reaches_all or wanted.expires_in_seconds is not None:
-            raise OracleError(
+            raise RequestRefused(
                 ErrorCode.INVALID_REQUEST,
                 "from the first token on everybody needs one, running jobs included, so the first "
                 "is an administrator's, of all studies and without an end: make that one before "
@@ -137,7 +138,7 @@ class Doorkeeper:
             authorization: the header's value as it came, None where there is none.
 
         Raises:
-            OracleError: `unauthenticated`.
+            RequestRefused: `unauthenticated`.
         """
         if not self.asks_for_tokens:
             return ANYBODY
@@ -165,9 +166,9 @@ class Doorkeeper:
         raise unauthenticated("the token is not one of this oracle's")
 
 
-def unauthenticated(why: str) -> OracleError:
+def unauthenticated(why: str) -> RequestRefused:
     """A refusal that says how to come with a token."""
-    return OracleError(
+    return RequestRefused(
         ErrorCode.UNAUTHENTICATED,
         f"{why}; set HYPERORACLE_TOKEN or send Authorization: Bearer TOKEN (the operator makes one "
         "with `hyperoracle token create`)",

@@ -11,7 +11,7 @@ from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_server.api.access.audit import AuditLog
 from hyperoracle_server.api.access.callers import ANYBODY, Caller, Doorkeeper
 from hyperoracle_server.api.access.rules import Requirement, requirement
-from hyperoracle_server.errors import OracleError
+from hyperoracle_server.errors import RequestRefused
 from hyperoracle_server.oracle.oracle import Oracle
 from hyperoracle_server.telemetry.logs import shown_path
 
@@ -57,7 +57,7 @@ class Guard:
         """Refuse, or pass on with a known caller.
 
         Raises:
-            OracleError: `unauthenticated`, `forbidden`, `rate_limited`; the gate answers them.
+            RequestRefused: `unauthenticated`, `forbidden`, `rate_limited`; the gate answers them.
         """
         kind = scope["type"]
         if kind == "lifespan":
@@ -89,7 +89,7 @@ class Guard:
                 _check_host(scope)
         try:
             caller.check(needed)
-        except OracleError:
+        except RequestRefused:
             if needed.scope == "admin":
                 self._record(scope, caller, 403)
             raise
@@ -121,7 +121,7 @@ class Guard:
             return
         wait = self._rate_limit.take(caller.token.id)
         if wait > 0:
-            raise OracleError(
+            raise RequestRefused(
                 ErrorCode.RATE_LIMITED,
                 f"the token {caller.name!r} makes too many calls; wait, or give each program a "
                 "token of its own",
@@ -168,7 +168,7 @@ def _check_origin(scope: Scope) -> None:
     A page of another port of this machine is another page: to a browser it is of the same site.
 
     Raises:
-        OracleError: `forbidden`.
+        RequestRefused: `forbidden`.
     """
     if scope["method"] == "GET":
         return
@@ -178,7 +178,7 @@ def _check_origin(scope: Scope) -> None:
     else:  # no secure context: a browser says less
         is_other = origin is not None and not _is_own(origin, scope)
     if is_other:
-        raise OracleError(
+        raise RequestRefused(
             ErrorCode.FORBIDDEN,
             "a page of another site or port may not change anything here; give programs a token",
             expected="the header Sec-Fetch-Site same-origin, or an Origin that is this oracle's",
@@ -200,7 +200,7 @@ def _check_host(scope: Scope) -> None:
     and changes what it likes (DNS rebinding). An address or a name without a dot is nobody's.
 
     Raises:
-        OracleError: `forbidden`.
+        RequestRefused: `forbidden`.
     """
     host = (_header(scope, b"host") or b"").decode("latin-1").lower()
     name = host if host.endswith("]") else host.rpartition(":")[0] or host
@@ -210,7 +210,7 @@ def _check_host(scope: Scope) -> None:
     try:
         ipaddress.ip_address(name)
     except ValueError:
-        raise OracleError(
+        raise RequestRefused(
             ErrorCode.FORBIDDEN,
             "this oracle asks for no token, so it is called by an address or as localhost; to call "
             "it by another name, make a token (`hyperoracle token create`)",

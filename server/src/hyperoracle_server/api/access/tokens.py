@@ -23,7 +23,7 @@ from sqlalchemy import select
 
 from hyperoracle_protocol.errors import ErrorCode
 from hyperoracle_protocol.tokens import CreateToken, Scope
-from hyperoracle_server.errors import OracleError
+from hyperoracle_server.errors import RequestRefused
 from hyperoracle_server.ledger import schema as t
 from hyperoracle_server.ledger.statements import Change
 from hyperoracle_server.ledger.store import Ledger
@@ -165,12 +165,12 @@ class TokenStore:
             What is stored, and the token itself, which is kept nowhere.
 
         Raises:
-            OracleError: `token_conflict`, one of this name is in force; `store_unavailable`.
+            RequestRefused: `token_conflict`, one of this name is in force; `store_unavailable`.
         """
         with self._lock:
             now = self._clock.now()
             if self._active(wanted.name, now) is not None:
-                raise OracleError(
+                raise RequestRefused(
                     ErrorCode.TOKEN_CONFLICT,
                     f"a token named {wanted.name!r} is in force: choose another name, or revoke it "
                     "first",
@@ -206,14 +206,14 @@ class TokenStore:
         """End a token, by its name or its id; it stays in the list.
 
         Raises:
-            OracleError: `token_not_found`, none of this name or id is in force;
+            RequestRefused: `token_not_found`, none of this name or id is in force;
                 `store_unavailable`.
         """
         with self._lock:
             now = self._clock.now()
             token = self._active(name, now) or self._by_id.get(name)
             if token is None or token.revoked_at is not None:
-                raise OracleError(
+                raise RequestRefused(
                     ErrorCode.TOKEN_NOT_FOUND,
                     f"no token {name!r} is in force; `hyperoracle token list` shows them",
                     expected="the name or the id of a token in force, never the token itself",
