@@ -14,7 +14,9 @@ wrapped network has the layout of the plain one.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from hyperoracle_client.errors import OracleMisconfigured
@@ -120,6 +122,50 @@ def _unwrapped_keys(keys: list[str]) -> list[str]:
         found = shorter
 
 
+class FlatTree:
+    """Names the leaves of one tree after the other; one like the last is not walked again.
+
+    Most programs that give their parameters with each proposal give a plain dictionary of arrays
+    with the same names. Walking it would take longer than all else that is done with it.
+
+    Args:
+        check: is given every tree's leaves that are named anew, and may refuse or change them.
+    """
+
+    def __init__(self, check: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        self._check = check
+        self._keys: list[Any] | None = None
+        self._names: list[str] = []
+        self._types: set[type] = set()
+
+    def leaves_of(self, tree: Any) -> dict[str, Any]:
+        """Every leaf by its name, checked.
+
+        Raises:
+            OracleMisconfigured: as `named_leaves` and the check.
+        """
+        if type(tree) is dict and self._is_like_the_last(tree):
+            return dict(zip(self._names, tree.values(), strict=True))
+        leaves = named_leaves(tree)
+        checked = self._check(leaves)
+        self._keys = None
+        if type(tree) is dict and list(checked) == list(leaves) and _are_flat(tree, leaves):
+            self._keys, self._names = list(tree), list(leaves)
+            self._types = set(map(type, tree.values()))
+        return checked
+
+    def _is_like_the_last(self, tree: dict[Any, Any]) -> bool:
+        return list(tree) == self._keys and set(map(type, tree.values())) <= self._types
+
+
+def _are_flat(tree: dict[Any, Any], leaves: dict[str, Any]) -> bool:
+    """Whether a tree's values are its leaves."""
+    if len(tree) != len(leaves):
+        return False
+    pairs = zip(tree.values(), leaves.values(), strict=True)
+    return all(value is leaf for value, leaf in pairs)
+
+
 class Watch:
     """Notices cheaply when a torch module no longer holds the very parameters that it held.
 
@@ -128,20 +174,20 @@ class Watch:
     """
 
     def __init__(self, model: Any) -> None:
-        self._registries = [(registry, len(registry)) for registry in _registries(model)]
-        self._held = [
-            (registry, key, value)
-            for registry, _ in self._registries
-            for key, value in registry.items()
-        ]
+        self._registries = _registries(model)
+        self._sizes = list(map(len, self._registries))
+        self._held = list(self._values())
 
     def sees_no_change(self) -> bool:
         """Whether the model is one that it can watch, and all of it is as it was."""
         return (
             bool(self._registries)
-            and all(registry.get(key) is value for registry, key, value in self._held)
-            and all(len(registry) == size for registry, size in self._registries)
+            and list(map(len, self._registries)) == self._sizes
+            and all(map(operator.is_, self._values(), self._held))
         )
+
+    def _values(self) -> Iterator[Any]:
+        return chain.from_iterable(map(dict.values, self._registries))
 
 
 def _registries(model: Any) -> list[dict[str, Any]]:

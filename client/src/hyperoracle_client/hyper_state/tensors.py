@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from hyperoracle_client.errors import OracleMisconfigured
-from hyperoracle_client.hyper_state.model_leaves import Watch, named_leaves
+from hyperoracle_client.hyper_state.model_leaves import FlatTree, Watch, named_leaves
 from hyperoracle_protocol.hyper_state import TensorShape
 
 Matrix: TypeAlias = Any
@@ -48,6 +48,7 @@ class TensorSource:
         self._shapes = {name: shape for name, shape in shapes.items() if 0 not in shape}
         self.names = list(self._shapes)
         self._leaves = {name: found[name] for name in self.names}
+        self._params, self._grads = FlatTree(self._checked), FlatTree(self._matching)
         self._complex = {name for name in self.names if _is_complex(self._leaves[name])}
         self._kernels = {
             name
@@ -76,8 +77,8 @@ class TensorSource:
                 the message names it.
         """
         now = self._current() if params is None or grads is None else {}
-        leaves = now if params is None else self._checked(named_leaves(params))
-        gradients = self._gradients(now) if grads is None else self._matching(named_leaves(grads))
+        leaves = now if params is None else self._params.leaves_of(params)
+        gradients = self._gradients(now) if grads is None else self._grads.leaves_of(grads)
         return in_one_place(
             [self._matrix(name, leaves[name]) for name in self.names],
             [self._gradient(name, gradients.get(name)) for name in self.names],
@@ -196,9 +197,9 @@ def in_one_place(
     parameters: list[Matrix], gradients: list[Matrix | None]
 ) -> tuple[list[Matrix], list[Matrix | None]]:
     """The same matrices: on one device if all are there, else in host memory."""
-    there = [matrix for matrix in (*parameters, *gradients) if matrix is not None]
-    if all(isinstance(matrix, np.ndarray) for matrix in there):
+    if set(map(type, (*parameters, *gradients))) <= {np.ndarray, type(None)}:
         return parameters, gradients
+    there = [matrix for matrix in (*parameters, *gradients) if matrix is not None]
     if len({getattr(matrix, "device", None) for matrix in there}) == 1:
         return parameters, gradients
     return [_on_host(matrix) for matrix in parameters], [_on_host(each) for each in gradients]
@@ -243,6 +244,8 @@ def _plain(leaf: Any) -> Any:
     Raises:
         ValueError: it holds no numbers.
     """
+    if type(leaf) is np.ndarray and leaf.dtype == np.float32:  # nearly always: no call more
+        return leaf
     if not hasattr(leaf, "detach"):
         array = np.asarray(leaf)
         if np.iscomplexobj(array):

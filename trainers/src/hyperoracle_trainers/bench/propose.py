@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -79,6 +81,7 @@ def _measured(args: argparse.Namespace, hyperparameters: int, say: Say) -> list[
             times = _rounds(callers, {"http": over_http, "embedded": embedded}, args.repeats, say)
             after = _stages(served.url)
             lost = over_http.stats.fallbacks + embedded.stats.fallbacks
+            python_calls = [calls_of(partial(callers["embedded"], n)) for n in range(5)]
     of = f"{actions} actions"
     ratios = [a / b for a, b in zip(times["http"], times["echo"], strict=True)]
     echo_ms = MILLISECONDS * median(times["echo"])
@@ -89,6 +92,7 @@ def _measured(args: argparse.Namespace, hyperparameters: int, say: Say) -> list[
                   beside={"echo": echo_ms}),
         median_of(f"embedded, {of}", [MILLISECONDS * t for t in times["embedded"]], "ms",
                   beside={"echo": echo_ms}, budget=0.35, goal=0.2),
+        median_of(f"Python calls, embedded, {of}", python_calls, "", stands=True),
         Figure(f"without an answer, {of}", float(lost), "", budget=0.0),
     ]  # fmt: skip
     if args.stages:
@@ -97,6 +101,22 @@ def _measured(args: argparse.Namespace, hyperparameters: int, say: Say) -> list[
             for stage, (seconds, calls) in _since(before, after).items()
         ]
     return figures
+
+
+def calls_of(call: Callable[[], object]) -> int:
+    """How many Python functions a call calls: what it does, whatever else the machine does."""
+    count = 0
+
+    def note(_frame: object, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(note)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return count
 
 
 def _body_bytes() -> int:
