@@ -59,6 +59,12 @@ class TensorSource:
             and name not in self._complex
         }
 
+        # The shape of what needs no turning, None of what does.
+        self._plain_matrices = [
+            (name, shape if len(shape) == 2 and name not in self._kernels | self._complex else None)
+            for name, shape in self._shapes.items()
+        ]
+
     def shapes(self) -> list[TensorShape]:
         """Names and shapes as the wire wants them: output units first."""
         return [
@@ -79,9 +85,23 @@ class TensorSource:
         now = self._current() if params is None or grads is None else {}
         leaves = now if params is None else self._params.leaves_of(params)
         gradients = self._gradients(now) if grads is None else self._grads.leaves_of(grads)
+        # What is a matrix already is taken as it is: a call for each would be much of a proposal.
         return in_one_place(
-            [self._matrix(name, leaves[name]) for name in self.names],
-            [self._gradient(name, gradients.get(name)) for name in self.names],
+            [
+                leaf
+                if type(leaf := leaves[name]) is np.ndarray
+                and leaf.dtype == np.float32
+                and leaf.shape == matrix
+                else self._matrix(name, leaf)
+                for name, matrix in self._plain_matrices
+            ],
+            [
+                leaf
+                if (leaf := gradients.get(name)) is None
+                or (type(leaf) is np.ndarray and leaf.dtype == np.float32 and leaf.shape == matrix)
+                else self._matrix(name, leaf, "gradient of the ")
+                for name, matrix in self._plain_matrices
+            ],
         )
 
     def parameters(self, params: Any = None) -> list[Matrix]:
@@ -111,9 +131,6 @@ class TensorSource:
 
     def _gradients(self, leaves: dict[str, Any]) -> dict[str, Any]:
         return {name: getattr(leaves[name], "grad", None) for name in self.names}
-
-    def _gradient(self, name: str, gradient: Any) -> Matrix | None:
-        return None if gradient is None else self._matrix(name, gradient, "gradient of the ")
 
     def _current(self) -> dict[str, Any]:
         """The model's leaves now, which need not be those of the start."""

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 
 _HEADERS = {"content-type": BINARY_MEDIA_TYPE}
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 class Asker:
@@ -83,7 +84,7 @@ class Asker:
         if features is not None:
             fields["signature"] = self._signature
             dtype, numbers = self._dtype, features.tobytes()
-        body = encode_frame(json.dumps(fields, separators=(",", ":")).encode(), dtype, numbers)
+        body = encode_frame(_ENCODER.encode(fields).encode(), dtype, numbers)
         self._sequence = sequence
         self._channel.begin(Request("POST", self._path, _HEADERS, body), deadline)
 
