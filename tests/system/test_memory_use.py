@@ -34,6 +34,7 @@ def resident_bytes(pid: int) -> int:
     return total
 
 
+@pytest.mark.timeout(900)  # ten thousand calls, on a machine that does other things too
 def test_a_server_with_ten_thousand_default_entries_stays_under_700_megabytes(oracle_process):
     wire = Wire(url=oracle_process.url)
     wire.study("large", strategy={"name": "epgt", "encoder": {"publish_seconds": 5}})

@@ -288,8 +288,9 @@ class Session:
         self, metadata: Mapping[str, Any], params: Any, grads: Any, deadline: float
     ) -> None:
         """Ask for the next update already now; a failure shows at the next update."""
+        of_the_next = {**metadata, "update_step": metadata["update_step"] + 1}
         try:
-            self._begin(metadata, params, grads, deadline)
+            self._begin(of_the_next, params, grads, deadline)
             self._is_prefetched = True
         except (OracleError, NoAnswer) as error:
             self._counts.last_error = str(error)
