@@ -21,8 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hyperoracle_trainers.commands.train import at_least_one
-
 if TYPE_CHECKING:
     from hyperoracle_trainers.bench.figures import Figure, Say
 
@@ -171,14 +169,20 @@ def figures_of(case: Case, pairs: Sequence[Pair]) -> list[Figure]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add how often and how long."""
     parser.add_argument(
-        "--repeats", metavar="N", type=at_least_one, default=5, help="runs of each; default: 5"
+        "--repeats", metavar="N", type=_count, default=5, help="runs of each; default: 5"
     )
     parser.add_argument(
         "--env-steps",
         metavar="N",
-        type=at_least_one,
+        type=_count,
         help="of each run; default: 40960 of PPO, 20000 of A2C; in short runs joining shows",
     )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
+    return int(text)
 
 
 def run(args: argparse.Namespace, say: Say) -> list[Figure]:
