@@ -19,10 +19,9 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from hyperoracle_trainers.bench.figures import Figure, Say
+from hyperoracle_trainers.bench.figures import Figure, Say, median_of, positive
 
 POINTS_APART = 3.0
 """Budget of what a run prints beside what is measured, in points of per cent."""
@@ -139,8 +138,6 @@ def figures_of(case: Case, pairs: Sequence[Pair]) -> list[Figure]:
         case: the way.
         pairs: one a repeat.
     """
-    from hyperoracle_trainers.bench.figures import Figure, median_of
-
     apart = [pair.points_apart for pair in pairs]
     return [
         median_of(
@@ -153,15 +150,15 @@ def figures_of(case: Case, pairs: Sequence[Pair]) -> list[Figure]:
                 "measured": statistics.median(100.0 * (pair.ratio - 1.0) for pair in pairs),
                 "printed": statistics.median(pair.printed_percent for pair in pairs),
             },
-            budget=POINTS_APART, repeats=apart,
+            budget=POINTS_APART, repeats=tuple(apart),
         ),
         Figure(
             f"{case.what}: updates on the defaults", sum(pair.fallbacks for pair in pairs), "",
-            budget=0.0, repeats=[pair.fallbacks for pair in pairs],
+            budget=0.0, repeats=tuple(pair.fallbacks for pair in pairs),
         ),
         Figure(
             f"{case.what}: circuit openings", sum(pair.openings for pair in pairs), "",
-            budget=0.0, repeats=[pair.openings for pair in pairs],
+            budget=0.0, repeats=tuple(pair.openings for pair in pairs),
         ),
     ]  # fmt: skip
 
@@ -169,20 +166,14 @@ def figures_of(case: Case, pairs: Sequence[Pair]) -> list[Figure]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add how often and how long."""
     parser.add_argument(
-        "--repeats", metavar="N", type=_count, default=5, help="runs of each; default: 5"
+        "--repeats", metavar="N", type=positive, default=5, help="runs of each; default: 5"
     )
     parser.add_argument(
         "--env-steps",
         metavar="N",
-        type=_count,
+        type=positive,
         help="of each run; default: 40960 of PPO, 20000 of A2C; in short runs joining shows",
     )
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
-    return int(text)
 
 
 def run(args: argparse.Namespace, say: Say) -> list[Figure]:
