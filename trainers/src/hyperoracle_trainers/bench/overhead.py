@@ -154,11 +154,11 @@ def figures_of(case: Case, pairs: Sequence[Pair]) -> list[Figure]:
         ),
         Figure(
             f"{case.what}: updates on the defaults", sum(pair.fallbacks for pair in pairs), "",
-            budget=0.0, repeats=tuple(pair.fallbacks for pair in pairs),
+            budget=0.0,
         ),
         Figure(
             f"{case.what}: circuit openings", sum(pair.openings for pair in pairs), "",
-            budget=0.0, repeats=tuple(pair.openings for pair in pairs),
+            budget=0.0,
         ),
     ]  # fmt: skip
 
