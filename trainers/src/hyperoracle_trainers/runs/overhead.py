@@ -144,7 +144,7 @@ class OverheadMeter:
 
     def training_begins(self) -> None:
         """From here on the time between the calls counts."""
-        self._mark = self._now()
+        self._training_goes_on()
         self._began = time.thread_time(), _seconds_without_a_core()
 
     def oracle_works_for(self, seconds: Callable[[], float]) -> None:
@@ -161,25 +161,22 @@ class OverheadMeter:
         self._training_pauses()
         call()
         if is_training:
-            self._mark = self._now()
+            self._training_goes_on()
 
     def call(self, call: Callable[[], _T]) -> _T:
         """Make a call of the oracle's source."""
-        self._training_pauses()
-        began = perf_counter()
+        began = self._training_pauses()
         try:
             return call()
         finally:
-            self._taken.calls += perf_counter() - began
-            self._mark = self._now()
+            self._taken.calls += self._training_goes_on() - began
 
     def finish(self, call: Callable[[], _T]) -> _T:
         """Make the call that ends the job; what this thread does after it does not count."""
-        self._training_pauses()
+        began = self._training_pauses()
         self._taken = self.seconds
-        self._mark = self._began = None
+        self._began = None
         self._waited = self._behind_others = 0.0
-        began = perf_counter()
         try:
             return call()
         finally:
@@ -208,19 +205,25 @@ class OverheadMeter:
         """Go on where `state` was taken, in another process."""
         self._taken = OracleSeconds(**state)
 
-    def _training_pauses(self) -> None:
-        """Count the stretch since the last call."""
+    def _training_goes_on(self) -> float:
+        """Begin a stretch, and return when."""
+        now = perf_counter()  # before the others: looking at clocks is a moment to lose one's core
+        self._mark = now, time.thread_time(), self._others()
+        return now
+
+    def _training_pauses(self) -> float:
+        """Count the stretch that ends now, and return when that is."""
+        own, others = time.thread_time(), self._others()
+        now = perf_counter()  # after the others
         if self._mark is None:
-            return
-        wall, own, others = (now - then for now, then in zip(self._now(), self._mark, strict=True))
+            return now
+        wall, own, others = now - self._mark[0], own - self._mark[1], others - self._mark[2]
+        self._mark = None
         waited = max(0.0, wall - own)
         self._taken.training += wall
         self._waited += waited
         self._behind_others += min(waited, others)
-
-    def _now(self) -> tuple[float, float, float]:
-        """Wall time, this thread's processor time and the oracle's threads'."""
-        return perf_counter(), time.thread_time(), self._others()
+        return now
 
 
 class MeteredSource:
