@@ -40,7 +40,8 @@ def test_both_jobs_train_to_the_end_and_ask_one_oracle(demo: tuple[Path, dict]) 
         stats = job["oracle"]["stats"]
         assert stats["reports_sent"] == PHASES
         assert stats["reports_pending"] == stats["reports_dropped"] == 0
-        assert 0 < job["oracle"]["overhead_percent"] < 100
+        assert job["oracle"]["overhead_percent"] > 0
+        assert job["oracle"]["beside_overhead_seconds"]["oracle_cpu"] > 0
 
 
 def test_the_oracle_says_what_it_did(demo: tuple[Path, dict]) -> None:
@@ -50,7 +51,8 @@ def test_the_oracle_says_what_it_did(demo: tuple[Path, dict]) -> None:
     assert oracle["reports"] == 2 * PHASES
     # An answer that came too late was given, but not used.
     assert sum(each["proposals"] for each in stats) <= oracle["proposals"]
-    assert oracle["proposals"] <= 2 * DECISIONS + sum(each["late"] for each in stats)
+    # Each job asked ahead for one update more than it made.
+    assert oracle["proposals"] <= 2 * (DECISIONS + 1) + sum(each["late"] for each in stats)
     assert oracle["proposals"] >= 10, "even a machine that stalls often leaves some in time"
     # The last phase's proposals have no return yet.
     assert 0 < oracle["credited_proposals"] <= 2 * (DECISIONS - 10)

@@ -227,6 +227,10 @@ class OracleApi:
         except ValidationError:
             raise refusal(response.status_code, response.content) from None
 
+    def metrics(self) -> str:
+        """The oracle's metrics in Prometheus' text format."""
+        return self._send("GET", "/metrics").text
+
     def _call(
         self, method: str, path: str, answer: type[M], body: Message | Any = None, **options: Any
     ) -> M:

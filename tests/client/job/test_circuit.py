@@ -47,6 +47,17 @@ def test_failures_in_a_row_open_and_a_good_probe_closes() -> None:
     assert circuit.retry_at == math.inf
 
 
+def test_openings_are_counted_not_the_failures_while_it_is_open() -> None:
+    circuit = Circuit(0.5, 30.0)
+    assert circuit.openings == 0
+    for _ in range(FAILURES_THAT_OPEN + 3):
+        circuit.failed("x")
+    assert circuit.openings == 1
+    circuit.probe_succeeded()
+    circuit.failed("x")
+    assert circuit.openings == 2
+
+
 def test_a_late_answer_now_and_then_never_opens() -> None:
     circuit = Circuit(0.5, 30.0)
     for _ in range(1000):

@@ -32,6 +32,7 @@ from hyperoracle_client import (
     OracleUnreachable,
 )
 from hyperoracle_client.job.circuit import FAILURES_THAT_OPEN
+from hyperoracle_client.job.delivery.report_sender import ReportSender
 from hyperoracle_protocol.hyper_state import HyperStateLayout, TensorShape, sketch_layout
 
 DEADLINE = 0.05
@@ -448,3 +449,26 @@ def test_every_proposal_is_credited_by_exactly_the_phase_that_followed_it(
     sequences = [message.sequence for kind in ("propose", "report")
                  for message, _, _ in server.of(kind)]  # fmt: skip
     assert len(set(sequences)) == len(sequences)
+
+
+def test_the_processor_time_of_the_background_is_told(
+    server: ScriptedOracle, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    burnt: list[float] = []
+    acknowledged = ReportSender._acknowledged
+
+    def slow(sender: ReportSender, receipt: Any) -> None:
+        began = time.thread_time()
+        while time.thread_time() < began + 0.02:
+            sum(range(100))
+        burnt.append(time.thread_time() - began)
+        acknowledged(sender, receipt)
+
+    monkeypatch.setattr(ReportSender, "_acknowledged", slow)
+    job = start()
+    for step in range(3):
+        job.report([1.0], env_step=step)
+    server.wait_for("report", 3)
+    stats = job.finish()
+    assert len(burnt) == 3
+    assert stats.background_seconds >= sum(burnt)

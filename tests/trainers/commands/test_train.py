@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -15,6 +16,8 @@ import torch
 
 from hyperoracle_client.cli import main
 from hyperoracle_client.commands.options import opened_api
+from hyperoracle_client.job.delivery import report_sender
+from hyperoracle_client.job.delivery.report_sender import ReportSender
 from hyperoracle_trainers.runs import planned_run
 
 STORE = argparse.Namespace(url="embedded:oracle.db", token=None)
@@ -73,6 +76,7 @@ def test_a_run_with_an_embedded_oracle_uses_what_it_proposes(
     assert oracle["stats"]["fallbacks"] == 0
     assert oracle["stats"]["reports_sent"] == 4
     assert oracle["overhead_percent"] > 0
+    assert oracle["stats"]["background_seconds"] > 0
     with Path("log/schedule.csv").open(newline="") as file:
         used = [(int(row["update_step"]), float(row["clip_range"])) for row in csv.DictReader(file)]
     with opened_api(STORE) as api:
@@ -83,6 +87,60 @@ def test_a_run_with_an_embedded_oracle_uses_what_it_proposes(
     assert len(used) == decided
     assert job.status == "finished"
     assert job.metadata["environment"] == "CartPole-v1"
+
+
+@pytest.mark.parametrize("decisions", ["phase", "minibatch"])
+def test_the_overhead_that_is_printed_is_made_of_its_parts(
+    decisions: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--oracle", "embedded:oracle.db", "--decisions", decisions, "--strategy", "epgt"]
+    assert main([*SHORT, *options, "--json"]) == 0
+    figures = figures_of(capsys)
+    oracle = figures["oracle"]
+    taken, beside = oracle["overhead_seconds"], oracle["beside_overhead_seconds"]
+    assert taken.keys() == {"calls", "start", "finish", "interpreter", "slowed"}
+    assert min(taken.values()) >= 0.0, "a short run's start alone is so much that all is measured"
+    assert taken["calls"] > 0
+    assert taken["start"] > 0
+    without = figures["wall_seconds"] - sum(taken.values())
+    assert oracle["overhead_percent"] == pytest.approx(100.0 * sum(taken.values()) / without)
+    assert 0.0 <= beside["waiting"] <= beside["training"]
+    between = beside["training"] + taken["calls"] + taken["start"] + taken["finish"]
+    assert between <= figures["wall_seconds"]
+    assert beside["oracle_cpu"] is None, "it has no process of its own"
+
+
+def test_a_background_that_has_the_interpreter_shows_in_the_overhead(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that takes many times as long must not print what its calls alone would make."""
+    run = ["train", "a2c", "CartPole-v1", "--total-env-steps", "2000", "--set", "number_of_envs=1",
+           "--set", "rollout_length=5", "--evaluate", "0", "--checkpoint-every", "0",
+           "--json"]  # fmt: skip
+    began = time.thread_time()
+    assert main(run) == 0
+    alone = time.thread_time() - began
+    capsys.readouterr()
+
+    burnt = 0.0
+    sends = ReportSender.run
+
+    def burning(sender: ReportSender) -> None:
+        nonlocal burnt
+        sends(sender)
+        began = time.thread_time()
+        while time.thread_time() < began + 0.02:
+            sum(range(100))
+        burnt += time.thread_time() - began
+
+    monkeypatch.setattr(ReportSender, "run", burning)
+    monkeypatch.setattr(report_sender, "MOST_REST_SECONDS", 0.0)
+    assert main([*run, "--oracle", "embedded:oracle.db", "--strategy", "fixed"]) == 0
+    oracle = figures_of(capsys)["oracle"]
+    # In processor time, which other processes do not take: at least that much longer it took.
+    measured = 100.0 * burnt / alone
+    assert oracle["overhead_percent"] >= 0.5 * measured
+    assert oracle["stats"]["background_seconds"] >= 0.9 * burnt
 
 
 def test_a_held_decision_is_asked_for_only_once(capsys: pytest.CaptureFixture[str]) -> None:

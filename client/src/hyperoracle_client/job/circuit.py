@@ -58,6 +58,10 @@ class Circuit:
     The training thread calls `failed` and `succeeded` while it is closed, the background thread
     `probe_failed` and `probe_succeeded` while it is open: whoever may use the job's channel is
     thereby settled without a lock around the call.
+
+    Attributes:
+        is_open: whether proposals may not be asked for.
+        openings: how often it has opened.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class Circuit:
         self._failures = 0  # in a row
         self._is_on_trial = False
         self.is_open = False
+        self.openings = 0
 
     @property
     def retry_at(self) -> float:
@@ -102,6 +107,7 @@ class Circuit:
             if not self.is_open:
                 self._opened_at = now
                 self.is_open = True
+                self.openings += 1
                 told = self._in_short(why)
                 logger.warning("oracle circuit open, training goes on with the defaults: %s", told)
             pause = self._backoff.next_pause()

@@ -148,11 +148,13 @@ class Membership:
         return {
             "joined": self.session is not None,
             "circuit": "open" if self._circuit.is_open else "closed",
+            "circuit_openings": self._circuit.openings,
             "reports_sent": sender.sent,
             "reports_not_applied": sender.not_applied,
             "reports_pending": sender.pending,
             "reports_spooled": sender.spilled,
             "reports_dropped": sender.dropped,
+            "background_seconds": self._background.cpu_seconds,
             "last_error": None if trouble is None else str(trouble),
         }
 

@@ -14,6 +14,7 @@ class JobStats:
     Attributes:
         joined: whether the oracle has the job.
         circuit: `open` while the oracle is left alone after a failure.
+        circuit_openings: how often that began.
         proposals: answers of the oracle's that were applied.
         held: updates that used an earlier decision still in force.
         fallbacks: updates that used the defaults because the oracle could not be asked.
@@ -35,11 +36,14 @@ class JobStats:
             log for the first of each kind.
         propose_seconds: spent in `propose` altogether.
         report_seconds: spent in `report` altogether.
+        background_seconds: processor time of the thread that joins, sends reports and keeps the
+            lease, beside training in the same interpreter.
         last_error: the latest trouble, None if there was none.
     """
 
     joined: bool
     circuit: Literal["closed", "open"]
+    circuit_openings: int
     proposals: int
     held: int
     fallbacks: int
@@ -58,6 +62,7 @@ class JobStats:
     arguments_left_out: int
     propose_seconds: float
     report_seconds: float
+    background_seconds: float
     last_error: str | None
 
 

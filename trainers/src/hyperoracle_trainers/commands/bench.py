@@ -18,6 +18,7 @@ from hyperoracle_client.commands.options import add_options
 
 BENCHMARKS: tuple[str, ...] = (
     "imports",
+    "overhead",
     "propose",
     "start",
     "trainers",

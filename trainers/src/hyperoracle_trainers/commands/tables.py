@@ -111,7 +111,7 @@ def oracle_table(oracle: Mapping[str, Any]) -> Table:
         ("updates under a held decision", number(oracle["held_updates"])),
         ("updates on the defaults (fallbacks)", number(oracle["fallbacks"])),
         ("  because an answer came too late", number(oracle["late_answers"])),
-        ("overhead of the two jobs", f"{overheads} % of wall time"),
+        ("overhead of the two jobs", f"{overheads} %"),
     ]
     return _two_columns("The oracle", rows)
 
@@ -203,6 +203,21 @@ def _training_rows(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
+def _overhead_rows(oracle: Mapping[str, Any]) -> list[tuple[str, str]]:
+    taken, beside = oracle["overhead_seconds"], oracle["beside_overhead_seconds"]
+    at_its_ends = taken["start"] + taken["finish"]
+    overhead = "overhead, at least" if taken["slowed"] is None else "overhead"
+    return [
+        (overhead, number(oracle["overhead_percent"], 2, "%")),
+        ("  in proposals and reports", number(taken["calls"], 2, "s")),
+        ("  starting and finishing the job", number(at_its_ends, 2, "s")),
+        ("  waiting for its threads here", number(taken["interpreter"], 2, "s")),
+        ("  slower between the calls", number(taken["slowed"], 2, "s")),
+        ("beside it: other waiting", number(beside["waiting"], 2, "s")),
+        ("beside it: the oracle's CPU time", number(beside["oracle_cpu"], 2, "s")),
+    ]
+
+
 def _ended(figures: Mapping[str, Any]) -> str:
     """Return how many episodes of an evaluation ended, and of how many if not all did."""
     ended, wanted = len(figures["evaluation_returns"]), figures["evaluation_episodes"]
@@ -221,7 +236,7 @@ def _oracle_rows(oracle: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("updates on the defaults (fallbacks)", number(stats["fallbacks"])),
         ("reports acknowledged", number(stats["reports_sent"])),
         ("reports not delivered", number(stats["reports_pending"] + stats["reports_dropped"])),
-        ("overhead", number(oracle["overhead_percent"], 2, "% of wall time")),
+        *_overhead_rows(oracle),
     ]
     if stats["applied_differently"]:
         rows.append(("updates that used other values", number(stats["applied_differently"])))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,13 @@ from hyperoracle_trainers.runs.checkpoints import (
 )
 from hyperoracle_trainers.runs.evaluation import check_rendering, evaluate, record_video
 from hyperoracle_trainers.runs.log import RunLog, package_versions
+from hyperoracle_trainers.runs.overhead import (
+    HAS_THREAD_CLOCKS,
+    Cost,
+    OverheadMeter,
+    oracle_cpu_seconds,
+)
+from hyperoracle_trainers.runs.pace import seconds_per_env_step_alone
 from hyperoracle_trainers.runs.plan import OraclePlan, TrainingPlan
 from hyperoracle_trainers.runs.processes import stop_on_request, termination_as_interrupt
 from hyperoracle_trainers.runs.progress import EvaluationRow, TrainingRow, training_progress
@@ -53,9 +60,13 @@ def carry_out(plan: TrainingPlan) -> dict[str, Any]:
         JSON-able figures: ``status`` (``"completed"`` or ``"interrupted"``), ``env_steps``,
         ``final_return`` (mean of the last 20 episodes), ``evaluation_return`` (None unless all its
         episodes ended) and so on; ``oracle`` is None without one,
-        otherwise its url, study, job_id, role, the client's ``stats``, and ``overhead_percent``,
-        the share of the wall time that the run spent in the oracle's client; ``checkpoint`` is the
-        newest one and ``video`` the recording, None if there is none.
+        otherwise its url, study, job_id, role, the client's ``stats``, and what it cost:
+        ``overhead_percent``, how much longer than without it the run took, made of
+        ``overhead_seconds``, and ``beside_overhead_seconds``, which may be the oracle's or not (see
+        `OracleSeconds`; where ``slowed`` is None the percentage is a lower bound; ``oracle_cpu`` is
+        the processor time meanwhile of an oracle in another process of this machine, None where
+        that is not known); ``checkpoint`` is the newest one and ``video`` the recording, None if
+        there is none.
 
     Raises:
         RunFailed: the environment or a writer cannot be made, the environment failed, or training
@@ -67,12 +78,12 @@ def carry_out(plan: TrainingPlan) -> dict[str, Any]:
     if plan.video is not None:
         check_rendering(plan.settings)
     trainer = make_trainer_or_fail(plan.settings)
-    tally = Tally()
+    tally, meter = Tally(), OverheadMeter()
     if plan.resumes is not None:
-        _take_up(plan.resumes, trainer, tally)
+        _take_up(plan.resumes, trainer, tally, meter)
     with ExitStack() as stack:
         stack.enter_context(termination_as_interrupt())
-        source, job = _source(plan, trainer, stack)
+        source, job, oracle_cpu = _source(plan, trainer, stack, meter)
         resume_at = None if plan.resumes is None else plan.resumes.run["log"]
         log = stack.enter_context(RunLog(plan.folder, plan.settings, resume_at))
         writers = stack.enter_context(RunWriters())
@@ -81,9 +92,11 @@ def carry_out(plan: TrainingPlan) -> dict[str, Any]:
         progress = stack.enter_context(training_progress())
         status = "completed"
         recorded: Path | None = None
+        cost: Cost | None = None
         evaluation_returns: list[float] = []
         try:
-            _train(plan, trainer, source, job, log, writers, tally, progress)
+            _train(plan, trainer, source, job, log, writers, tally, meter, progress)
+            cost = _cost(plan, trainer, tally, meter, oracle_cpu)
             evaluation_returns = _evaluated(plan, trainer, progress)
             recorded = _recorded(plan, trainer)
         except KeyboardInterrupt:
@@ -100,7 +113,7 @@ def carry_out(plan: TrainingPlan) -> dict[str, Any]:
             "status": status,
             **tally.summary(evaluation_returns, plan.evaluation_episodes).figures(),
             "oracle": None if plan.oracle is None or job is None
-            else _oracle_figures(plan.oracle, job, tally),
+            else _oracle_figures(plan.oracle, job, tally, cost or Cost(meter.seconds)),
             "folder": str(plan.folder),
             "checkpoint": str(kept[-1]) if (kept := checkpoints_in(plan.folder)) else None,
             "video": None if recorded is None else str(recorded),
@@ -140,28 +153,33 @@ def _made_writer(name: str, plan: TrainingPlan, env_step: int) -> RunWriter:
 
 
 def _source(
-    plan: TrainingPlan, trainer: Trainer[Any], stack: ExitStack
-) -> tuple[HyperparameterSource | None, Job | None]:
-    """Return the source of hyperparameters and, if it asks an oracle, its job."""
+    plan: TrainingPlan, trainer: Trainer[Any], stack: ExitStack, meter: OverheadMeter
+) -> tuple[HyperparameterSource | None, Job | None, float | None]:
+    """Return the source of hyperparameters and, if it asks an oracle, its job, and its CPU time."""
     if plan.oracle is None:
-        return plan.schedule, None
+        return plan.schedule, None, None
     wanted = plan.oracle
-    oracle = stack.enter_context(Oracle(wanted.url, wanted.token))
-    source = OracleSource.start(
-        oracle,
-        trainer,
-        study=wanted.study,
-        space=wanted.space,
-        strategy=wanted.strategy,
-        returns=wanted.returns,
-        role=wanted.role,
-        hold=wanted.hold,
-        prefetch=wanted.prefetch,
-        resume_from=None if plan.resumes is None else plan.resumes.run["job"],
-    )
-    assert isinstance(source.job, Job)
-    stack.push(source.job)  # what fails before training begins, a writer perhaps, fails the job
-    return source, source.job
+    with meter.starting():
+        oracle = stack.enter_context(Oracle(wanted.url, wanted.token))
+        source = OracleSource.start(
+            oracle,
+            trainer,
+            study=wanted.study,
+            space=wanted.space,
+            strategy=wanted.strategy,
+            returns=wanted.returns,
+            role=wanted.role,
+            hold=wanted.hold,
+            prefetch=wanted.prefetch,
+            resume_from=None if plan.resumes is None else plan.resumes.run["job"],
+        )
+        assert isinstance(source.job, Job)
+        stack.push(source.job)  # what fails before training begins, a writer perhaps, fails the job
+        cpu_seconds = oracle_cpu_seconds(wanted.url, wanted.token)
+    job = source.job
+    if not HAS_THREAD_CLOCKS:  # the client's own thread is known, an embedded oracle's are not
+        meter.oracle_works_for(lambda: job.stats.background_seconds)
+    return meter.of(source), job, cpu_seconds
 
 
 def _train(
@@ -172,6 +190,7 @@ def _train(
     log: RunLog,
     writers: RunWriters,
     tally: Tally,
+    meter: OverheadMeter,
     progress: Progress,
 ) -> None:
     shown = list(plan.oracle.space) if plan.oracle is not None else ["learning_rate"]
@@ -190,24 +209,61 @@ def _train(
         def keep(phase: Phase) -> None:
             asked_to_stop = stop is not None and stop.is_made
             if asked_to_stop or keeper.is_due(phase.env_step):
-                keeper.save(trainer, _run_state(plan, tally, log, job))
+                keeper.save(trainer, _run_state(plan, tally, meter, log, job))
             if asked_to_stop:
                 raise KeyboardInterrupt
 
-        train(trainer, source, tally, [log.record, writers.record, show, keep])
+        def beside(phase: Phase) -> None:
+            writers.record(phase)
+            show(phase)
+            keep(phase)
+
+        if job is not None:
+            meter.training_begins()
+        train(
+            trainer, source, tally, [log.record, lambda phase: meter.aside(lambda: beside(phase))]
+        )
 
 
-def _run_state(plan: TrainingPlan, tally: Tally, log: RunLog, job: Job | None) -> State:
+def _cost(
+    plan: TrainingPlan,
+    trainer: Trainer[Any],
+    tally: Tally,
+    meter: OverheadMeter,
+    oracle_cpu: float | None,
+) -> Cost | None:
+    """Return what the oracle cost; where that is much, find out how fast training is without."""
+    if plan.oracle is None:
+        return None
+    if oracle_cpu is not None:
+        now = oracle_cpu_seconds(plan.oracle.url, plan.oracle.token)
+        oracle_cpu = None if now is None else now - oracle_cpu
+    cost = Cost(meter.seconds, oracle_cpu)
+    if not cost.is_much(tally.wall_seconds):
+        return cost
+    pace = seconds_per_env_step_alone(trainer, tally.wall_seconds)
+    if pace is None:
+        return cost
+    compared = cost.seconds.compared(pace * tally.env_steps)
+    return replace(cost, seconds=compared)
+
+
+def _run_state(
+    plan: TrainingPlan, tally: Tally, meter: OverheadMeter, log: RunLog, job: Job | None
+) -> State:
     """Return what a checkpoint needs beside the trainer."""
     return {
         **plan_state(plan),
         "tally": tally.state(),
+        "overhead": meter.state(),
         "log": log.position(),
         "job": None if job is None else job.state(),
     }
 
 
-def _take_up(checkpoint: Checkpoint, trainer: Trainer[Any], tally: Tally) -> None:
+def _take_up(
+    checkpoint: Checkpoint, trainer: Trainer[Any], tally: Tally, meter: OverheadMeter
+) -> None:
     """Go on where the checkpoint was written, and say so if that is not exactly possible."""
     if anew := restore_trainer(trainer, checkpoint):
         print(
@@ -224,6 +280,10 @@ def _take_up(checkpoint: Checkpoint, trainer: Trainer[Any], tally: Tally) -> Non
             file=sys.stderr,
         )
     tally.restore(checkpoint.run["tally"])
+    calls = tally.source_seconds  # an earlier release knew no more
+    meter.restore(
+        checkpoint.run.get("overhead") or {"calls": calls, "training": tally.wall_seconds - calls}
+    )
 
 
 def _what_there_is(plan: TrainingPlan) -> str:
@@ -259,13 +319,16 @@ def _recorded(plan: TrainingPlan, trainer: Trainer[Any]) -> Path | None:
     return plan.video
 
 
-def _oracle_figures(plan: OraclePlan, job: Job, tally: Tally) -> dict[str, Any]:
+def _oracle_figures(plan: OraclePlan, job: Job, tally: Tally, cost: Cost) -> dict[str, Any]:
+    taken = asdict(cost.seconds)
+    beside = {name: taken.pop(name) for name in ("training", "waiting")}
     return {
         "url": plan.url,
         "study": plan.study,
         "job_id": job.id,
         "role": job.role,
         "stats": asdict(job.stats),
-        "source_seconds": tally.source_seconds,
-        "overhead_percent": 100.0 * tally.source_seconds / tally.wall_seconds,
+        "overhead_percent": cost.seconds.percent(tally.wall_seconds),
+        "overhead_seconds": taken,
+        "beside_overhead_seconds": {**beside, "oracle_cpu": cost.oracle_cpu},
     }
