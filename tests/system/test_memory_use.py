@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from support.waiting import wait_until
 from support.wire_client import Wire
 

@@ -13,8 +13,9 @@ import pytest
 from hyperoracle_client.cli import let_every_terminal_take_what_is_printed, main
 from hyperoracle_client.commands.printing import print_json
 from hyperoracle_protocol.errors import Problem
-from hyperoracle_trainers.commands.bench import _print as print_speeds
+from hyperoracle_trainers.bench.figures import Figure
 from hyperoracle_trainers.commands.demo import _print_figures as print_demo
+from hyperoracle_trainers.commands.tables import figures_table, show
 from hyperoracle_trainers.hyperparameters.presets import PAPER_PRESETS
 
 RUN = {"seed": 1, "env_steps": 1_000, "final_return": 1.0, "evaluation_return": None,
@@ -33,12 +34,9 @@ DEMO = {
         "overhead_percent": [1.0, None],
     },
 }  # fmt: skip
-SPEEDS = [
-    {
-        "algorithm": "ppo", "env_id": "CartPole-v1", "number_of_envs": 2, "rollout_length": 16,
-        "speeds": {"bare environment": {"wall": 1234.0, "cpu": 1234.0}}, "ratios": {},
-        "budget": 2.5, "goal": 4.0, "ok": None,
-    }
+FIGURES = [
+    Figure("PPO on CartPole-v1, of [ours]", 1234.0, "x", {"bare environment": 2.0}, budget=2.5,
+           goal=4.0, at_least=True),
 ]  # fmt: skip
 
 
@@ -80,8 +78,8 @@ def test_the_figures_of_a_run_and_of_an_evaluation_are_whole(terminal: Any) -> N
 
 
 def test_the_figures_of_the_demo_and_of_the_benchmark_are_whole(terminal: Any) -> None:
-    shown = terminal(lambda: [print_demo(DEMO), print_speeds(SPEEDS)])
-    for words in ("neighbours", "without", "bare environment", "demo [", "judged"):
+    shown = terminal(lambda: [print_demo(DEMO), show(figures_table("trainers", FIGURES))])
+    for words in ("neighbours", "without", "bare", "demo [", "kept", "[ours]"):
         assert words in shown
 
 

@@ -261,9 +261,9 @@ def _plain(leaf: Any) -> Any:
     Raises:
         ValueError: it holds no numbers.
     """
-    if type(leaf) is np.ndarray and leaf.dtype == np.float32:  # nearly always: no call more
-        return leaf
     if not hasattr(leaf, "detach"):
+        if type(leaf) is np.ndarray and leaf.dtype == np.float32:  # nearly always
+            return leaf
         array = np.asarray(leaf)
         if np.iscomplexobj(array):
             array = np.stack([np.real(array), np.imag(array)], axis=-1)

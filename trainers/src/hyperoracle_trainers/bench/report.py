@@ -96,7 +96,7 @@ def budget(figure: Figure) -> str:
     """What must be kept, and what is aimed at; nothing without a budget."""
     if figure.budget is None:
         return ""
-    sign = "≥" if figure.at_least else "≤"
+    sign = ">=" if figure.at_least else "<="
     goal = "" if figure.goal is None else f" (goal {figure.goal:g})"
     return f"{sign} {figure.budget:g}{goal}"
 

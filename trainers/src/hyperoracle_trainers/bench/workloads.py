@@ -87,7 +87,7 @@ def fresh_states(count: int) -> list[Arrays]:
 
     rng, now = np.random.default_rng(2), model()
     return [
-        {name: each + 0.01 * rng.normal(size=each.shape).astype(np.float32)
+        {name: (each + 0.01 * rng.normal(size=each.shape)).astype(np.float32)
          for name, each in now.items()}
         for _ in range(count)
     ]  # fmt: skip

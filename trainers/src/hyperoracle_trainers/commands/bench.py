@@ -9,7 +9,8 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -114,14 +115,14 @@ def _run(wanted: Sequence[Wanted], args: argparse.Namespace) -> int:
     from hyperoracle_trainers.bench.figures import machine
     from hyperoracle_trainers.bench.processes import Unmeasurable
 
-    logging.getLogger("hyperoracle_client").setLevel(logging.ERROR)  # figures tell of troubles
     measured = []
-    for name, given, command in wanted:
-        try:
-            measured.append((name, command, _module(name).run(given, _say)))
-        except Unmeasurable as error:
-            _say(f"hyperoracle bench {name}: {error}")
-            return 2
+    with _quiet_client():
+        for name, given, command in wanted:
+            try:
+                measured.append((name, command, _module(name).run(given, _say)))
+            except Unmeasurable as error:
+                _say(f"hyperoracle bench {name}: {error}")
+                return 2
     if args.json:
         benchmarks = [
             {
@@ -140,6 +141,18 @@ def _run(wanted: Sequence[Wanted], args: argparse.Namespace) -> int:
             show(figures_table(name, figures))
     missed = any(figure.ok is False for _, _, figures in measured for figure in figures)
     return 1 if missed else 0
+
+
+@contextmanager
+def _quiet_client() -> Iterator[None]:
+    """Figures tell of troubles; a line for each would hide them."""
+    logger = logging.getLogger("hyperoracle_client")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _report(args: argparse.Namespace) -> int:
