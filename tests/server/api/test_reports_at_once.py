@@ -87,6 +87,23 @@ def test_behind_a_refused_one_none_is_looked_at(wire, name):
     assert send(wire, job, frames[2:]).json["receipts"][1]["sequence"] == 8
 
 
+def test_a_refusal_among_them_is_counted_as_any_other(wire, name):
+    def refused() -> list[str]:
+        metrics = wire.call("GET", "/metrics").json.splitlines()
+        wanted = (
+            'reports_total{result="rejected"}',
+            'rejected_inputs_total{reason="invalid_request"}',
+        )
+        return [line.rpartition(" ")[2] for each in wanted for line in metrics if each in line]
+
+    wire.study(name)
+    job = wire.job(name)
+    frames = phases(wire, job, 2)
+    before = refused()
+    assert "refusal" in send(wire, job, [frames[0], frame(4, 4)]).json
+    assert [float(now) - float(then) for now, then in zip(refused(), before, strict=True)] == [1, 1]
+
+
 def test_where_the_first_is_refused_the_call_is(wire, name):
     wire.study(name)
     job = wire.job(name)

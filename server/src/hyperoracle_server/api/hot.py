@@ -117,6 +117,7 @@ async def answer_hot(
             metrics.count_report(answer.outcome)
     if reply.refusal is not None:
         metrics.count_report("rejected")
+        metrics.count_rejection(reply.refusal.code)
     seconds = time.perf_counter() - began
     metrics.observe_request(name, 200, seconds)
     if log.isEnabledFor(logging.DEBUG):

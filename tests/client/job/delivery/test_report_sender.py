@@ -202,6 +202,28 @@ def test_what_is_on_disk_after_a_refusal_follows_no_report_that_was_dropped(
     assert found == [(3, None), (4, None)]
 
 
+def test_a_job_that_is_gone_costs_one_rewrite_of_the_spool_whatever_waits(
+    server: ScriptedOracle, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would fail with a rewrite for each report that is refused: with thousands, for minutes."""
+    rewrites = []
+    rewrite = Spool.rewrite
+
+    def count(spool: Spool, *arguments: Any) -> None:
+        rewrites.append(arguments)
+        rewrite(spool, *arguments)
+
+    monkeypatch.setattr(Spool, "rewrite", count)
+    server.reports_at_once = 8
+    server.script["reports"].append(refuse(503, "overloaded"))  # to the spool with them
+    server.always["reports"] = server.always["report"] = refuse(404, "job_not_found")
+    job = start(QUICK)
+    held_back(server, job, 40)
+    eventually(lambda: job.stats.reports_dropped == 40)
+    assert len(rewrites) <= 1
+    job.finish()
+
+
 def test_a_sender_takes_a_small_share_of_the_processor(
     server: ScriptedOracle, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,7 +77,7 @@ class ServedOracle:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 said = (self.folder / "server.log").read_text(errors="replace").strip()
                 raise Unmeasurable(f"the oracle did not start: {said.splitlines()[-1:]}")
-            time.sleep(0.01)
+            time.sleep(0.01)  # a file has no event that Python can await portably
         self.url = json.loads(ready.read_text())["url"]
         return self
 

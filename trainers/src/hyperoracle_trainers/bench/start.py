@@ -75,5 +75,5 @@ def seconds_until_ready_again(oracle: ServedOracle) -> float:
                 return time.perf_counter() - began
         except urllib.error.HTTPError as refused:  # not ready yet
             refused.close()
-            time.sleep(0.02)
+            time.sleep(0.02)  # readiness is asked for; it does not announce itself
     raise Unmeasurable(f"the oracle was not ready within {START_SECONDS:.0f} s")

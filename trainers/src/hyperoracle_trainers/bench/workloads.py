@@ -108,7 +108,7 @@ def fill(job: Job, entries: int) -> None:
             job.report([float(rng.normal())], env_step=n)
             deadline = time.monotonic() + 60
             while job.stats.reports_pending and time.monotonic() < deadline:
-                time.sleep(0.001)
+                time.sleep(0.001)  # a job tells of its reports when it is asked
 
 
 def filled_store(folder: Path, entries: int, hyperparameters: int) -> None:

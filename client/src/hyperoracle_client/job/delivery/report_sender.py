@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 from pydantic import ValidationError
@@ -134,6 +134,7 @@ class ReportSender:
         self._is_hurried = False
         self._previous: int | None = 0
         self._spilled = 0
+        self._has_fixed_on_disk = False  # with the report that each was first sent behind
         self._away = False
         self._next_attempt = -math.inf
         self._next_spill = -math.inf
@@ -187,6 +188,7 @@ class ReportSender:
             self._spilled += len(left.reports)  # as long as nothing takes the place of what's there
             if self._write(lambda: self._spool.rewrite(job_id, list(self._pending))):
                 self._spilled = len(self._pending)
+                self._has_fixed_on_disk = any(report.fixed for report in left.reports)
 
     def state(self) -> dict[str, Any]:
         """The reports that wait and the sequence of the last one that arrived, as JSON values."""
@@ -264,12 +266,13 @@ class ReportSender:
         self._done()
         self._drop_one(str(error))
         with self._lock:
-            left = list(self._pending)
+            left = list(self._pending) if self._has_fixed_on_disk else []
+            sent = list(takewhile(lambda report: report.fixed, self._pending))
         # Those that were sent behind it were not looked at: they follow another one now.
-        for report in left:
+        for report in sent:
             report.previous_report, report.fixed = None, False
-        if self._spilled and self._write(lambda: self._spool.rewrite(self._job_id, left)):
-            self._spilled = len(left)
+        if left and self._write(lambda: self._spool.rewrite(self._job_id, left)):
+            self._spilled, self._has_fixed_on_disk = len(left), False
 
     def _rest(self, seconds: float) -> None:
         """Pause after a call that took so much of the processor, unless it failed or it hurries."""
@@ -378,6 +381,7 @@ class ReportSender:
         fresh = waiting[self._spilled :]
         if self._write(lambda: self._spool.append(self._job_id, fresh)):
             self._spilled = len(waiting)
+            self._has_fixed_on_disk |= any(report.fixed for report in fresh)
 
     def _write(self, write: Callable[[], None]) -> bool:
         """Change the spool; whether that worked."""
