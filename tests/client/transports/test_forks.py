@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="nothing forks t
 
 Start = Callable[..., Job]
 Connect = Callable[..., Oracle]
-PATIENT = {"propose_deadline_seconds": 5.0}
+PATIENT = {"propose_deadline_seconds": 5.0, "start_deadline_seconds": 60.0}
 QUICK = {"circuit_least_seconds": 0.001, "circuit_most_seconds": 0.01, **PATIENT}
 
 

@@ -88,8 +88,13 @@ def full(message: Any) -> Any:
 
 
 def everything(wire: Wire, study: str) -> list[Any]:
-    """All that is told of the study, but when its jobs were last heard of."""
-    there = [wire.call("GET", "/v1/studies").json, wire.call("GET", "/v1/tokens").json]
+    """All that is told of the study, but when its jobs were last heard of; which others there are.
+
+    Of the others no more: the server of several tests has theirs, whose jobs fall silent meanwhile.
+    """
+    studies = wire.call("GET", "/v1/studies").json["studies"]
+    there: list[Any] = [[each for each in studies if each["name"] == study]]
+    there += [[each["name"] for each in studies], wire.call("GET", "/v1/tokens").json]
     places_of_study = ("jobs", "gain", "memory", "schedule", "diagnosis")
     return there + [wire.call("GET", f"/v1/studies/{study}/{p}").json for p in places_of_study]
 
